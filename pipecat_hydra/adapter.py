@@ -1,0 +1,126 @@
+"""A Pipecat context as Hydra takes it: instructions and tools."""
+
+from typing import Any, TypedDict, cast
+
+from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.processors.aggregators.llm_context import LLMContext
+
+from pipecat_hydra.events import FunctionTool
+
+__all__ = ["HydraInvocationParams", "HydraLLMAdapter"]
+
+
+class HydraInvocationParams(TypedDict):
+    """What of a context goes into `session.configure`.
+
+    Parameters:
+        system_instruction: The instructions in force, or None.
+        tools: The tools in force.
+    """
+
+    system_instruction: str | None
+    tools: tuple[FunctionTool, ...]
+
+
+class HydraLLMAdapter(BaseLLMAdapter):
+    """Converts Pipecat's universal context and tool schemas to Hydra's."""
+
+    @property
+    def id_for_llm_specific_messages(self) -> str:
+        """Get the identifier of messages meant for Hydra alone."""
+        return "hydra"
+
+    async def get_llm_invocation_params(
+        self,
+        context: LLMContext,
+        *,
+        system_instruction: str | None = None,
+        service_tools: Any = None,
+        **kwargs: Any,
+    ) -> HydraInvocationParams:
+        """Get what of a context Hydra is told; see `session_params`."""
+        return self.session_params(
+            context, system_instruction=system_instruction, service_tools=service_tools
+        )
+
+    def session_params(
+        self,
+        context: LLMContext | None,
+        *,
+        system_instruction: str | None = None,
+        service_tools: Any = None,
+    ) -> HydraInvocationParams:
+        """Get what of a context Hydra is told.
+
+        Args:
+            context: The context, or None in a pipeline that has none.
+            system_instruction: From the service's settings; wins over a system
+                message that begins the context, as in all of Pipecat.
+            service_tools: The service's own tools; a context's tools win.
+
+        Returns:
+            The instructions and tools of the session.
+        """
+        messages: list[Any] = []
+        if context is not None:
+            messages = [m for m in self.get_messages(context) if isinstance(m, dict)]
+        from_context = None
+        if messages and messages[0].get("role") == "system":
+            self._warn_context_system_message()
+            from_context = _text_of(messages[0].get("content"))
+        instruction = self._resolve_system_instruction(
+            from_context, system_instruction, discard_context_system=True
+        )
+        tools = self._realtime_session_tools(context.tools if context else None, service_tools)
+        return {
+            "system_instruction": instruction,
+            "tools": tuple(tool for tool in tools or () if isinstance(tool, FunctionTool)),
+        }
+
+    def to_provider_tools_format(self, tools_schema: ToolsSchema) -> list[FunctionTool]:
+        """Convert tool schemas to Hydra's flat function format (protocol §2).
+
+        Args:
+            tools_schema: The schema of the tools.
+
+        Returns:
+            One `FunctionTool` for each function; Hydra has no other kind of tool.
+        """
+        return [_function_tool(schema) for schema in tools_schema.standard_tools]
+
+    def get_messages_for_logging(self, context: LLMContext) -> list[dict[str, Any]]:
+        """Get the messages of a context in a form that is fit for logging.
+
+        Args:
+            context: The context.
+
+        Returns:
+            The messages, with binary data shortened.
+        """
+        messages = self.get_messages(context, truncate_large_values=True)
+        return cast("list[dict[str, Any]]", messages)
+
+
+def _function_tool(schema: FunctionSchema) -> FunctionTool:
+    return FunctionTool(
+        name=schema.name,
+        description=schema.description,
+        parameters={
+            "type": "object",
+            "properties": schema.properties,
+            "required": schema.required,
+        },
+    )
+
+
+def _text_of(content: Any) -> str | None:
+    """The text of a message's content, which is a string or a list of parts."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = cast("list[Any]", content)
+        texts = [part.get("text", "") for part in parts if isinstance(part, dict)]
+        return " ".join(text for text in texts if text) or None
+    return None

@@ -1,0 +1,767 @@
+"""The conversation with Hydra, as a pure state machine.
+
+Theory of operation
+===================
+
+A `Conversation` sees everything that happens between one pipeline and Hydra: the
+events of the server, the wishes of the application, the audio of the user, and the
+clock. Each method is one step; it changes the state and returns the effects, in
+order (`effects.py`). There is no I/O, no task and no clock in here: time is a
+parameter, in seconds of any monotonic clock.
+
+**Phase.** `OFFLINE` → `CONNECTED` (a socket, no `session.created` yet) → `CREATED`
+→ `CONFIGURING` (`session.configure` is out) → `LIVE` (`session.configured` came).
+`configure()` may be called in any phase before `CONFIGURING`; what it says goes out
+as soon as the session is created. Each wait for the server has a deadline. User
+audio goes to the `Uplink`, which is open only while the phase is `LIVE`.
+
+**User turn.** `speech_started` opens it and `speech_stopped` closes it. It is also
+closed by its item being discarded, by another turn opening, and by the loss of the
+connection, so that each `UserStarted` is followed by exactly one `UserStopped`. A turn
+is decided when its item is done or a response begins: `completed` or answered, it was
+one; `incomplete`, it was noise, and all goes on as if it had not been.
+
+**Response.** At most one response is current. Its state:
+
+    ACTIVE  its audio passes to the pipeline as it comes
+    HELD    the user began to speak over it; what still comes is kept back
+    DEAD    it was interrupted for good; what still comes is dropped
+
+A response becomes current by `response.created`, or by its first delta should that
+event be missing; it ceases to be at `response.done` or when another takes its place,
+and its id is then retired: nothing with a retired id ever passes.
+
+While HELD, nothing is known: the user may be barging in (the server then says so by
+cancelling the response, by completing the user's item or by making a new response:
+DEAD), or it was noise (the user's item is discarded: what was kept passes, and the
+response is ACTIVE again).
+
+**Bracket.** `ReplyStarted … VoiceStarted … VoiceEnded … ReplyEnded` enclose what a
+response says. `ReplyStarted` comes with `response.created`, `VoiceStarted` with the
+first audio. Leaving ACTIVE closes what is open, at once; a response that goes on
+after noise opens a second bracket, marked `resumed`.
+
+**Interruption.** The pipeline is interrupted by us (`UserStarted`) or by somebody
+else: the application, a local VAD, a DTMF key. The server knows only of the first,
+so `interrupted()` cancels the response in flight by its id; and when the response is
+due but not announced, it is cancelled as soon as it has an id. Since the pipeline
+answers a `UserStarted` with an interruption of its own, the first `interrupted()`
+within a user turn, or within a second of its start, is that echo, and means nothing.
+
+**Tools.** Each function call is answered exactly once. The calls of one response are a
+batch, and a batch gets exactly one `response.create`: at once when the response is
+known to be done and all its calls are answered, else 200 ms after the last answer.
+
+Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, Final
+
+from pipecat_hydra.audio import WholeSamples
+from pipecat_hydra.effects import (
+    AudioChunk,
+    Discard,
+    Effect,
+    Fail,
+    FailureKind,
+    Flush,
+    Ready,
+    ReplyEnded,
+    ReplyStarted,
+    Report,
+    ResponseFinished,
+    Send,
+    SessionStarted,
+    Severity,
+    TextChunk,
+    UserStarted,
+    UserStopped,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.events import (
+    AudioDelta,
+    AudioDone,
+    ErrorDetail,
+    ErrorEvent,
+    FunctionCallArgumentsDelta,
+    FunctionCallArgumentsDone,
+    FunctionTool,
+    InputAudioAppend,
+    ItemAdded,
+    ItemCreate,
+    ItemDone,
+    MalformedMessage,
+    ResponseCancel,
+    ResponseCreate,
+    ResponseCreated,
+    ResponseDone,
+    ResponseInfo,
+    ServerEvent,
+    SessionConfiguration,
+    SessionConfigure,
+    SessionConfigured,
+    SessionCreated,
+    SessionInfo,
+    SessionUpdate,
+    SessionUpdated,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptDelta,
+    UnknownEvent,
+    WarningEvent,
+    encode,
+)
+from pipecat_hydra.protocol import (
+    BYTES_PER_SAMPLE,
+    CONFIGURATION_LIMIT_BYTES,
+    MODEL_DEPRECATED,
+    MODELS,
+    UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
+    VOICE_PARAM,
+    ErrorCode,
+)
+from pipecat_hydra.toolcalls import ToolCalls
+from pipecat_hydra.uplink import Uplink
+
+__all__ = ["Conversation", "Phase"]
+
+_HELD_AUDIO_SECS: Final = 120.0
+_RETIRED_IDS: Final = 256
+_ECHO_SECS: Final = 1.0
+_SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
+_NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
+
+
+class Phase(Enum):
+    """How far the session is; see the module's theory of operation."""
+
+    OFFLINE = auto()
+    CONNECTED = auto()
+    CREATED = auto()
+    CONFIGURING = auto()
+    LIVE = auto()
+
+
+class _State(Enum):
+    ACTIVE = auto()
+    HELD = auto()
+    DEAD = auto()
+
+
+@dataclass(slots=True)
+class _Response:
+    """The current response, and how much of its bracket is open."""
+
+    id: str | None
+    asked_at: float | None
+    state: _State = _State.ACTIVE
+    open: bool = False
+    voiced: bool = False
+    done: bool = False
+    heard: bool = False
+    last_text: str = ""
+    samples: WholeSamples = field(default_factory=WholeSamples)
+    held: list[AudioChunk | TextChunk] = field(default_factory=list[AudioChunk | TextChunk])
+    held_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _UserTurn:
+    """The user's turn that is open or not yet decided."""
+
+    item_id: str | None
+    speaking: bool = True
+    # What was due before it, to be due again should it be noise.
+    expected: int = 0
+    doomed: int = 0
+    asked_at: float | None = None
+
+
+class Conversation:
+    """One conversation with Hydra, over however many connections it takes."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        uplink: Uplink | None = None,
+        handshake_timeout_secs: float = 10.0,
+    ):
+        """Make a conversation that is offline.
+
+        Args:
+            model: The model asked for; its rate is used when the server names none.
+            uplink: Paces the user's audio; one with the default limits if None.
+            handshake_timeout_secs: How long the server may take, in seconds, to
+                create and again to configure the session.
+        """
+        self._model = model
+        self._uplink = uplink or Uplink()
+        self._handshake_timeout = handshake_timeout_secs
+        self._phase = Phase.OFFLINE
+        self._handshake_deadline: float | None = None
+        self._configuration: SessionConfiguration | None = None
+        self._turn: _UserTurn | None = None
+        self._echo_due_until: float | None = None
+        self._response: _Response | None = None
+        self._retired: deque[str] = deque(maxlen=_RETIRED_IDS)
+        self._finished: deque[str] = deque(maxlen=_RETIRED_IDS)
+        # Responses that were asked for and not announced, and how many of the
+        # first of them are to be cancelled as soon as they are.
+        self._expected = 0
+        self._doomed = 0
+        self._asked_at: float | None = None
+        self._calls = ToolCalls()
+        self._output_sample_rate: int | None = None
+        self._sent_events = 0
+        self._handlers: dict[type[Any], Callable[[Any, float], list[Effect]]] = {
+            WarningEvent: self._on_warning,
+            SessionCreated: self._on_session_created,
+            SessionConfigured: self._on_session_configured,
+            SessionUpdated: self._on_nothing,
+            SpeechStarted: self._on_speech_started,
+            SpeechStopped: self._on_speech_stopped,
+            ItemAdded: self._on_item_added,
+            ItemDone: self._on_item_done,
+            ResponseCreated: self._on_response_created,
+            AudioDelta: self._on_audio_delta,
+            AudioDone: self._on_nothing,
+            TranscriptDelta: self._on_transcript_delta,
+            FunctionCallArgumentsDelta: self._on_arguments_delta,
+            FunctionCallArgumentsDone: self._on_arguments_done,
+            ResponseDone: self._on_response_done,
+            ErrorEvent: self._on_error,
+            UnknownEvent: self._on_unknown,
+            MalformedMessage: self._on_malformed,
+        }
+
+    #
+    # What can be asked
+    #
+
+    @property
+    def phase(self) -> Phase:
+        """How far the session is."""
+        return self._phase
+
+    @property
+    def user_speaking(self) -> bool:
+        """Whether a user turn is open."""
+        return self._turn is not None and self._turn.speaking
+
+    @property
+    def reply_pending(self) -> bool:
+        """Whether a reply is being generated or is due: there is something to wait for."""
+        response = self._response
+        generating = response is not None and response.state is _State.ACTIVE
+        configuration = self._configuration
+        greeting = (
+            self._phase is not Phase.LIVE
+            and configuration is not None
+            and bool(configuration.generate_initial_response)
+        )
+        return generating or greeting or self._expected > self._doomed or self._calls.unsettled
+
+    @property
+    def output_sample_rate(self) -> int | None:
+        """Rate of reply audio in Hz, once the session is configured."""
+        return self._output_sample_rate
+
+    @property
+    def uplink(self) -> Uplink:
+        """What paces the user's audio."""
+        return self._uplink
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next, or None."""
+        deadlines = (self._handshake_deadline, self._uplink.deadline, self._calls.deadline)
+        return min((d for d in deadlines if d is not None), default=None)
+
+    #
+    # What the application and the connection do
+    #
+
+    def connected(self, now: float) -> list[Effect]:
+        """A socket is open; the server speaks first."""
+        self._phase = Phase.CONNECTED
+        self._handshake_deadline = now + self._handshake_timeout
+        return []
+
+    def disconnected(self, now: float) -> list[Effect]:
+        """The socket is gone: nothing that was open stays open."""
+        effects = [*self._close_bracket(interrupted=True), *self._stop_user(discarded=False)]
+        self._retire()
+        self._phase = Phase.OFFLINE
+        self._handshake_deadline = None
+        self._uplink.close()
+        self._expected = self._doomed = 0
+        self._asked_at = None
+        self._turn = None
+        self._echo_due_until = None
+        self._calls = ToolCalls()
+        return effects
+
+    def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
+        """Say what the session shall be. Sent once created; once it is sent, too late."""
+        self._configuration = configuration
+        return self._send_configuration(now) if self._phase is Phase.CREATED else []
+
+    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
+        return self._append(self._uplink.push(chunk, now))
+
+    def interrupted(self, now: float) -> list[Effect]:
+        """The pipeline was interrupted; see the theory for by whom."""
+        echo_due_until, self._echo_due_until = self._echo_due_until, None
+        if echo_due_until is not None and (self.user_speaking or now <= echo_due_until):
+            return []
+        self._asked_at = None
+        self._doomed = self._expected
+        response = self._response
+        if response is None or response.state is _State.DEAD:
+            return [Discard()]
+        return [Discard(), *self._kill(response, cancel=True)]
+
+    def request_response(self, now: float) -> list[Effect]:
+        """Ask the model to speak. Nothing happens unless the session is live."""
+        if self._phase is not Phase.LIVE:
+            return []
+        self._expect_response(now)
+        return [Send(ResponseCreate(event_id=self._next_event_id()))]
+
+    def update_tools(self, tools: tuple[FunctionTool, ...], now: float) -> list[Effect]:
+        """Put other tools in force."""
+        if self._phase is not Phase.LIVE:
+            return []
+        return [Send(SessionUpdate.of(tools, event_id=self._next_event_id()))]
+
+    def answer_call(
+        self, call_id: str, output: str, now: float, *, respond: bool = True
+    ) -> list[Effect]:
+        """Answer a function call: the first answer is sent, any other ignored.
+
+        Args:
+            call_id: The call, as `ToolCall` named it. A call that this session
+                does not know is not answered: its id means nothing to the server.
+            output: The result, as text.
+            now: The time.
+            respond: Whether the model shall speak about it.
+        """
+        if not self._calls.answer(call_id, now, respond=respond):
+            return []
+        item = ItemCreate.tool_output(call_id, output, event_id=self._next_event_id())
+        return [Send(item), *self._ask_about_settled_calls(now)]
+
+    def tick(self, now: float) -> list[Effect]:
+        """Do what is due at `now`."""
+        effects = self._append(self._uplink.tick(now))
+        effects += self._ask_about_settled_calls(now)
+        if self._handshake_deadline is not None and now >= self._handshake_deadline:
+            self._handshake_deadline = None
+            step = "session.configured" if self._phase is Phase.CONFIGURING else "session.created"
+            message = f"Hydra sent no {step} within {self._handshake_timeout:g} s"
+            effects.append(Fail(FailureKind.TIMEOUT, message))
+        return effects
+
+    #
+    # What the server says
+    #
+
+    def receive(self, event: ServerEvent, now: float) -> list[Effect]:
+        """Take one server event, in whatever state, and never fail on it (S3)."""
+        effects = self._handlers[type(event)](event, now)
+        if not isinstance(event, MalformedMessage) and event.dropped_fields:
+            names = ", ".join(event.dropped_fields)
+            message = f"Hydra sent {event.type} with fields of a wrong shape: {names}"
+            effects.append(Report(Severity.WARNING, message))
+        return effects
+
+    def _on_nothing(self, event: ServerEvent, now: float) -> list[Effect]:
+        return []
+
+    def _on_unknown(self, event: UnknownEvent, now: float) -> list[Effect]:
+        return [Report(Severity.INFO, f"Hydra sent an event of unknown type {event.type[:80]!r}")]
+
+    def _on_malformed(self, event: MalformedMessage, now: float) -> list[Effect]:
+        message = f"Hydra sent a message that is no event ({event.reason}, {event.size} bytes)"
+        return [Report(Severity.WARNING, message)]
+
+    def _on_warning(self, event: WarningEvent, now: float) -> list[Effect]:
+        nested = event.warning or ErrorDetail()
+        code = event.code or nested.code
+        message = event.message or nested.message or ""
+        if code == MODEL_DEPRECATED:
+            message = f"model {self._model!r} is deprecated. {message}"
+        return [Report(Severity.WARNING, f"Hydra warns ({code}): {message}".rstrip(": "), code)]
+
+    def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
+        error = event.error or ErrorDetail()
+        message = f"Hydra reports {error.code or error.type or 'an error'}: {error.message or ''}"
+        message = message.rstrip(": ")
+        if self._phase is Phase.CONFIGURING and error.param == VOICE_PARAM:
+            # What the session does next is open (protocol §2); it never gets our voice.
+            self._handshake_deadline = None
+            return [Fail(FailureKind.CONFIGURATION, message)]
+        if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
+            names = ", ".join(self._calls.open_names) or "a tool"
+            message = f"{message} (no answer in time from {names}; the turn is abandoned)"
+        if error.code in (ErrorCode.SERVER_FULL, ErrorCode.SESSION_ENDED):
+            # A close follows, and is what gets reported; should none follow, this tells.
+            return [Report(Severity.WARNING, message, error.code)]
+        if error.param:
+            message = f"{message} (at {error.param})"
+        return [Report(Severity.ERROR, message, error.code)]
+
+    # Handshake
+
+    def _on_session_created(self, event: SessionCreated, now: float) -> list[Effect]:
+        if self._phase is not Phase.CONNECTED:
+            return []
+        self._phase = Phase.CREATED
+        self._handshake_deadline = None
+        return [SessionStarted(event.session_id), *self._send_configuration(now)]
+
+    def _send_configuration(self, now: float) -> list[Effect]:
+        configuration = self._configuration
+        if configuration is None:
+            return []
+        self._phase = Phase.CONFIGURING
+        self._handshake_deadline = now + self._handshake_timeout
+        event = SessionConfigure(session=configuration, event_id=self._next_event_id())
+        effects: list[Effect] = [Send(event)]
+        size = len(encode(event))
+        if size > CONFIGURATION_LIMIT_BYTES:
+            effects.append(Report(Severity.WARNING, _oversize_message(configuration, size)))
+        return effects
+
+    def _on_session_configured(self, event: SessionConfigured, now: float) -> list[Effect]:
+        if self._phase is not Phase.CONFIGURING:
+            return []
+        self._phase = Phase.LIVE
+        self._handshake_deadline = None
+        session = event.session or SessionInfo()
+        self._output_sample_rate = self._negotiate_rate(session)
+        effects: list[Effect] = [Ready(session, self._output_sample_rate)]
+        asked = self._configuration or SessionConfiguration()
+        if session.voice is not None and session.voice != asked.voice:
+            message = f"Hydra speaks with voice {session.voice!r}, not {asked.voice!r} as asked"
+            effects.append(Report(Severity.WARNING, message))
+        if asked.generate_initial_response:
+            self._expect_response(now)
+        return effects + self._append(self._uplink.open(now))
+
+    def _negotiate_rate(self, session: SessionInfo) -> int:
+        """The rate echoed, else the model's, else the documented one (protocol §2)."""
+        echoed = session.output_audio_sample_rate
+        if echoed is not None and echoed in _SANE_SAMPLE_RATES:
+            return echoed
+        known = MODELS.get(self._model)
+        return known.output_sample_rate if known else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+
+    # User turns
+
+    def _on_speech_started(self, event: SpeechStarted, now: float) -> list[Effect]:
+        if self.user_speaking and event.item_id and event.item_id == self._turn_item:
+            return []
+        effects = self._stop_user(discarded=False)
+        self._turn = _UserTurn(
+            event.item_id, expected=self._expected, doomed=self._doomed, asked_at=self._asked_at
+        )
+        self._expected = self._doomed = 0
+        self._asked_at = None
+        self._echo_due_until = now + _ECHO_SECS
+        response = self._response
+        if response is not None and response.state is _State.ACTIVE:
+            effects += self._close_bracket(interrupted=True)
+            response.state = _State.HELD
+        return [*effects, UserStarted()]
+
+    def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
+        if not self.user_speaking:
+            return []
+        if self._response is None or self._response.state is not _State.ACTIVE:
+            # Otherwise the answer was quicker than the word that the turn is over.
+            self._expect_response(now)
+        return self._stop_user(discarded=False)
+
+    def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
+        item = event.item
+        if item is None:
+            return []
+        if item.type == "function_call" and item.call_id:
+            self._calls.announce(item.call_id, self._current_id(), name=item.name)
+        elif item.role == "user" and self._turn is not None and self._turn.item_id is None:
+            self._turn.item_id = item.id
+        return []
+
+    def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
+        item, turn = event.item, self._turn
+        if item is None or item.role != "user" or turn is None:
+            return []
+        if item.id and turn.item_id and item.id != turn.item_id:
+            return []
+        if item.status == "incomplete":
+            return self._discard_turn(turn)
+        self._decide_turn()
+        if self._response is not None and self._response.state is _State.HELD:
+            return self._kill(self._response)
+        return []
+
+    def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
+        """The turn was noise: all goes on as if it had not been (T3)."""
+        effects = self._stop_user(discarded=True)
+        self._turn = None
+        self._expected, self._doomed = turn.expected, turn.doomed
+        self._asked_at = turn.asked_at
+        response = self._response
+        if response is None or response.state is not _State.HELD:
+            return effects
+        response.state = _State.ACTIVE
+        if response.held or not response.done:
+            effects += self._open_bracket(response, resumed=True)
+        for part in response.held:
+            effects += self._voice(response, part)
+        response.held.clear()
+        response.held_bytes = 0
+        if response.done:
+            effects += self._close_bracket(interrupted=False)
+            self._retire()
+        return effects
+
+    def _decide_turn(self) -> None:
+        """The turn is real. While the user still speaks it stays open, to be closed."""
+        if self._turn is not None and not self._turn.speaking:
+            self._turn = None
+
+    def _stop_user(self, *, discarded: bool) -> list[Effect]:
+        if self._turn is None or not self._turn.speaking:
+            return []
+        self._turn.speaking = False
+        return [UserStopped(discarded)]
+
+    @property
+    def _turn_item(self) -> str | None:
+        return self._turn.item_id if self._turn is not None else None
+
+    # Responses
+
+    def _on_response_created(self, event: ResponseCreated, now: float) -> list[Effect]:
+        response_id = event.response.id if event.response else None
+        if response_id is not None and self._is_known(response_id):
+            return []
+        return self._begin_response(response_id)
+
+    def _begin_response(self, response_id: str | None) -> list[Effect]:
+        effects = self._close_bracket(interrupted=False)
+        self._retire()
+        self._decide_turn()
+        self._expected = max(0, self._expected - 1)
+        response = _Response(response_id, asked_at=self._asked_at)
+        self._asked_at = None
+        self._response = response
+        if self._doomed:
+            self._doomed -= 1
+            return effects + self._kill(response, cancel=True)
+        return effects + self._open_bracket(response, resumed=False)
+
+    def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
+        effects, response = self._response_of(event.response_id)
+        if response is None or response.state is _State.DEAD:
+            return effects
+        pcm = response.samples.push(event.delta)
+        if not pcm:
+            return effects
+        if response.state is _State.HELD:
+            self._hold(response, AudioChunk(pcm), len(pcm))
+            return effects
+        return effects + self._voice(response, AudioChunk(pcm), now)
+
+    def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
+        effects, response = self._response_of(event.response_id)
+        if response is None or response.state is _State.DEAD or not event.delta:
+            return effects
+        text = event.delta
+        if response.last_text and not (
+            response.last_text[-1].isspace() or text.startswith(_NO_SPACE_BEFORE)
+        ):
+            # Deltas are phrases, sent without the spaces between them (protocol §3).
+            text = f" {text}"
+        response.last_text = text
+        if response.state is _State.HELD:
+            self._hold(response, TextChunk(text), len(text))
+            return effects
+        return [*effects, TextChunk(text)]
+
+    def _response_of(self, response_id: str | None) -> tuple[list[Effect], _Response | None]:
+        """Find the response that a delta belongs to, begun if the delta is its first sign."""
+        response = self._response
+        if response_id is None or (response is not None and response.id == response_id):
+            return [], response
+        if response is not None and response.id is None and response_id not in self._retired:
+            # It was announced without its id.
+            response.id = response_id
+            return [], response
+        if response_id in self._retired:
+            return [], None
+        effects = self._begin_response(response_id)
+        return effects, self._response
+
+    def _hold(self, response: _Response, part: AudioChunk | TextChunk, size: int) -> None:
+        """Keep what came of a response over which the user may be speaking."""
+        response.held.append(part)
+        response.held_bytes += size
+        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+        if response.held_bytes > _HELD_AUDIO_SECS * rate * BYTES_PER_SAMPLE:
+            # Nobody waits two minutes to hear the rest.
+            self._kill(response)
+
+    def _voice(
+        self, response: _Response, part: AudioChunk | TextChunk, now: float | None = None
+    ) -> list[Effect]:
+        """Pass on what an active response says, within its bracket."""
+        if isinstance(part, TextChunk) or response.voiced:
+            return [part]
+        response.voiced = True
+        waited: float | None = None
+        if now is not None and not response.heard and response.asked_at is not None:
+            waited = max(0.0, now - response.asked_at)
+        response.heard = True
+        return [VoiceStarted(response.id, waited), part]
+
+    def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
+        info = event.response or ResponseInfo()
+        if info.id is not None:
+            if info.id in self._finished:
+                return []
+            self._finished.append(info.id)
+        effects: list[Effect] = []
+        response = self._response
+        took: float | None = None
+        if response is not None and info.id in (None, response.id):
+            if info.status != "cancelled" and response.asked_at is not None:
+                took = max(0.0, now - response.asked_at)
+            effects += self._finish_response(response, cancelled=info.status == "cancelled")
+        done_id = response.id if info.id is None and response is not None else info.id
+        effects += self._calls.complete(info, done_id)
+        effects.append(ResponseFinished(info.id, info.status, info.usage, took))
+        if info.status in ("failed", "incomplete"):
+            severity = Severity.ERROR if info.status == "failed" else Severity.WARNING
+            effects.append(Report(severity, _unfinished_message(info)))
+        return effects + self._ask_about_settled_calls(now)
+
+    def _finish_response(self, response: _Response, *, cancelled: bool) -> list[Effect]:
+        """Generation has ended: close the bracket, or keep what is held until it is decided."""
+        if response.state is _State.HELD and not cancelled:
+            response.done = True
+            return []
+        flush = cancelled and response.state is _State.ACTIVE and response.heard
+        effects = self._close_bracket(interrupted=cancelled)
+        self._retire()
+        # The server has dropped what the listener still hears, with nobody speaking.
+        return [*effects, Flush()] if flush else effects
+
+    def _kill(self, response: _Response, *, cancel: bool = False) -> list[Effect]:
+        """Nothing of this response passes any more."""
+        effects = self._close_bracket(interrupted=True)
+        response.state = _State.DEAD
+        response.held.clear()
+        response.held_bytes = 0
+        if cancel and not response.done:
+            event_id = self._next_event_id()
+            effects.append(Send(ResponseCancel(response_id=response.id, event_id=event_id)))
+        if response.done:
+            self._retire()
+        return effects
+
+    def _open_bracket(self, response: _Response, *, resumed: bool) -> list[Effect]:
+        response.open = True
+        return [ReplyStarted(response.id, resumed)]
+
+    def _close_bracket(self, *, interrupted: bool) -> list[Effect]:
+        response = self._response
+        if response is None or not response.open:
+            return []
+        effects: list[Effect] = []
+        if response.voiced:
+            effects.append(VoiceEnded(response.id))
+        effects.append(ReplyEnded(response.id, interrupted))
+        response.open = response.voiced = False
+        return effects
+
+    def _retire(self) -> None:
+        """The current response is over: nothing with its id passes any more."""
+        if self._response is not None and self._response.id is not None:
+            self._retired.append(self._response.id)
+        self._response = None
+
+    def _is_known(self, response_id: str) -> bool:
+        current = self._response is not None and self._response.id == response_id
+        return current or response_id in self._retired
+
+    def _current_id(self) -> str | None:
+        return self._response.id if self._response is not None else None
+
+    def _expect_response(self, now: float) -> None:
+        self._expected += 1
+        self._asked_at = now
+
+    # Tools
+
+    def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
+        if event.call_id is not None:
+            owner = event.response_id or self._current_id()
+            self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
+        return []
+
+    def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
+        if event.call_id is None:
+            message = "Hydra sent a function call without an id, which cannot be answered"
+            return [Report(Severity.WARNING, message)]
+        owner = event.response_id or self._current_id()
+        return list(
+            self._calls.call(event.call_id, owner, name=event.name, arguments=event.arguments)
+        )
+
+    def _ask_about_settled_calls(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for respond in self._calls.take_settled(now):
+            if respond:
+                effects += self.request_response(now)
+        return effects
+
+    # Sending
+
+    def _append(self, chunks: list[bytes]) -> list[Effect]:
+        return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]
+
+    def _next_event_id(self) -> str:
+        self._sent_events += 1
+        return f"evt_{self._sent_events}"
+
+
+def _oversize_message(configuration: SessionConfiguration, size: int) -> str:
+    instructions = len((configuration.instructions or "").encode())
+    tools = sum(len(tool.model_dump_json()) for tool in configuration.tools or ())
+    return (
+        f"session.configure has {size} bytes (instructions {instructions}, tools {tools}). Above "
+        f"about {CONFIGURATION_LIMIT_BYTES} bytes Hydra was seen to send no audio at all: shorten "
+        f"the {'instructions' if instructions >= tools else 'tools'}"
+    )
+
+
+def _unfinished_message(info: ResponseInfo) -> str:
+    details = info.status_details
+    error = details.error if details is not None else None
+    reasons = (
+        details.reason if details else None,
+        error.code if error else None,
+        error.message if error else None,
+    )
+    reason = ": ".join(part for part in reasons if part) or "no reason given"
+    return f"Hydra's response ended {info.status} ({reason})"

@@ -1,0 +1,248 @@
+"""What the conversation asks for: one immutable value for each thing to be done.
+
+`Conversation` decides and does nothing itself. Each of its methods returns the
+effects of one step, in order: `Send` is for the socket, `Fail` and `Discard` for
+whoever runs the connection, everything else is for the pipeline.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from pipecat_hydra.events import ClientEvent, SessionInfo, Usage
+
+__all__ = [
+    "AudioChunk",
+    "Discard",
+    "Effect",
+    "Fail",
+    "FailureKind",
+    "Flush",
+    "Lost",
+    "PipelineEffect",
+    "Ready",
+    "ReplyEnded",
+    "ReplyStarted",
+    "Report",
+    "ResponseFinished",
+    "Send",
+    "SessionStarted",
+    "Severity",
+    "TextChunk",
+    "ToolCall",
+    "UserStarted",
+    "UserStopped",
+    "VoiceEnded",
+    "VoiceStarted",
+]
+
+
+class Severity(Enum):
+    """How loud a `Report` is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class FailureKind(Enum):
+    """Why a session could not be had, or was lost."""
+
+    AUTHENTICATION = "authentication"
+    """The key was refused. Trying again is of no use."""
+    CONFIGURATION = "configuration"
+    """The server rejects what was asked for. Trying the same again is of no use."""
+    CAPACITY = "capacity"
+    """No room at the moment."""
+    CONNECTIVITY = "connectivity"
+    """The server cannot be reached, or the connection broke."""
+    TIMEOUT = "timeout"
+    """The server does not answer in time."""
+    SERVER = "server"
+    """The server failed."""
+    ENDED = "ended"
+    """The server closed the session normally."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send `event` to the server."""
+
+    event: ClientEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Give this session up: close the socket and report why."""
+
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """There is no session any more, or there could be none.
+
+    Parameters:
+        kind: Why.
+        message: For a person. Never holds the key or the URL's query.
+        configured: Whether the session had been configured.
+    """
+
+    kind: FailureKind
+    message: str
+    configured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """Drop what the pipeline has not yet been told of what a response says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """The server has opened the session `session_id`; it is not configured yet."""
+
+    session_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The session is configured. Reply audio has `output_sample_rate` Hz from now on."""
+
+    session: SessionInfo
+    output_sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserStarted:
+    """The user has begun to speak: what is being played must stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserStopped:
+    """The user has stopped; `discarded` when it was noise that gets no answer."""
+
+    discarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Stop what is being played: the server cancelled it with no user turn to tell so."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted:
+    """A response begins, or (`resumed`) goes on after an interruption that was none."""
+
+    response_id: str | None
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceStarted:
+    """The first audio of a response follows, `waited` seconds after it was asked for."""
+
+    response_id: str | None
+    waited: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioChunk:
+    """Reply audio: whole samples of PCM16 LE mono at the negotiated rate."""
+
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """A phrase of what the assistant says, with the space before it where one is due."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceEnded:
+    """No more audio of this response follows."""
+
+    response_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """The response's bracket closes; `interrupted` when it did not come to its end."""
+
+    response_id: str | None
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFinished:
+    """The server has finished generating a response.
+
+    Parameters:
+        response_id: The response.
+        status: `completed`, `cancelled`, `incomplete`, `failed`, or None.
+        usage: The tokens it took, where the server says so.
+        took: Seconds from asking to finishing, for a response that ended by itself.
+    """
+
+    response_id: str | None
+    status: str | None
+    usage: Usage | None
+    took: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a function; it must be answered exactly once.
+
+    Parameters:
+        response_id: The response that calls.
+        call_id: The call.
+        name: The function; empty if the server never named it.
+        arguments: JSON text as the model wrote it, which may be no JSON at all.
+    """
+
+    response_id: str | None
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something that a developer should know; the session goes on.
+
+    Parameters:
+        severity: `ERROR` reports go to the pipeline too, the others are logged.
+        message: For a person. Never holds what users say.
+        code: The server's `error.code`, if that is what it is about.
+    """
+
+    severity: Severity
+    message: str
+    code: str | None = None
+
+
+PipelineEffect: TypeAlias = (
+    SessionStarted
+    | Ready
+    | UserStarted
+    | UserStopped
+    | Flush
+    | ReplyStarted
+    | VoiceStarted
+    | AudioChunk
+    | TextChunk
+    | VoiceEnded
+    | ReplyEnded
+    | ResponseFinished
+    | ToolCall
+    | Report
+    | Lost
+)
+"""What the pipeline is told."""
+
+Effect: TypeAlias = Send | Fail | Discard | PipelineEffect
+"""Whatever a step of the conversation may ask for."""

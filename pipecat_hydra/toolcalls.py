@@ -1,0 +1,160 @@
+"""The function calls of a session that the model waits for.
+
+The calls of one response are a batch. `ToolCalls` gathers each call's name and
+arguments from whichever events bring them, says when it is complete, takes its one
+answer, and says when the batch is settled, which is when the model may be asked to
+go on (protocol §6; invariants F1, F2).
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipecat_hydra.effects import ToolCall
+from pipecat_hydra.events import ResponseInfo
+
+__all__ = ["ToolCalls"]
+
+_SETTLE_SECS: Final = 0.2
+_REMEMBERED_CALLS: Final = 256
+
+
+@dataclass(slots=True)
+class _Call:
+    name: str = ""
+    fragments: list[str] = field(default_factory=list[str])
+    complete: bool = False
+    answered: bool = False
+
+
+@dataclass(slots=True)
+class _Batch:
+    calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
+    done: bool = False
+    respond: bool = False
+    answered_at: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        return all(call.answered for call in self.calls.values())
+
+
+class ToolCalls:
+    """What is known of each call that has not been dealt with."""
+
+    def __init__(self) -> None:
+        """Start with no calls."""
+        self._batches: dict[str | None, _Batch] = {}
+        # Calls already dealt with: the server may repeat itself, we may not.
+        self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the model waits for an answer."""
+        return bool(self._batches)
+
+    @property
+    def open_names(self) -> list[str]:
+        """Names of the functions whose calls are not answered."""
+        return [
+            call.name
+            for batch in self._batches.values()
+            for call in batch.calls.values()
+            if call.name and not call.answered
+        ]
+
+    @property
+    def deadline(self) -> float | None:
+        """When `take_settled` has something to give next, or None."""
+        return min(
+            (b.answered_at + _SETTLE_SECS for b in self._batches.values() if b.answered),
+            default=None,
+        )
+
+    def announce(
+        self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
+    ) -> None:
+        """Take note of a call whose arguments are still coming."""
+        call = self._find(call_id, response_id)
+        if call is None or call.complete:
+            return
+        call.name = name or call.name
+        if fragment:
+            call.fragments.append(fragment)
+
+    def call(
+        self, call_id: str, response_id: str | None, *, name: str | None, arguments: str | None
+    ) -> list[ToolCall]:
+        """Take note that a call is complete; gives it, the first time."""
+        call = self._find(call_id, response_id)
+        if call is None or call.complete:
+            return []
+        call.complete = True
+        call.name = name or call.name
+        gathered = "".join(call.fragments) if arguments is None else arguments
+        return [ToolCall(response_id, call_id, call.name, gathered)]
+
+    def complete(self, info: ResponseInfo, response_id: str | None) -> list[ToolCall]:
+        """Take note that a response is done; gives the calls it left without a last event.
+
+        Args:
+            info: The response as `response.done` reports it.
+            response_id: Its id.
+        """
+        calls: list[ToolCall] = []
+        cancelled = info.status == "cancelled"
+        for item in info.output or ():
+            if item.type == "function_call" and item.call_id and not cancelled:
+                calls += self.call(
+                    item.call_id, response_id, name=item.name, arguments=item.arguments
+                )
+        batch = self._batches.get(response_id)
+        if batch is None:
+            return calls
+        for call_id, call in list(batch.calls.items()):
+            if call.complete:
+                continue
+            if cancelled:
+                # The model never finished saying it, so it is no call.
+                del batch.calls[call_id]
+            else:
+                calls += self.call(call_id, response_id, name=None, arguments=None)
+        batch.done = True
+        if not batch.calls:
+            del self._batches[response_id]
+        return calls
+
+    def answer(self, call_id: str, now: float, *, respond: bool) -> bool:
+        """Take note of an answer. Returns whether it is the first, and so to be sent."""
+        for batch in self._batches.values():
+            call = batch.calls.get(call_id)
+            if call is None:
+                continue
+            if call.answered:
+                return False
+            call.answered = call.complete = True
+            batch.respond = batch.respond or respond
+            batch.answered_at = now
+            return True
+        return False
+
+    def take_settled(self, now: float) -> list[bool]:
+        """Remove the batches that are settled by `now`; for each, whether to ask the model."""
+        settled: list[bool] = []
+        for response_id, batch in list(self._batches.items()):
+            if not batch.answered:
+                continue
+            if batch.done or now >= batch.answered_at + _SETTLE_SECS:
+                settled.append(batch.respond)
+                self._settled.extend(batch.calls)
+                del self._batches[response_id]
+        return settled
+
+    def _find(self, call_id: str, response_id: str | None) -> _Call | None:
+        """Find the call, or begin it; None if it has been dealt with."""
+        if call_id in self._settled:
+            return None
+        for batch in self._batches.values():
+            if call_id in batch.calls:
+                return batch.calls[call_id]
+        return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, _Call())

@@ -1,0 +1,138 @@
+"""When user audio goes to the server: pre-roll, catching up, and silence.
+
+Theory of operation. The server drops audio that comes before it is configured,
+ends a session whose audio comes faster than it could have been spoken, ends an
+idle one after half a minute, and needs to hear silence to end a turn (protocol
+§1, §2, §4). The microphone knows none of that. So `Uplink` stands between:
+
+- while it is closed, it keeps what is said, newest first when it runs full;
+- once open, it sends what was kept at no more than twice real time, and audio
+  that comes after waits its turn, so that the server hears every word in order;
+- when it has caught up, audio passes straight through, save that a burst longer
+  than half a second is spread out;
+- when the microphone falls quiet (mute, pause, a transport that sends nothing) it
+  sends silence in its place, at the microphone's pace.
+
+It is pure: time is a parameter, in seconds of any monotonic clock.
+"""
+
+from collections import deque
+from typing import Final
+
+from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
+
+__all__ = ["Uplink"]
+
+_BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
+_CATCH_UP_RATE: Final = 2.0
+_BURST_SECS: Final = 0.5
+_POLL_SECS: Final = 0.02
+_SILENCE_CHUNK_SECS: Final = 0.04
+_SILENCE_CHUNK: Final = bytes(int(_SILENCE_CHUNK_SECS * _BYTES_PER_SEC))
+_MAX_SILENCE_CHUNKS: Final = 5
+
+
+class Uplink:
+    """Paces user audio: 16 kHz mono PCM16 chunks in, the chunks to send now out."""
+
+    def __init__(self, *, preroll_secs: float = 10.0, silence_after_secs: float = 0.25):
+        """Make a closed uplink.
+
+        Args:
+            preroll_secs: How much audio is kept, in seconds, while it cannot be
+                sent; beyond it the oldest is dropped.
+            silence_after_secs: How long the microphone may be quiet, in seconds,
+                before silence is sent in its place. Shorter than the shortest
+                pause that a network makes would put silence into speech.
+        """
+        self._capacity = int(preroll_secs * _BYTES_PER_SEC)
+        self._silence_after = silence_after_secs
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._open = False
+        self._allowance = 0.0
+        self._allowed_at = 0.0
+        self._silence_at = 0.0
+        self.dropped_bytes = 0
+        """Bytes of user audio dropped so far because they could not be sent in time."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether audio is being sent."""
+        return self._open
+
+    @property
+    def waiting_secs(self) -> float:
+        """How much user audio is kept for later, in seconds."""
+        return self._waiting_bytes / _BYTES_PER_SEC
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` has something to do next; None while closed."""
+        if not self._open:
+            return None
+        return self._allowed_at + _POLL_SECS if self._waiting else self._silence_at
+
+    def open(self, now: float) -> list[bytes]:
+        """Start to send: the server is configured. Returns the chunks to send now."""
+        self._open = True
+        self._allowance = 0.0
+        self._allowed_at = now
+        self._silence_at = now + self._silence_after
+        return self._release(now)
+
+    def close(self) -> None:
+        """Stop sending: the connection is gone. What is waiting stays."""
+        self._open = False
+
+    def push(self, chunk: bytes, now: float) -> list[bytes]:
+        """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        while self._waiting_bytes > self._capacity:
+            dropped = len(self._waiting.popleft())
+            self._waiting_bytes -= dropped
+            self.dropped_bytes += dropped
+        self._silence_at = now + self._silence_after
+        return self._release(now) if self._open else []
+
+    def tick(self, now: float) -> list[bytes]:
+        """Do what is due at `now`. Returns the chunks to send, live audio or silence."""
+        if not self._open:
+            return []
+        if self._waiting:
+            released = self._release(now)
+            self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
+            return released
+        due = 0
+        while self._silence_at <= now and due < _MAX_SILENCE_CHUNKS:
+            self._silence_at += _SILENCE_CHUNK_SECS
+            due += 1
+        if due == _MAX_SILENCE_CHUNKS:
+            # The clock has jumped: silence that was not sent in time is not owed.
+            self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
+        self._spend(due * _SILENCE_CHUNK_SECS, now)
+        return [_SILENCE_CHUNK] * due
+
+    def _release(self, now: float) -> list[bytes]:
+        """Take from what waits as much as may be sent by now."""
+        self._accrue(now)
+        released: list[bytes] = []
+        while self._waiting:
+            secs = len(self._waiting[0]) / _BYTES_PER_SEC
+            if secs > self._allowance:
+                break
+            self._allowance -= secs
+            chunk = self._waiting.popleft()
+            self._waiting_bytes -= len(chunk)
+            released.append(chunk)
+        return released
+
+    def _spend(self, secs: float, now: float) -> None:
+        self._accrue(now)
+        self._allowance = max(0.0, self._allowance - secs)
+
+    def _accrue(self, now: float) -> None:
+        earned = (now - self._allowed_at) * _CATCH_UP_RATE
+        self._allowance = min(self._allowance + earned, _BURST_SECS)
+        self._allowed_at = now
