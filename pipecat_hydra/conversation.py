@@ -375,6 +375,8 @@ class Conversation:
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
         """Take one server event, in whatever state, and never fail on it (S3)."""
+        if self._phase is Phase.OFFLINE:
+            return []
         effects = self._handlers[type(event)](event, now)
         if not isinstance(event, MalformedMessage) and event.dropped_fields:
             names = ", ".join(event.dropped_fields)

@@ -1,0 +1,688 @@
+"""The conversation, event by event: the invariants A1, A3 to A6, T1 to T4, F1, F2, S3."""
+
+import json
+from collections.abc import Sequence
+
+import pytest
+import wire
+
+from pipecat_hydra.conversation import Conversation, Phase
+from pipecat_hydra.effects import (
+    AudioChunk,
+    Discard,
+    Effect,
+    Fail,
+    FailureKind,
+    Flush,
+    Ready,
+    ReplyEnded,
+    ReplyStarted,
+    Report,
+    ResponseFinished,
+    Send,
+    SessionStarted,
+    Severity,
+    TextChunk,
+    ToolCall,
+    UserStarted,
+    UserStopped,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.events import (
+    ClientEvent,
+    FunctionTool,
+    InputAudioAppend,
+    ItemCreate,
+    ResponseCancel,
+    ResponseCreate,
+    ServerEvent,
+    SessionConfiguration,
+    SessionConfigure,
+    SessionUpdate,
+    Usage,
+    encode,
+)
+
+PCM = bytes(range(1, 241)) * 4
+TOOL = FunctionTool(name="get_weather", parameters={"type": "object"})
+
+
+class Driver:
+    """Drives a conversation and keeps what it asked for."""
+
+    def __init__(self, conversation: Conversation | None = None):
+        self.conversation = conversation or Conversation(model="hydra-v1.1")
+        self.now = 0.0
+
+    def receive(self, *events: ServerEvent) -> list[Effect]:
+        return [e for event in events for e in self.conversation.receive(event, self.now)]
+
+    def live(self, *, greet: bool = False, rate: int | None = 24_000) -> "Driver":
+        self.conversation.configure(
+            SessionConfiguration(voice="aria", generate_initial_response=greet), self.now
+        )
+        self.conversation.connected(self.now)
+        self.receive(wire.created(), wire.configured(rate))
+        return self
+
+    def interrupted(self) -> list[Effect]:
+        return self.conversation.interrupted(self.now)
+
+
+@pytest.fixture
+def driver() -> Driver:
+    return Driver().live()
+
+
+def sent(effects: Sequence[Effect]) -> list[ClientEvent]:
+    return [e.event for e in effects if isinstance(e, Send)]
+
+
+def said(effects: Sequence[Effect]) -> bytes:
+    return b"".join(e.pcm for e in effects if isinstance(e, AudioChunk))
+
+
+def kinds(effects: Sequence[Effect]) -> list[type[Effect]]:
+    return [type(e) for e in effects]
+
+
+# Handshake
+
+
+def test_the_configuration_goes_out_once_the_session_is_created():
+    conversation = Conversation(model="hydra-v1.1")
+    configuration = SessionConfiguration(voice="aria", instructions="Be kind.")
+    assert conversation.configure(configuration, 0.0) == []
+    assert conversation.connected(0.0) == []
+    effects = conversation.receive(wire.created(), 0.0)
+    assert effects[0] == SessionStarted("sess_1")
+    (event,) = sent(effects)
+    assert isinstance(event, SessionConfigure)
+    assert event.session == configuration
+    assert conversation.phase is Phase.CONFIGURING
+
+
+def test_a_created_session_waits_for_its_configuration():
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.connected(0.0)
+    assert sent(conversation.receive(wire.created(), 0.0)) == []
+    assert conversation.deadline is None
+    assert len(sent(conversation.configure(SessionConfiguration(), 60.0))) == 1
+    assert sent(conversation.configure(SessionConfiguration(), 60.0)) == []
+
+
+def test_a_deprecated_model_warns_before_the_session_is_created():
+    driver = Driver(Conversation(model="hydra"))
+    driver.conversation.connected(0.0)
+    (report,) = driver.receive(wire.event("warning", code="model_deprecated"))
+    assert isinstance(report, Report)
+    assert report.severity is Severity.WARNING
+    assert "'hydra' is deprecated" in report.message
+    assert driver.receive(wire.created()) == [SessionStarted("sess_1")]
+
+
+@pytest.mark.parametrize(
+    ("model", "echoed", "rate"),
+    [
+        ("hydra-v1.1", 48_000, 48_000),
+        ("hydra-v1.1", None, 24_000),
+        ("hydra-v1.0", None, 48_000),
+        ("hydra", None, 48_000),
+        ("hydra-v9", None, 48_000),
+        ("hydra-v1.1", 0, 24_000),
+        ("hydra-v1.1", -1, 24_000),
+    ],
+)
+def test_the_rate_is_the_one_echoed_or_else_the_models(model: str, echoed: int | None, rate: int):
+    driver = Driver(Conversation(model=model)).live(rate=echoed)
+    assert driver.conversation.output_sample_rate == rate
+
+
+def test_ready_tells_the_rate_and_opens_the_uplink():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    assert driver.conversation.microphone(PCM[:640], 0.0) == []
+    (ready,) = [e for e in driver.receive(wire.configured(24_000)) if isinstance(e, Ready)]
+    assert ready.output_sample_rate == 24_000
+    (append,) = sent(driver.conversation.tick(0.1))
+    assert append == InputAudioAppend(audio=PCM[:640])
+
+
+@pytest.mark.parametrize("until", ["session.created", "session.configured"])
+def test_a_server_that_does_not_answer_in_time_fails_the_session(until: str):
+    conversation = Conversation(model="hydra-v1.1", handshake_timeout_secs=3.0)
+    conversation.configure(SessionConfiguration(), 0.0)
+    conversation.connected(1.0)
+    if until == "session.configured":
+        conversation.receive(wire.created(), 1.0)
+    assert conversation.deadline == 4.0
+    assert conversation.tick(3.9) == []
+    (fail,) = conversation.tick(4.0)
+    assert isinstance(fail, Fail)
+    assert fail.kind is FailureKind.TIMEOUT
+    assert until in fail.message
+    assert conversation.tick(5.0) == []
+
+
+def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
+    rejection = wire.error("invalid_request_error", param="session.configure.session.voice")
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(voice="nobody"), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    (fail,) = driver.receive(rejection)
+    assert isinstance(fail, Fail)
+    assert fail.kind is FailureKind.CONFIGURATION
+    (report,) = Driver().live().receive(rejection)
+    assert isinstance(report, Report)
+
+
+def test_a_configuration_too_large_is_reported_with_the_sizes_of_its_parts():
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.connected(0.0)
+    conversation.receive(wire.created(), 0.0)
+    big = SessionConfiguration(instructions="x" * 17_000, tools=(TOOL,))
+    effects = conversation.configure(big, 0.0)
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert report.severity is Severity.WARNING
+    assert "instructions 17000" in report.message
+    assert f"tools {len(TOOL.model_dump_json())}" in report.message
+    assert str(len(encode(sent(effects)[0]))) in report.message
+
+
+def test_a_configuration_of_modest_size_is_not_reported():
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.connected(0.0)
+    conversation.receive(wire.created(), 0.0)
+    effects = conversation.configure(SessionConfiguration(instructions="x" * 15_000), 0.0)
+    assert kinds(effects) == [Send]
+
+
+def test_another_voice_than_asked_is_reported():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(voice="aria"), 0.0)
+    driver.conversation.connected(0.0)
+    effects = driver.receive(wire.created(), wire.configured(voice="sterling"))
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert "'sterling'" in report.message
+    assert "'aria'" in report.message
+
+
+# A turn
+
+
+def test_a_turn_from_speech_to_the_end_of_the_reply(driver: Driver):
+    assert driver.receive(wire.started()) == [UserStarted()]
+    driver.now = 1.0
+    assert driver.receive(wire.stopped(), wire.user_item("completed")) == [UserStopped(False)]
+    assert driver.conversation.reply_pending
+    driver.now = 1.5
+    assert driver.receive(wire.response_created()) == [ReplyStarted("resp_1")]
+    effects = driver.receive(wire.audio(PCM[:300]), wire.audio(PCM[300:]))
+    assert effects == [VoiceStarted("resp_1", 0.5), AudioChunk(PCM[:300]), AudioChunk(PCM[300:])]
+    driver.now = 2.0
+    usage = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+    assert driver.receive(wire.done(usage=usage)) == [
+        VoiceEnded("resp_1"),
+        ReplyEnded("resp_1", interrupted=False),
+        ResponseFinished(
+            "resp_1", "completed", Usage(input_tokens=1, output_tokens=2, total_tokens=3), 1.0
+        ),
+    ]
+    assert not driver.conversation.reply_pending
+
+
+def test_a_greeting_comes_with_no_user_turn():
+    driver = Driver().live(greet=True)
+    assert driver.conversation.reply_pending
+    driver.now = 0.25
+    effects = driver.receive(wire.response_created(), wire.audio(PCM))
+    assert effects == [ReplyStarted("resp_1"), VoiceStarted("resp_1", 0.25), AudioChunk(PCM)]
+
+
+def test_odd_splits_give_whole_samples_and_lose_nothing(driver: Driver):
+    effects = driver.receive(
+        wire.response_created(),
+        *[wire.audio(PCM[i : i + 7]) for i in range(0, len(PCM), 7)],
+    )
+    assert said(effects) == PCM
+    assert all(len(e.pcm) % 2 == 0 for e in effects if isinstance(e, AudioChunk))
+
+
+def test_an_odd_byte_does_not_leak_into_the_next_response(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.audio(PCM[:3], "r1"), wire.done("r1"))
+    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert said(effects) == PCM
+
+
+def test_a_tool_only_response_has_no_voice(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call(), wire.done())
+    assert kinds(effects) == [ReplyStarted, ToolCall, ReplyEnded, ResponseFinished]
+
+
+def test_phrases_get_the_spaces_between_them(driver: Driver):
+    phrases = ["Hello there,", "how are you", "?", " Fine", "I hope."]
+    effects = driver.receive(wire.response_created(), *[wire.transcript(p) for p in phrases])
+    text = "".join(e.text for e in effects if isinstance(e, TextChunk))
+    assert text == "Hello there, how are you? Fine I hope."
+
+
+def test_deltas_without_an_id_belong_to_the_response_in_flight(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.audio(PCM, None), wire.done(None))
+    assert said(effects) == PCM
+    assert effects[-2] == ReplyEnded("resp_1", interrupted=False)
+
+
+def test_a_response_that_was_never_announced_is_heard(driver: Driver):
+    effects = driver.receive(wire.audio(PCM), wire.done())
+    assert effects[0] == ReplyStarted("resp_1")
+    assert said(effects) == PCM
+
+
+def test_a_response_announced_without_its_id_is_heard(driver: Driver):
+    effects = driver.receive(
+        wire.event("response.created"), wire.audio(PCM[:400]), wire.audio(PCM[400:]), wire.done()
+    )
+    assert said(effects) == PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+
+
+def test_a_response_that_never_ended_is_closed_by_the_next(driver: Driver):
+    effects = driver.receive(
+        wire.response_created("r1"), wire.audio(PCM, "r1"), wire.response_created("r2")
+    )
+    assert effects[-3:] == [VoiceEnded("r1"), ReplyEnded("r1", False), ReplyStarted("r2")]
+    assert driver.receive(wire.audio(PCM, "r1")) == []
+
+
+def test_an_answer_quicker_than_the_word_that_the_turn_is_over_is_heard(driver: Driver):
+    effects = driver.receive(
+        wire.started(), wire.response_created(), wire.audio(PCM), wire.stopped(), wire.done()
+    )
+    assert said(effects) == PCM
+    (voice,) = [e for e in effects if isinstance(e, VoiceStarted)]
+    assert voice.waited is None
+    assert not driver.conversation.reply_pending
+
+
+def test_repeated_events_are_heard_once(driver: Driver):
+    events = [wire.response_created(), wire.done(usage={"total_tokens": 3})]
+    effects = driver.receive(*[event for event in events for _ in range(2)])
+    assert kinds(effects) == [ReplyStarted, ReplyEnded, ResponseFinished]
+
+
+@pytest.mark.parametrize(
+    ("status", "severity"), [("failed", Severity.ERROR), ("incomplete", Severity.WARNING)]
+)
+def test_a_response_that_does_not_complete_says_why(
+    driver: Driver, status: str, severity: Severity
+):
+    effects = driver.receive(wire.response_created(), wire.done(status=status, reason="why"))
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert report.severity is severity
+    assert "why" in report.message
+    assert ReplyEnded("resp_1", interrupted=False) in effects
+
+
+# Barge-in
+
+
+def test_barge_in_while_the_reply_is_generated(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    effects = driver.receive(wire.started("item_2"))
+    assert effects == [VoiceEnded("resp_1"), ReplyEnded("resp_1", True), UserStarted()]
+    assert driver.interrupted() == []
+    late = driver.receive(
+        wire.audio(PCM),
+        wire.done(status="cancelled", reason="interrupted"),
+        wire.audio(PCM),
+        wire.transcript("late"),
+        wire.audio(PCM, None),
+    )
+    assert kinds(late) == [ResponseFinished]
+    effects = driver.receive(
+        wire.stopped("item_2"),
+        wire.user_item("completed", "item_2"),
+        wire.response_created("resp_2"),
+        wire.audio(PCM, "resp_1"),
+        wire.audio(PCM, "resp_2"),
+    )
+    assert said(effects) == PCM
+
+
+def test_barge_in_after_generation_has_ended_interrupts_all_the_same(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.done())
+    assert driver.receive(wire.started("item_2")) == [UserStarted()]
+
+
+def test_the_old_response_is_dropped_when_the_turn_is_confirmed_without_a_cancel(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started("item_2"))
+    effects = driver.receive(
+        wire.audio(PCM), wire.user_item("completed", "item_2"), wire.audio(PCM), wire.done()
+    )
+    assert said(effects) == b""
+
+
+def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM[:100]), wire.started("item_2"))
+    assert driver.receive(wire.audio(PCM[100:301]), wire.transcript("meanwhile")) == []
+    effects = driver.receive(wire.stopped("item_2"), wire.user_item("incomplete", "item_2"))
+    assert effects == [
+        UserStopped(False),
+        ReplyStarted("resp_1", resumed=True),
+        VoiceStarted("resp_1", None),
+        AudioChunk(PCM[100:300]),
+        TextChunk("meanwhile"),
+    ]
+    effects = driver.receive(wire.audio(PCM[301:]), wire.done())
+    assert said(effects) == PCM[300:]
+    assert effects[1:3] == [VoiceEnded("resp_1"), ReplyEnded("resp_1", False)]
+
+
+def test_noise_over_a_reply_that_finished_meanwhile(driver: Driver):
+    driver.receive(wire.response_created(), wire.started("item_2"))
+    driver.receive(wire.audio(PCM), wire.done())
+    effects = driver.receive(wire.user_item("incomplete", "item_2"))
+    assert effects == [
+        UserStopped(True),
+        ReplyStarted("resp_1", resumed=True),
+        VoiceStarted("resp_1", None),
+        AudioChunk(PCM),
+        VoiceEnded("resp_1"),
+        ReplyEnded("resp_1", False),
+    ]
+    assert driver.receive(wire.audio(PCM)) == []
+
+
+def test_noise_without_a_reply_leaves_nothing_due(driver: Driver):
+    effects = driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
+    assert effects == [UserStarted(), UserStopped(False)]
+    assert not driver.conversation.reply_pending
+    driver.now = 9.0
+    effects = driver.receive(wire.response_created(), wire.audio(PCM))
+    assert VoiceStarted("resp_1", None) in effects
+
+
+def test_noise_whose_item_has_no_id(driver: Driver):
+    driver.receive(wire.response_created(), wire.started(None), wire.audio(PCM))
+    effects = driver.receive(wire.stopped(None), wire.user_item("incomplete", None))
+    assert said(effects) == PCM
+
+
+def test_the_items_of_others_do_not_decide_a_turn(driver: Driver):
+    driver.receive(wire.response_created(), wire.started("item_2"), wire.audio(PCM))
+    assert driver.receive(wire.user_item("incomplete", "item_1")) == []
+    assert driver.receive(wire.user_item("completed", "item_1")) == []
+    assert said(driver.receive(wire.user_item("incomplete", "item_2"))) == PCM
+
+
+def test_a_reply_cancelled_with_nobody_speaking_is_flushed(driver: Driver):
+    effects = driver.receive(
+        wire.response_created(),
+        wire.audio(PCM),
+        wire.done(status="cancelled", reason="interrupted"),
+    )
+    assert kinds(effects)[-4:] == [VoiceEnded, ReplyEnded, Flush, ResponseFinished]
+
+
+def test_a_turn_that_opens_twice_is_closed_in_between(driver: Driver):
+    effects = driver.receive(wire.started("a"), wire.started("a"), wire.started("b"))
+    assert effects == [UserStarted(), UserStopped(False), UserStarted()]
+
+
+def test_a_stop_without_a_start_means_nothing(driver: Driver):
+    assert driver.receive(wire.stopped()) == []
+    assert not driver.conversation.reply_pending
+
+
+def test_a_response_held_beyond_all_patience_is_given_up(driver: Driver):
+    driver.receive(wire.response_created(), wire.started("item_2"))
+    minute = bytes(60 * 48_000)
+    assert driver.receive(wire.audio(minute), wire.audio(minute), wire.audio(PCM)) == []
+    assert said(driver.receive(wire.user_item("incomplete", "item_2"))) == b""
+
+
+# Interruptions that are not Hydra's
+
+
+def test_another_interruption_cancels_the_response_by_its_id(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    effects = driver.interrupted()
+    assert kinds(effects) == [Discard, VoiceEnded, ReplyEnded, Send]
+    (cancel,) = sent(effects)
+    assert isinstance(cancel, ResponseCancel)
+    assert cancel.response_id == "resp_1"
+    assert sent(driver.interrupted()) == []
+    late = driver.receive(wire.audio(PCM), wire.done(status="cancelled", reason="client_cancelled"))
+    assert kinds(late) == [ResponseFinished]
+
+
+def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    driver.now = 5.0
+    assert driver.interrupted() == [Discard()]
+    assert not driver.conversation.reply_pending
+    effects = driver.receive(wire.response_created("resp_1"))
+    (cancel,) = sent(effects)
+    assert isinstance(cancel, ResponseCancel)
+    assert cancel.response_id == "resp_1"
+    assert said(driver.receive(wire.audio(PCM))) == b""
+    driver.receive(wire.done(status="cancelled", reason="client_cancelled"))
+    assert said(driver.receive(wire.response_created("resp_2"), wire.audio(PCM, "resp_2"))) == PCM
+
+
+def test_what_is_asked_for_after_an_interruption_is_heard(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.conversation.request_response(0.0)
+    first = driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1"))
+    assert said(first) == b""
+    assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
+
+
+def test_the_echo_of_our_own_announcement_cancels_nothing(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started("item_2"))
+    assert driver.interrupted() == []
+    assert sent(driver.interrupted()) != []
+
+
+def test_the_echo_may_come_after_a_very_short_turn(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    driver.now = 0.1
+    assert driver.interrupted() == []
+    assert said(driver.receive(wire.response_created(), wire.audio(PCM))) == PCM
+
+
+def test_an_echo_that_never_came_does_not_swallow_a_later_interruption(driver: Driver):
+    driver.receive(wire.started(), wire.stopped(), wire.response_created(), wire.audio(PCM))
+    driver.now = 2.0
+    assert len(sent(driver.interrupted())) == 1
+
+
+def test_noise_leaves_a_cancel_that_is_due_in_force(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
+    assert len(sent(driver.receive(wire.response_created()))) == 1
+
+
+# Loss
+
+
+def test_a_lost_connection_leaves_nothing_open(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    effects = driver.conversation.disconnected(0.0)
+    assert effects == [VoiceEnded("resp_1"), ReplyEnded("resp_1", True)]
+    driver.live().receive(wire.started())
+    assert driver.conversation.disconnected(0.0) == [UserStopped(False)]
+    assert driver.conversation.disconnected(0.0) == []
+    assert driver.conversation.deadline is None
+    assert not driver.conversation.reply_pending
+
+
+def test_what_is_said_while_offline_is_sent_by_the_next_session(driver: Driver):
+    driver.conversation.disconnected(0.0)
+    assert driver.conversation.microphone(PCM[:640], 0.0) == []
+    driver.now = 10.0
+    driver.live()
+    assert sent(driver.conversation.tick(10.1)) == [InputAudioAppend(audio=PCM[:640])]
+
+
+def test_nothing_can_be_asked_of_a_session_that_is_not_live():
+    conversation = Conversation(model="hydra-v1.1")
+    assert conversation.request_response(0.0) == []
+    assert conversation.update_tools((TOOL,), 0.0) == []
+    assert conversation.answer_call("call_1", "{}", 0.0) == []
+
+
+# Tools
+
+
+def outputs(effects: Sequence[Effect]) -> list[str]:
+    return [
+        json.loads(encode(event))["item"]["call_id"]
+        for event in sent(effects)
+        if isinstance(event, ItemCreate)
+    ]
+
+
+def creates(effects: Sequence[Effect]) -> int:
+    return sum(isinstance(event, ResponseCreate) for event in sent(effects))
+
+
+def test_a_call_is_gathered_from_whatever_events_bring_it(driver: Driver):
+    effects = driver.receive(
+        wire.response_created(),
+        wire.call_delta('{"city": "Par', name="get_weather"),
+        wire.call_delta('is"}'),
+        wire.call(name=None, arguments=None),
+    )
+    assert effects[1:] == [ToolCall("resp_1", "call_1", "get_weather", '{"city": "Paris"}')]
+    assert driver.receive(wire.call()) == []
+
+
+def test_a_call_named_only_by_its_item(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "f"}
+    effects = driver.receive(
+        wire.response_created(),
+        wire.event("conversation.item.added", item=item),
+        wire.call(name=None, arguments="{}"),
+    )
+    assert effects[-1] == ToolCall("resp_1", "call_1", "f", "{}")
+
+
+def test_a_call_whose_last_event_never_came_is_made_when_the_response_is_done(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call_delta("{}", name="f"), wire.done())
+    assert ToolCall("resp_1", "call_1", "f", "{}") in effects
+    output = [{"type": "function_call", "call_id": "c2", "name": "g", "arguments": "[]"}]
+    effects = driver.receive(wire.response_created("r2"), wire.done("r2", output=output))
+    assert ToolCall("r2", "c2", "g", "[]") in effects
+
+
+def test_a_call_cut_off_by_a_barge_in_is_no_call(driver: Driver):
+    driver.receive(wire.response_created(), wire.call_delta('{"ci', name="f"))
+    effects = driver.receive(wire.started(), wire.done(status="cancelled", reason="interrupted"))
+    assert ToolCall not in kinds(effects)
+
+
+def test_each_call_is_answered_once_and_the_model_asked_once(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.call("c2"), wire.done())
+    first = driver.conversation.answer_call("c1", "1", 0.0)
+    assert (outputs(first), creates(first)) == (["c1"], 0)
+    assert driver.conversation.answer_call("c1", "again", 0.0) == []
+    second = driver.conversation.answer_call("c2", "2", 0.0)
+    assert (outputs(second), creates(second)) == (["c2"], 1)
+    assert driver.conversation.answer_call("c2", "again", 0.0) == []
+    assert driver.conversation.answer_call("unknown", "?", 0.0) == []
+    assert creates(driver.conversation.tick(9.0)) == 0
+
+
+def test_the_model_is_asked_200_ms_after_the_last_answer_if_done_never_comes(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    assert creates(driver.conversation.answer_call("c1", "1", 1.0)) == 0
+    assert creates(driver.conversation.tick(1.19)) == 0
+    assert driver.conversation.deadline is not None
+    assert driver.conversation.deadline <= 1.2
+    assert creates(driver.conversation.tick(1.2)) == 1
+    assert creates(driver.conversation.tick(1.5)) == 0
+    assert creates(driver.receive(wire.done())) == 0
+
+
+def test_the_model_is_asked_at_once_when_done_comes_last(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.conversation.answer_call("c1", "1", 0.0)
+    assert creates(driver.receive(wire.done())) == 1
+
+
+def test_the_model_is_not_asked_when_no_answer_wants_it(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    effects = driver.conversation.answer_call("c1", "1", 0.0, respond=False)
+    assert (outputs(effects), creates(effects)) == (["c1"], 0)
+
+
+def test_a_call_means_nothing_to_another_session(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.conversation.disconnected(0.0)
+    driver.live()
+    assert driver.conversation.answer_call("c1", "1", 0.0) == []
+
+
+def test_other_tools_are_put_in_force(driver: Driver):
+    (update,) = sent(driver.conversation.update_tools((TOOL,), 0.0))
+    assert isinstance(update, SessionUpdate)
+    assert update.session.tools == (TOOL,)
+
+
+def test_a_call_without_an_id_is_reported(driver: Driver):
+    (report,) = driver.receive(wire.event("response.function_call_arguments.done", name="f"))
+    assert isinstance(report, Report)
+
+
+# Reports
+
+
+@pytest.mark.parametrize(
+    ("code", "severity"),
+    [
+        ("invalid_request_error", Severity.ERROR),
+        ("invalid_frame", Severity.ERROR),
+        ("invalid_audio", Severity.ERROR),
+        ("internal_error", Severity.ERROR),
+        ("tool_response_timeout", Severity.ERROR),
+        ("server_full", Severity.WARNING),
+        ("session_ended", Severity.WARNING),
+        ("something_new", Severity.ERROR),
+    ],
+)
+def test_an_error_is_reported_and_ends_nothing(driver: Driver, code: str, severity: Severity):
+    (report,) = driver.receive(wire.error(code, param="x"))
+    assert isinstance(report, Report)
+    assert (report.severity, report.code) == (severity, code)
+    assert "went wrong" in report.message
+    assert driver.conversation.phase is Phase.LIVE
+
+
+def test_a_tool_timeout_names_the_tool(driver: Driver):
+    driver.receive(wire.response_created(), wire.call(name="get_weather"))
+    (report,) = driver.receive(wire.error("tool_response_timeout"))
+    assert isinstance(report, Report)
+    assert "get_weather" in report.message
+
+
+def test_unknown_and_malformed_events_are_reported_and_end_nothing(driver: Driver):
+    (unknown,) = driver.receive(wire.event("response.mood"))
+    assert isinstance(unknown, Report)
+    assert unknown.severity is Severity.INFO
+    (odd,) = driver.receive(wire.event("session.updated", session=3))
+    assert isinstance(odd, Report)
+    assert "session" in odd.message
+
+
+def test_silence_keeps_a_quiet_session_alive(driver: Driver):
+    assert driver.conversation.deadline == pytest.approx(0.25)
+    appends = sent(driver.conversation.tick(0.25))
+    assert appends
+    assert all(isinstance(e, InputAudioAppend) and not any(e.audio) for e in appends)

@@ -1,0 +1,162 @@
+"""Pacing of user audio: pre-roll, catching up, silence (A1, A3)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipecat_hydra.uplink import Uplink
+
+CHUNK_SECS = 0.02
+
+
+def chunk(number: int) -> bytes:
+    """20 ms whose bytes tell which chunk it is; never all zero."""
+    return (number + 1).to_bytes(2, "little") * 320
+
+
+def secs(chunks: list[bytes]) -> float:
+    return sum(map(len, chunks)) / 32_000
+
+
+def is_silence(pcm: bytes) -> bool:
+    return not any(pcm)
+
+
+def run(uplink: Uplink, start: float, end: float, step: float = 0.005) -> list[tuple[float, bytes]]:
+    """Let time pass, ticking; what is sent, with its time."""
+    sent: list[tuple[float, bytes]] = []
+    for n in range(round((end - start) / step) + 1):
+        now = start + n * step
+        sent += [(now, pcm) for pcm in uplink.tick(now)]
+    return sent
+
+
+def test_closed_nothing_is_sent_and_the_newest_is_kept():
+    uplink = Uplink(preroll_secs=1.0)
+    for n in range(100):
+        assert uplink.push(chunk(n), n * CHUNK_SECS) == []
+    assert uplink.tick(2.0) == []
+    assert uplink.deadline is None
+    assert uplink.waiting_secs == 1.0
+    assert uplink.dropped_bytes == 50 * 640
+    sent = uplink.open(2.0) + [pcm for _, pcm in run(uplink, 2.0, 2.6)]
+    assert [pcm for pcm in sent if not is_silence(pcm)] == [chunk(n) for n in range(50, 100)]
+
+
+def test_open_audio_passes_through_at_once_and_unchanged():
+    uplink = Uplink()
+    uplink.open(0.0)
+    uplink.tick(1.0)
+    for n in range(100):
+        pcm = chunk(n)
+        (passed,) = uplink.push(pcm, 1.0 + n * CHUNK_SECS)
+        assert passed is pcm
+
+
+def test_what_was_kept_is_sent_at_no_more_than_twice_real_time():
+    uplink = Uplink(preroll_secs=10.0)
+    for n in range(100):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    sent = [(2.0, pcm) for pcm in uplink.open(2.0)]
+    n = 100
+    for step in range(1, 800):
+        now = 2.0 + step * 0.005
+        if step % 4 == 0:
+            sent += [(now, pcm) for pcm in uplink.push(chunk(n), now)]
+            n += 1
+        sent += [(now, pcm) for pcm in uplink.tick(now)]
+        assert secs([pcm for _, pcm in sent]) <= 2.0 * (now - 2.0) + 1e-9
+    assert [pcm for _, pcm in sent] == [chunk(k) for k in range(len(sent))]
+    # Two seconds behind, gaining one second a second: caught up after two.
+    assert uplink.waiting_secs == 0.0
+
+
+def test_a_burst_is_spread_out():
+    uplink = Uplink()
+    uplink.open(0.0)
+    run(uplink, 0.0, 1.0)
+    at_once: list[bytes] = []
+    for n in range(100):
+        at_once += uplink.push(chunk(n), 1.0)
+    assert secs(at_once) <= 0.5
+    later = [pcm for _, pcm in run(uplink, 1.0, 2.0)]
+    live = [pcm for pcm in at_once + later if not is_silence(pcm)]
+    assert live == [chunk(n) for n in range(100)]
+
+
+def test_silence_comes_at_the_microphones_pace_when_it_is_quiet():
+    uplink = Uplink(silence_after_secs=0.25)
+    uplink.open(0.0)
+    for n in range(10):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+        uplink.tick(n * CHUNK_SECS)
+    last = 9 * CHUNK_SECS
+    sent = run(uplink, last, last + 10.0)
+    sent = [(now, pcm) for now, pcm in sent if is_silence(pcm)]
+    assert all(now >= last + 0.25 for now, _ in sent)
+    assert 9.6 <= secs([pcm for _, pcm in sent]) <= 9.8
+    assert all(640 <= len(pcm) <= 1280 for _, pcm in sent)
+
+
+def test_silence_stops_as_soon_as_somebody_speaks():
+    uplink = Uplink(silence_after_secs=0.25)
+    uplink.open(0.0)
+    assert run(uplink, 0.0, 1.0)
+    assert uplink.push(chunk(0), 1.0) == [chunk(0)]
+    assert run(uplink, 1.0, 1.24) == []
+
+
+def test_a_clock_that_jumps_owes_no_flood_of_silence():
+    uplink = Uplink()
+    uplink.open(0.0)
+    assert secs(uplink.tick(100.0)) <= 0.2
+    assert secs([pcm for _, pcm in run(uplink, 100.0, 101.0)]) <= 1.1
+
+
+def test_reopening_sends_what_was_said_meanwhile():
+    uplink = Uplink()
+    uplink.open(0.0)
+    uplink.close()
+    assert uplink.push(chunk(0), 1.0) == []
+    assert not uplink.is_open
+    uplink.open(2.0)
+    assert [pcm for _, pcm in run(uplink, 2.0, 2.1)] == [chunk(0)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 0.2), st.sampled_from(["push", "push", "tick", "open", "close"])),
+        max_size=200,
+    )
+)
+def test_whatever_happens_order_holds_and_nothing_is_made_up(steps: list[tuple[float, str]]):
+    """Audio is sent in order, at most once, and only while open; silence never over speech."""
+    uplink = Uplink(preroll_secs=1.0)
+    now, pushed = 0.0, 0
+    last_push: float | None = None
+    live: list[bytes] = []
+    for wait, action in steps:
+        now += wait
+        was_open = uplink.is_open
+        match action:
+            case "push":
+                sent = uplink.push(chunk(pushed), now)
+                pushed += 1
+                last_push = now
+            case "open":
+                sent = uplink.open(now)
+            case "close":
+                uplink.close()
+                sent = []
+            case _:
+                sent = uplink.tick(now)
+        if sent:
+            assert was_open or action == "open"
+        silent = [pcm for pcm in sent if is_silence(pcm)]
+        if silent:
+            assert action == "tick"
+            assert last_push is None or now - last_push >= 0.25 - 1e-9
+            assert uplink.waiting_secs == 0.0
+        live += [pcm for pcm in sent if not is_silence(pcm)]
+    numbers = [int.from_bytes(pcm[:2], "little") for pcm in live]
+    assert numbers == sorted(set(numbers))
+    assert len(live) * 640 + uplink.dropped_bytes + uplink.waiting_secs * 32_000 == pushed * 640
