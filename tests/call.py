@@ -1,0 +1,183 @@
+"""Whole calls for tests: a real pipeline, the service, the emulator, a user who speaks."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pipecat.frames.frames import Frame, LLMRunFrame
+from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import EmulatedSession, EmulatorSettings, HydraEmulator, Responder
+from pipecat_hydra.virtual_transport import (
+    VirtualTransport,
+    VirtualTransportParams,
+    read_recording,
+)
+
+RECORDINGS = Path(__file__).parent / "recordings"
+
+Shape = Literal["aggregators", "bare"]
+SHAPES: list[Shape] = ["aggregators", "bare"]
+
+F = TypeVar("F", bound=Frame)
+
+
+def recording(name: str) -> NDArray[np.int16]:
+    """Speech, 16 kHz mono."""
+    pcm, rate = read_recording(RECORDINGS / f"{name}.wav")
+    assert rate == 16_000
+    return pcm[:, 0]
+
+
+class Frames(BaseObserver):
+    """Keeps the frames that a processor pushes, in order."""
+
+    def __init__(self, source: FrameProcessor):
+        super().__init__()
+        self._source = source
+        self.pushed: list[tuple[Frame, FrameDirection]] = []
+
+    async def on_push_frame(self, data: FramePushed):
+        if data.source is self._source:
+            self.pushed.append((data.frame, data.direction))
+
+    def of(self, *kinds: type[F], direction: FrameDirection = FrameDirection.DOWNSTREAM) -> list[F]:
+        return [f for f, d in self.pushed if isinstance(f, kinds) and d == direction]
+
+    def names(self, *kinds: type[Frame]) -> list[str]:
+        """Class names of the frames of these kinds that went downstream, in order."""
+        return [type(frame).__name__ for frame in self.of(*kinds)]
+
+
+class Call:
+    """A call in progress."""
+
+    def __init__(
+        self,
+        transport: VirtualTransport,
+        llm: HydraLLMService,
+        worker: PipelineWorker,
+        frames: Frames,
+        context: LLMContext | None,
+        running: "asyncio.Task[None]",
+    ):
+        self.transport = transport
+        self.llm = llm
+        self.worker = worker
+        self.frames = frames
+        self.context = context
+        self.running = running
+
+    async def say(self, name: str) -> None:
+        """Say a recording, and wait until it is said."""
+        await self.transport.microphone.say(recording(name))
+
+    async def run_llm(self) -> None:
+        """Ask for the model to speak, as a bot does when its client connects."""
+        await self.worker.queue_frame(LLMRunFrame())
+
+    async def until(self, condition: Callable[[], Any], *, within: float = 15.0) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                pushed = [type(f).__name__ for f, _ in self.frames.pushed]
+                counts = {name: pushed.count(name) for name in dict.fromkeys(pushed)}
+                raise TimeoutError(f"it did not happen; the service pushed {counts}")
+            await asyncio.sleep(0.005)
+
+    async def until_pushed(self, kind: type[Frame], count: int = 1, **kwargs: Any) -> None:
+        """Wait until the service has pushed so many frames of a kind downstream."""
+        await self.until(lambda: len(self.frames.of(kind)) >= count, **kwargs)
+
+    async def until_quiet(self) -> None:
+        """Wait until the bot has not been heard for a moment."""
+        heard = self.transport
+        await self.until(lambda: heard.timeline.secs > heard.heard_until_secs + 0.3)
+
+
+@asynccontextmanager
+async def call(
+    hydra: HydraEmulator,
+    shape: Shape = "aggregators",
+    *,
+    microphone: bytes | NDArray[np.int16] = b"",
+    microphone_rate: int = 16_000,
+    microphone_channels: int = 1,
+    out_rate: int = 24_000,
+    settings: HydraLLMService.Settings | None = None,
+    context: LLMContext | None = None,
+    before: Sequence[FrameProcessor] = (),
+    **service: Any,
+) -> AsyncGenerator[Call]:
+    """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs."""
+    transport = VirtualTransport(
+        microphone,
+        sample_rate=microphone_rate,
+        num_channels=microphone_channels,
+        params=VirtualTransportParams(audio_out_sample_rate=out_rate),
+    )
+    arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
+    llm = HydraLLMService(settings=settings, **arguments)
+    processors: list[FrameProcessor] = [transport.input(), *before, llm, transport.output()]
+    if shape == "aggregators":
+        context = context or LLMContext()
+        strategies = ExternalUserTurnStrategies()
+        pair = LLMContextAggregatorPair(
+            context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
+        )
+        processors.insert(1, pair.user())
+        processors.append(pair.assistant())
+    frames = Frames(llm)
+    worker = PipelineWorker(
+        Pipeline(processors),
+        params=PipelineParams(enable_metrics=True, enable_usage_metrics=True),
+        observers=[frames],
+        idle_timeout_secs=None,
+    )
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running = asyncio.create_task(runner.run())
+    try:
+        await transport.timeline.started()
+        yield Call(transport, llm, worker, frames, context, running)
+    finally:
+        if not running.done():
+            await worker.cancel()
+        await running
+
+
+def emulator(responder: Responder | None = None, **settings: Any) -> HydraEmulator:
+    """A local Hydra with these settings."""
+    if responder is None:
+        return HydraEmulator(settings=EmulatorSettings(**settings))
+    return HydraEmulator(responder, settings=EmulatorSettings(**settings))
+
+
+def pitch(samples: NDArray[Any], rate: int) -> float:
+    """The strongest frequency in Hz."""
+    windowed = samples.astype(np.float64) * np.hanning(len(samples))
+    spectrum = np.abs(np.fft.rfft(windowed, 4 * len(samples)))
+    return float(np.argmax(spectrum) * rate / (4 * len(samples)))
+
+
+def session(hydra: HydraEmulator) -> EmulatedSession:
+    """The one session that was served."""
+    (only,) = hydra.sessions
+    return only
