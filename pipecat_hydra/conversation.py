@@ -409,6 +409,8 @@ class Conversation:
         if self._phase is Phase.CONFIGURING and error.param == VOICE_PARAM:
             # What the session does next is open (protocol §2); it never gets our voice.
             self._handshake_deadline = None
+            voice = self._configuration.voice if self._configuration else None
+            message = f"Hydra's {self._model} has no voice {voice!r}: {error.message or error.code}"
             return [Fail(FailureKind.CONFIGURATION, message)]
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
             names = ", ".join(self._calls.open_names) or "a tool"

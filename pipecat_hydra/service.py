@@ -403,8 +403,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         self._configured = True
         always = assert_given(self._settings.generate_initial_response)
+        context = self._known_context()
+        # A context that came by a frame has been synced; one that was looked up has not.
+        self._sync_registered_tool_handlers(context.tools if context is not None else None)
         params = self.get_llm_adapter().session_params(
-            self._known_context(),
+            context,
             system_instruction=assert_given(self._settings.system_instruction),
             service_tools=self._tool_schema(),
         )

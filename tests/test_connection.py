@@ -1,0 +1,214 @@
+"""The logical session over real sockets: opening, effects in order, closing."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from call import emulator, session
+from loguru import logger
+from pydantic import SecretStr
+
+from pipecat_hydra.connection import HydraConnection
+from pipecat_hydra.conversation import Conversation, Phase
+from pipecat_hydra.effects import (
+    AudioChunk,
+    Discard,
+    FailureKind,
+    Lost,
+    PipelineEffect,
+    Ready,
+    ReplyEnded,
+    ReplyStarted,
+    SessionStarted,
+    VoiceStarted,
+)
+from pipecat_hydra.emulator import HydraEmulator
+from pipecat_hydra.events import SessionConfiguration
+from pipecat_hydra.websocket import Endpoint
+
+
+class Listener:
+    """Takes the effects, and can be made slow or faulty."""
+
+    def __init__(self):
+        self.effects: list[PipelineEffect] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+
+    async def __call__(self, effect: PipelineEffect) -> None:
+        await self.gate.wait()
+        self.effects.append(effect)
+        if self.fault is not None:
+            raise self.fault
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    async def until(self, kind: type[Any], count: int = 1) -> list[Any]:
+        async with asyncio.timeout(10):
+            while len(self.of(kind)) < count:
+                await asyncio.sleep(0.005)
+        return self.of(kind)
+
+
+@asynccontextmanager
+async def connection(
+    hydra: HydraEmulator, *, greet: bool = True, key: str | None = None
+) -> AsyncGenerator[tuple[HydraConnection, Conversation, Listener]]:
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.configure(SessionConfiguration(voice="aria", generate_initial_response=greet), 0.0)
+    listener = Listener()
+    endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(key or hydra.api_key))
+    made = HydraConnection(endpoint, conversation, on_effect=listener)
+    try:
+        yield made, conversation, listener
+    finally:
+        await made.close()
+
+
+async def test_a_session_from_opening_to_closing():
+    before = asyncio.all_tasks()
+    async with emulator() as hydra:
+        async with connection(hydra) as (made, conversation, listener):
+            assert not made.is_open
+            made.open()
+            made.open()
+            await listener.until(ReplyEnded)
+            assert made.is_open
+            order = [type(e) for e in listener.effects if not isinstance(e, AudioChunk)]
+            assert order[:4] == [SessionStarted, Ready, ReplyStarted, VoiceStarted]
+            pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
+            assert pcm == session(hydra).sent_audio()
+            await made.close()
+            await made.close()
+            assert not made.is_open
+            assert conversation.phase is Phase.OFFLINE
+            assert await session(hydra).wait_closed() == 1000
+            assert not listener.of(Lost)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_close_tells_the_pipeline_what_was_left_open():
+    async with emulator(delivery_speed=0.5) as hydra, connection(hydra) as (made, _, listener):
+        made.open()
+        await listener.until(AudioChunk)
+        await made.close()
+        (ended,) = listener.of(ReplyEnded)
+        assert ended.interrupted
+
+
+async def test_a_loss_is_told_and_a_new_session_may_be_opened():
+    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+        made.open()
+        await listener.until(ReplyEnded)
+        await hydra.stop()
+        (lost,) = await listener.until(Lost)
+        assert lost.configured
+        assert lost.kind is not FailureKind.AUTHENTICATION
+        await hydra.start()
+        made.endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
+        made.open()
+        await listener.until(Ready, 2)
+        assert len(hydra.sessions) == 2
+
+
+async def test_a_refusal_is_told():
+    async with emulator() as hydra, connection(hydra, key="wrong") as (made, _, listener):
+        made.open()
+        (lost,) = await listener.until(Lost)
+        assert lost.kind is FailureKind.AUTHENTICATION
+        assert not lost.configured
+        assert not made.is_open
+
+
+async def test_a_handler_that_fails_ends_nothing():
+    messages: list[str] = []
+    handler = logger.add(messages.append, level="ERROR")
+    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+        listener.fault = RuntimeError("broken handler")
+        made.open()
+        await listener.until(ReplyEnded)
+    logger.remove(handler)
+    assert any("broken handler" in message for message in messages)
+
+
+async def test_a_slow_pipeline_slows_the_server_and_not_the_memory():
+    async with emulator(delta_ms=1, delivery_speed=float("inf")) as hydra:
+        async with connection(hydra) as (made, _, listener):
+            made.open()
+            await listener.until(VoiceStarted)
+            listener.gate.clear()
+            await asyncio.sleep(0.2)
+            assert len(made._effects) < 300
+            listener.gate.set()
+            await listener.until(ReplyEnded)
+            pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
+            assert pcm == session(hydra).sent_audio()
+
+
+async def test_what_waits_of_a_reply_can_be_discarded():
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        listener.gate.clear()
+        made.perform([ReplyStarted("r"), AudioChunk(b"ab"), ReplyEnded("r", True)])
+        made.perform([Discard(), AudioChunk(b"cd")])
+        listener.gate.set()
+        await listener.until(ReplyEnded)
+        await listener.until(AudioChunk)
+        assert listener.of(AudioChunk) == [AudioChunk(b"cd")]
+
+
+async def test_nothing_comes_between_what_is_done_between_effects():
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        seen = len(listener.effects)
+        async with made.between_effects():
+            made.perform([AudioChunk(b"ab")])
+            await asyncio.sleep(0.02)
+            assert len(listener.effects) == seen
+        await listener.until(AudioChunk)
+
+
+async def test_within_an_effect_what_is_done_between_effects_is_done_at_once():
+    """A processor in direct mode answers a frame before the pushing of it returns."""
+    done = asyncio.Event()
+
+    async def handler(effect: PipelineEffect) -> None:
+        if isinstance(effect, Ready):
+            async with made.between_effects():
+                done.set()
+
+    async with emulator() as hydra:
+        conversation = Conversation(model="hydra-v1.1")
+        conversation.configure(SessionConfiguration(), 0.0)
+        endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
+        made = HydraConnection(endpoint, conversation, on_effect=handler)
+        made.open()
+        await asyncio.wait_for(done.wait(), 5)
+        await made.close()
+
+
+async def test_what_is_sent_without_a_connection_is_not_sent():
+    async with emulator() as hydra, connection(hydra) as (made, conversation, _):
+        made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
+        made.perform(conversation.request_response(made.now))
+        assert not hydra.sessions
+
+
+@pytest.mark.parametrize("slow", ["created_delay_secs", "configured_delay_secs"])
+async def test_a_handshake_that_hangs_is_given_up(slow: str):
+    async with emulator(**{slow: 30.0}) as hydra:
+        conversation = Conversation(model="hydra-v1.1", handshake_timeout_secs=0.2)
+        conversation.configure(SessionConfiguration(), 0.0)
+        listener = Listener()
+        endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
+        made = HydraConnection(endpoint, conversation, on_effect=listener)
+        made.open()
+        (lost,) = await listener.until(Lost)
+        assert lost.kind is FailureKind.TIMEOUT
+        await made.close()
