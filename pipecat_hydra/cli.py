@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 from loguru import logger
 
@@ -220,7 +219,7 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         logger.add(show, level="DEBUG", diagnose=False)
     try:
         yield
-    except (typer.Exit, typer.Abort, click.ClickException):
+    except (typer.Exit, typer.Abort):
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -21,6 +21,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     FunctionCallCancelFrame,
+    FunctionCallFromLLM,
     FunctionCallResultFrame,
     InputAudioRawFrame,
     InterruptionFrame,
@@ -33,7 +34,6 @@ from pipecat.frames.frames import (
     LLMTextFrame,
     ProposedUserStartedSpeakingFrame,
     ProposedUserStoppedSpeakingFrame,
-    TextType,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -44,10 +44,12 @@ from pipecat.frames.frames import (
 from pipecat.metrics.metrics import LLMTokenUsage
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
-from pipecat.services.llm_service import FunctionCallFromLLM, LLMService
+from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
-from pipecat.utils.types import assert_given
+from pipecat.utils.text.base_text_aggregator import TextType
+from pipecat.utils.types import assert_given, is_given
 from pydantic import SecretStr
 from typing_extensions import override
 
@@ -343,8 +345,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         elif isinstance(frame, ClientConnectedFrame):
             self._open()
         elif isinstance(frame, LLMSetToolsFrame):
-            self._sync_registered_tool_handlers(frame.tools)
-            self._update_tools()
+            self._on_tools(frame)
         await self.push_frame(frame, direction)
 
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
@@ -365,6 +366,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         first = self._context is None
         self._context = context
         self._run(first=first)
+
+    def _on_tools(self, frame: LLMSetToolsFrame) -> None:
+        """Put other tools in force; an aggregator has put them in its context before."""
+        self._sync_registered_tool_handlers(frame.tools)
+        if self._known_context() is None:
+            self._tools = frame.tools if is_given(frame.tools) else None
+        self._update_tools()
 
     #
     # Configuring
@@ -426,6 +434,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._connection.perform(
             self._conversation.update_tools(params["tools"], self._connection.now)
         )
+
+    @override
+    async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
+        changed = await super()._update_settings(delta)
+        # Hydra takes instructions and voice once, the model with the connection.
+        frozen = changed.keys() if self._configured else changed.keys() & {"model"}
+        self._warn_unhandled_updated_settings(frozen)
+        return changed
 
     def _known_context(self) -> LLMContext | None:
         return self._context or shared_context(self.pipeline_worker.pipeline)

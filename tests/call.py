@@ -163,11 +163,16 @@ async def call(
         await running
 
 
-def emulator(responder: Responder | None = None, **settings: Any) -> HydraEmulator:
+def emulator(responder: Responder | Literal["echo"] = "echo", /, **settings: Any) -> HydraEmulator:
     """A local Hydra with these settings."""
-    if responder is None:
-        return HydraEmulator(settings=EmulatorSettings(**settings))
     return HydraEmulator(responder, settings=EmulatorSettings(**settings))
+
+
+def configuration(hydra: HydraEmulator) -> dict[str, Any]:
+    """What the one session was configured with."""
+    told = session(hydra).configuration
+    assert told is not None
+    return told
 
 
 def pitch(samples: NDArray[Any], rate: int) -> float:

@@ -71,23 +71,22 @@ async def connection(
 
 async def test_a_session_from_opening_to_closing():
     before = asyncio.all_tasks()
-    async with emulator() as hydra:
-        async with connection(hydra) as (made, conversation, listener):
-            assert not made.is_open
-            made.open()
-            made.open()
-            await listener.until(ReplyEnded)
-            assert made.is_open
-            order = [type(e) for e in listener.effects if not isinstance(e, AudioChunk)]
-            assert order[:4] == [SessionStarted, Ready, ReplyStarted, VoiceStarted]
-            pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
-            assert pcm == session(hydra).sent_audio()
-            await made.close()
-            await made.close()
-            assert not made.is_open
-            assert conversation.phase is Phase.OFFLINE
-            assert await session(hydra).wait_closed() == 1000
-            assert not listener.of(Lost)
+    async with emulator() as hydra, connection(hydra) as (made, conversation, listener):
+        assert not made.is_open
+        made.open()
+        made.open()
+        await listener.until(ReplyEnded)
+        assert made.is_open
+        order = [type(e) for e in listener.effects if not isinstance(e, AudioChunk)]
+        assert order[:4] == [SessionStarted, Ready, ReplyStarted, VoiceStarted]
+        pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
+        assert pcm == session(hydra).sent_audio()
+        await made.close()
+        await made.close()
+        assert not made.is_open
+        assert conversation.phase is Phase.OFFLINE
+        assert await session(hydra).wait_closed() == 1000
+        assert not listener.of(Lost)
     assert asyncio.all_tasks() <= before
 
 
@@ -136,17 +135,19 @@ async def test_a_handler_that_fails_ends_nothing():
 
 
 async def test_a_slow_pipeline_slows_the_server_and_not_the_memory():
-    async with emulator(delta_ms=1, delivery_speed=float("inf")) as hydra:
-        async with connection(hydra) as (made, _, listener):
-            made.open()
-            await listener.until(VoiceStarted)
-            listener.gate.clear()
-            await asyncio.sleep(0.2)
-            assert len(made._effects) < 300
-            listener.gate.set()
-            await listener.until(ReplyEnded)
-            pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
-            assert pcm == session(hydra).sent_audio()
+    async with (
+        emulator(delta_ms=1, delivery_speed=float("inf")) as hydra,
+        connection(hydra) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(VoiceStarted)
+        listener.gate.clear()
+        await asyncio.sleep(0.2)
+        assert len(made._effects) < 300
+        listener.gate.set()
+        await listener.until(ReplyEnded)
+        pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
+        assert pcm == session(hydra).sent_audio()
 
 
 async def test_what_waits_of_a_reply_can_be_discarded():

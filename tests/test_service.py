@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from call import SHAPES, Call, Shape, call, emulator, recording, session
+from call import SHAPES, Call, Shape, call, configuration, emulator, recording, session
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
@@ -47,8 +47,7 @@ async def test_the_bot_greets_when_it_is_asked_to(shape: Shape):
     async with emulator() as hydra, call(hydra, shape) as talk:
         await talk.run_llm()
         await talk.until_pushed(LLMFullResponseEndFrame)
-        assert session(hydra).configuration is not None
-        assert session(hydra).configuration["generate_initial_response"] is True
+        assert configuration(hydra)["generate_initial_response"] is True
         assert talk.frames.names(*BRACKETS) == ONE_REPLY
         assert audio_of(talk) == session(hydra).sent_audio()
         assert not talk.frames.of(InterruptionFrame)
@@ -59,8 +58,7 @@ async def test_a_turn_is_answered_and_heard_whole(shape: Shape):
     async with emulator() as hydra, call(hydra, shape) as talk:
         await talk.say("hello")
         await talk.until_pushed(LLMFullResponseEndFrame)
-        assert session(hydra).configuration is not None
-        assert not session(hydra).configuration["generate_initial_response"]
+        assert not configuration(hydra)["generate_initial_response"]
         assert talk.frames.names(*BRACKETS) == ONE_REPLY
         assert audio_of(talk) == session(hydra).sent_audio()
         await talk.until_quiet()

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from call import SHAPES, Call, Shape, call, emulator, session
+from call import SHAPES, Call, Shape, call, configuration, emulator, session
 from loguru import logger
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -14,7 +14,9 @@ from pipecat.frames.frames import (
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     LLMServiceMetadataFrame,
+    LLMSetToolsFrame,
     LLMTextFrame,
+    LLMUpdateSettingsFrame,
     MetricsFrame,
     ProposedUserStartedSpeakingFrame,
     ProposedUserStoppedSpeakingFrame,
@@ -87,12 +89,11 @@ async def test_the_session_is_configured_with_what_the_application_says():
     ):
         await talk.run_llm()
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        configuration = session(hydra).configuration
-        assert configuration is not None
-        assert configuration["instructions"] == "Be kind."
-        assert configuration["voice"] == "zoe"
-        assert configuration["generate_initial_response"] is True
-        (tool,) = configuration["tools"]
+        told = configuration(hydra)
+        assert told["instructions"] == "Be kind."
+        assert told["voice"] == "zoe"
+        assert told["generate_initial_response"] is True
+        (tool,) = told["tools"]
         assert (tool["type"], tool["name"]) == ("function", "get_weather")
         assert tool["parameters"]["required"] == ["city"]
         assert session(hydra).unknown_fields == ()
@@ -110,10 +111,9 @@ async def test_a_context_brings_its_tools_and_its_system_message():
     ):
         await talk.run_llm()
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        configuration = session(hydra).configuration
-        assert configuration is not None
-        assert configuration["instructions"] == "Be brief."
-        assert [t["name"] for t in configuration["tools"]] == ["look_up"]
+        told = configuration(hydra)
+        assert told["instructions"] == "Be brief."
+        assert [t["name"] for t in told["tools"]] == ["look_up"]
 
 
 async def test_a_context_that_never_comes_is_looked_up_when_the_user_speaks_first():
@@ -121,10 +121,9 @@ async def test_a_context_that_never_comes_is_looked_up_when_the_user_speaks_firs
     context = LLMContext(tools=ToolsSchema([tool]))
     async with emulator() as hydra, call(hydra, context=context) as talk:
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        configuration = session(hydra).configuration
-        assert configuration is not None
-        assert [t["name"] for t in configuration["tools"]] == ["look_up"]
-        assert not configuration["generate_initial_response"]
+        told = configuration(hydra)
+        assert [t["name"] for t in told["tools"]] == ["look_up"]
+        assert not told["generate_initial_response"]
 
 
 @pytest.mark.parametrize("always", [True, False])
@@ -132,9 +131,8 @@ async def test_the_settings_may_say_who_speaks_first(always: bool):
     settings = HydraLLMSettings(generate_initial_response=always)
     async with emulator() as hydra, call(hydra, "bare", settings=settings) as talk:
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        configuration = session(hydra).configuration
-        assert configuration is not None
-        assert configuration["generate_initial_response"] is always
+        told = configuration(hydra)
+        assert told["generate_initial_response"] is always
 
 
 async def test_a_greeting_asked_for_too_late_for_the_configuration_is_asked_for_all_the_same():
@@ -415,7 +413,7 @@ def test_a_missing_key_and_a_wrong_url_are_told_at_once():
 @shapes
 async def test_a_tool_is_called_and_its_result_narrated(shape: Shape):
     script = Script([[ToolCall("get_weather", {"city": "Paris"}, "call_1"), Say.tones()]])
-    context = LLMContext(tools=[get_weather])  # type: ignore[list-item]
+    context = LLMContext(tools=[get_weather])
     service: dict[str, Any] = {"context": context} if shape == "aggregators" else {}
     if shape == "bare":
         service["tools"] = [get_weather]
@@ -447,3 +445,24 @@ async def test_arguments_that_are_no_json_are_answered():
         await talk.until_pushed(TTSAudioRawFrame)
         (item,) = session(hydra).received_of("conversation.item.create")
         assert "JSON" in item.event["item"]["output"]
+
+
+async def test_tools_can_be_replaced_in_a_pipeline_without_a_context():
+    async with (
+        emulator() as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[get_weather]) as talk,
+    ):
+        await talk.until(lambda: hydra.sessions and session(hydra).configured)
+        tool = FunctionSchema("look_up", "Looks up.", {}, [])
+        await talk.worker.queue_frame(LLMSetToolsFrame(tools=[tool]))
+        (update,) = await session(hydra).wait_for_received("session.update")
+        assert [t["name"] for t in update.event["session"]["tools"]] == ["look_up"]
+        assert not session(hydra).errors
+
+
+async def test_settings_that_hydra_has_frozen_are_warned_about(warnings: list[str]):
+    async with emulator() as hydra, call(hydra, "bare", settings=NO_GREETING) as talk:
+        await talk.until(lambda: hydra.sessions and session(hydra).configured)
+        delta = HydraLLMSettings(voice="zoe")
+        await talk.worker.queue_frame(LLMUpdateSettingsFrame(delta=delta))
+        await talk.until(lambda: any("runtime update of [voice]" in w for w in warnings))

@@ -1,0 +1,190 @@
+"""The command: what it says, and what it exits with."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+from click.testing import Result
+from typer.testing import CliRunner
+
+import pipecat_hydra.talk as talking
+from pipecat_hydra.cli import app
+
+HELLO = Path(__file__).parent / "recordings" / "hello.wav"
+KEY = "sk-very-secret"
+
+
+def run(*args: object, key: str | None = None) -> Result:
+    environment = {"SMALLEST_API_KEY": key, "COLUMNS": "200"}
+    return CliRunner().invoke(app, [str(arg) for arg in args], env=environment)
+
+
+def command(*args: object, cwd: Path) -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if "SMALLEST" not in name}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipecat_hydra.cli", *map(str, args)],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that starts the tests in the background would have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def first_line(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@pytest.fixture(scope="module")
+def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    process = command("emulator", "--port", 0, cwd=tmp_path_factory.mktemp("emulator"))
+    found = re.search(r"ws://\S+(?=,)", first_line(process))
+    assert found
+    yield found[0]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+def assert_failed(result: Result, exit_code: int, message: str) -> None:
+    assert message in result.stderr
+    assert result.exit_code == exit_code
+    assert "Traceback" not in result.output
+    assert KEY not in result.output
+
+
+def test_help_names_the_commands():
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "talk" in result.output
+    assert "emulator" in result.output
+    assert run().exit_code == 2  # no command
+
+
+def test_help_of_talk_names_the_exit_codes():
+    result = run("talk", "--help")
+    assert result.exit_code == 0
+    assert "3 no answer" in result.output
+
+
+def test_version():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", result.output)
+
+
+class TestTalk:
+    def test_no_such_file(self, tmp_path: Path):
+        result = run("talk", tmp_path / "nope.wav", tmp_path / "out.wav")
+        assert_failed(result, 2, f"no such file: {tmp_path / 'nope.wav'}")
+
+    def test_not_audio(self, tmp_path: Path):
+        path = tmp_path / "text.wav"
+        path.write_text("no audio at all")
+        assert_failed(run("talk", path, tmp_path / "out.wav"), 2, "is not audio")
+        assert_failed(run("talk", tmp_path, tmp_path / "out.wav"), 2, "is not audio")
+
+    def test_no_audio_in_it(self, tmp_path: Path):
+        path = tmp_path / "empty.wav"
+        sf.write(path, np.zeros(0, np.int16), 8_000)
+        assert_failed(run("talk", path, tmp_path / "out.wav"), 2, "holds no audio")
+
+    @pytest.mark.parametrize("output", ["nowhere/out.wav", "out.xyz", "."])
+    def test_nowhere_to_write(self, tmp_path: Path, output: str):
+        assert_failed(run("talk", HELLO, tmp_path / output), 2, "cannot write")
+
+    def test_options_that_exclude_each_other(self):
+        url = "ws://127.0.0.1:1/waves/v1/s2s"
+        assert_failed(run("talk", HELLO, "--emulator", "--url", url), 2, "exclude each other")
+        assert_failed(run("talk", HELLO, "--url", url), 2, "SMALLEST_API_KEY")
+
+    def test_no_such_url(self, tmp_path: Path):
+        result = run("talk", HELLO, tmp_path / "out.wav", "--url", "http://host", key=KEY)
+        assert_failed(result, 2, "ws://")
+
+    def test_nothing_listens(self, tmp_path: Path):
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"ws://127.0.0.1:{unused.getsockname()[1]}/waves/v1/s2s"
+            result = run("talk", HELLO, tmp_path / "out.wav", "--url", url, key=KEY)
+        assert_failed(result, 5, f"no connection to {url}")
+        assert len(result.stderr.splitlines()) == 1
+
+    @pytest.mark.parametrize("more", [[], ["--verbose"]])
+    def test_bad_key(self, tmp_path: Path, emulator_url: str, more: list[str]):
+        result = run("talk", HELLO, tmp_path / "o.wav", "--url", emulator_url, *more, key=KEY)
+        assert KEY not in result.output
+        assert "check SMALLEST_API_KEY" in result.stderr
+        assert result.exit_code == 4
+        assert ("Traceback" in result.stderr) == bool(more)
+
+    def test_no_answer(self, tmp_path: Path, emulator_url: str):
+        path = tmp_path / "silence.wav"
+        sf.write(path, np.zeros(1_600, np.int16), 8_000)
+        options = ["--url", emulator_url, "--limit", "0.2"]
+        result = run("talk", path, tmp_path / "out.wav", *options, key="sk-emulator")
+        assert_failed(result, 3, "no answer within 0.2 s")
+
+    def test_a_conversation_with_the_embedded_emulator(self, tmp_path: Path):
+        process = command("talk", HELLO, cwd=tmp_path)
+        output, errors = process.communicate(timeout=50)
+        assert errors == ""
+        assert process.returncode == 0
+        assert "embedded emulator" in output.splitlines()[0]
+        for what in ("user speaks", "user stopped", "bot answers", "bot stopped", "1 turn in"):
+            assert what in output
+        assert not re.search(r"[\x1b\r]", output)  # no terminal, no bar
+        assert sf.info(tmp_path / "conversation.wav").channels == 2
+
+    def test_ctrl_c(self, tmp_path: Path):
+        process = command("talk", HELLO, cwd=tmp_path)
+        first_line(process)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert errors == "interrupted\n"
+        assert process.returncode == 130
+
+    @pytest.mark.parametrize("more", [[], ["--verbose"]])
+    def test_a_bug_is_no_traceback(self, monkeypatch: pytest.MonkeyPatch, more: list[str]):
+        async def broken(*_: object) -> None:
+            raise RuntimeError(f"two\nlines with {KEY}")
+
+        monkeypatch.setattr(talking, "talk", broken)
+        result = run("talk", HELLO, *more, key=KEY)
+        assert result.exit_code == 1
+        assert KEY not in result.output
+        assert "unexpected error: RuntimeError: two lines with [REDACTED]" in result.stderr
+        assert ("--verbose shows more" in result.stderr) != bool(more)
+        assert ("Traceback" in result.stderr) == bool(more)
+
+
+class TestEmulator:
+    def test_port_in_use(self, emulator_url: str):
+        port = emulator_url.split(":")[2].split("/")[0]
+        assert_failed(run("emulator", "--port", port), 1, f"port {port}")
+
+    def test_bad_script(self, tmp_path: Path):
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: 3\n")
+        assert_failed(run("emulator", "--port", 0, "--script", script), 2, str(script))
+        assert_failed(run("emulator", "--port", 0, "--script", tmp_path / "none.yaml"), 2, "none")
+
+    def test_ctrl_c_ends_it(self, tmp_path: Path):
+        process = command("emulator", "--port", 0, "--key", "sk-mine", cwd=tmp_path)
+        assert "key sk-mine" in first_line(process)
+        assert "SMALLEST_API_KEY=sk-mine pipecat-hydra talk IN.wav --url ws:" in first_line(process)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        assert output == "ended\n"
+        assert errors == ""
+        assert process.returncode == 0

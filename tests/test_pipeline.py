@@ -1,0 +1,63 @@
+"""What the service sees of the pipeline around it, and that Pipecat still is as it relies on."""
+
+from pipecat.pipeline.parallel_pipeline import ParallelPipeline
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.filters.identity_filter import IdentityFilter
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.llm_service import LLMService
+from pipecat.turns.user_turn_processor import UserTurnProcessor
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+
+from pipecat_hydra.pipeline import has_turn_strategies, shared_context
+
+HINT = "Pipecat has moved what pipecat_hydra relies on"
+
+
+def pair(context: LLMContext) -> LLMContextAggregatorPair:
+    params = LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies())
+    return LLMContextAggregatorPair(context, user_params=params)
+
+
+def test_a_user_aggregator_is_found_at_any_depth():
+    context = LLMContext()
+    user = pair(context).user()
+    pipeline = Pipeline([IdentityFilter(), Pipeline([user]), IdentityFilter()])
+    assert has_turn_strategies(pipeline)
+    assert shared_context(pipeline) is context
+
+
+def test_a_user_aggregator_is_found_in_a_branch():
+    context = LLMContext()
+    pipeline = Pipeline([ParallelPipeline([pair(context).user()], [IdentityFilter()])])
+    assert has_turn_strategies(pipeline)
+    assert shared_context(pipeline) is context
+
+
+def test_a_turn_processor_is_found():
+    turns = UserTurnProcessor(user_turn_strategies=ExternalUserTurnStrategies())
+    pipeline = Pipeline([turns])
+    assert has_turn_strategies(pipeline)
+    assert shared_context(pipeline) is None
+
+
+def test_a_bare_pipeline_has_neither():
+    pipeline = Pipeline([IdentityFilter()])
+    assert not has_turn_strategies(pipeline)
+    assert shared_context(pipeline) is None
+
+
+def test_of_two_contexts_neither_is_taken():
+    first, second = pair(LLMContext()), pair(LLMContext())
+    assert shared_context(Pipeline([first.user(), second.user()])) is None
+
+
+def test_the_private_names_of_pipecat_that_are_used_are_still_there():
+    assert hasattr(LLMService, "_handle_interruptions"), HINT
+    assert hasattr(LLMService, "_sync_registered_tool_handlers"), HINT
+    assert hasattr(LLMService, "_service_tools"), HINT
+    assert hasattr(FrameProcessor, "processors"), HINT
