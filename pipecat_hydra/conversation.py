@@ -21,25 +21,15 @@ connection, so that each `UserStarted` is followed by exactly one `UserStopped`.
 is decided when its item is done or a response begins: `completed` or answered, it was
 one; `incomplete`, it was noise, and all goes on as if it had not been.
 
-**Response.** At most one response is current. Its state:
+**Response.** At most one response is current; `reply.py` holds what there is to say of
+one. It becomes current by `response.created`, or by its first delta should that event be
+missing; it ceases to be at `response.done` or when another takes its place, and its id is
+then retired: nothing with a retired id ever passes.
 
-    ACTIVE  its audio passes to the pipeline as it comes
-    HELD    the user began to speak over it; what still comes is kept back
-    DEAD    it was interrupted for good; what still comes is dropped
-
-A response becomes current by `response.created`, or by its first delta should that
-event be missing; it ceases to be at `response.done` or when another takes its place,
-and its id is then retired: nothing with a retired id ever passes.
-
-While HELD, nothing is known: the user may be barging in (the server then says so by
-cancelling the response, by completing the user's item or by making a new response:
-DEAD), or it was noise (the user's item is discarded: what was kept passes, and the
-response is ACTIVE again).
-
-**Bracket.** `ReplyStarted … VoiceStarted … VoiceEnded … ReplyEnded` enclose what a
-response says. `ReplyStarted` comes with `response.created`, `VoiceStarted` with the
-first audio. Leaving ACTIVE closes what is open, at once; a response that goes on
-after noise opens a second bracket, marked `resumed`.
+A response over which the user begins to speak is held: nothing is known yet. It may be a
+barge-in (the server then says so by cancelling the response, by completing the user's item
+or by making a new response), and the response is dead; or it was noise (the user's item is
+discarded), and what was kept passes, and the response goes on.
 
 **Interruption.** The pipeline is interrupted by us (`UserStarted`) or by somebody
 else: the application, a local VAD, a DTMF key. The server knows only of the first,
@@ -57,31 +47,24 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
 
-from pipecat_hydra.audio import WholeSamples
 from pipecat_hydra.effects import (
-    AudioChunk,
     Discard,
     Effect,
     Fail,
     FailureKind,
     Flush,
     Ready,
-    ReplyEnded,
-    ReplyStarted,
     Report,
     ResponseFinished,
     Send,
     SessionStarted,
     Severity,
-    TextChunk,
     UserStarted,
     UserStopped,
-    VoiceEnded,
-    VoiceStarted,
 )
 from pipecat_hydra.events import (
     AudioDelta,
@@ -117,24 +100,22 @@ from pipecat_hydra.events import (
     encode,
 )
 from pipecat_hydra.protocol import (
-    BYTES_PER_SAMPLE,
-    CONFIGURATION_LIMIT_BYTES,
+    CONFIGURATION_WARNING_BYTES,
     MODEL_DEPRECATED,
     MODELS,
     UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
     VOICE_PARAM,
     ErrorCode,
 )
+from pipecat_hydra.reply import Reply
 from pipecat_hydra.toolcalls import ToolCalls
 from pipecat_hydra.uplink import Uplink
 
 __all__ = ["Conversation", "Phase"]
 
-_HELD_AUDIO_SECS: Final = 120.0
 _RETIRED_IDS: Final = 256
 _ECHO_SECS: Final = 1.0
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
-_NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
 
 
 class Phase(Enum):
@@ -145,29 +126,6 @@ class Phase(Enum):
     CREATED = auto()
     CONFIGURING = auto()
     LIVE = auto()
-
-
-class _State(Enum):
-    ACTIVE = auto()
-    HELD = auto()
-    DEAD = auto()
-
-
-@dataclass(slots=True)
-class _Response:
-    """The current response, and how much of its bracket is open."""
-
-    id: str | None
-    asked_at: float | None
-    state: _State = _State.ACTIVE
-    open: bool = False
-    voiced: bool = False
-    done: bool = False
-    heard: bool = False
-    last_text: str = ""
-    samples: WholeSamples = field(default_factory=WholeSamples)
-    held: list[AudioChunk | TextChunk] = field(default_factory=list[AudioChunk | TextChunk])
-    held_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -208,7 +166,7 @@ class Conversation:
         self._configuration: SessionConfiguration | None = None
         self._turn: _UserTurn | None = None
         self._echo_due_until: float | None = None
-        self._response: _Response | None = None
+        self._reply: Reply | None = None
         self._retired: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._finished: deque[str] = deque(maxlen=_RETIRED_IDS)
         # Responses that were asked for and not announced, and how many of the
@@ -257,8 +215,7 @@ class Conversation:
     @property
     def reply_pending(self) -> bool:
         """Whether a reply is being generated or is due: there is something to wait for."""
-        response = self._response
-        generating = response is not None and response.state is _State.ACTIVE
+        generating = self._reply is not None and self._reply.active
         configuration = self._configuration
         greeting = (
             self._phase is not Phase.LIVE
@@ -295,8 +252,7 @@ class Conversation:
 
     def disconnected(self, now: float) -> list[Effect]:
         """The socket is gone: nothing that was open stays open."""
-        effects = [*self._close_bracket(interrupted=True), *self._stop_user(discarded=False)]
-        self._retire()
+        effects = [*self._end_reply(interrupted=True), *self._stop_user(discarded=False)]
         self._phase = Phase.OFFLINE
         self._handshake_deadline = None
         self._uplink.close()
@@ -323,10 +279,14 @@ class Conversation:
             return []
         self._asked_at = None
         self._doomed = self._expected
-        response = self._response
-        if response is None or response.state is _State.DEAD:
+        reply = self._reply
+        if reply is None or reply.dead:
             return [Discard()]
-        return [Discard(), *self._kill(response, cancel=True)]
+        effects: list[Effect] = [Discard(), *reply.kill()]
+        if not reply.generated:
+            cancel = ResponseCancel(response_id=reply.id, event_id=self._next_event_id())
+            effects.append(Send(cancel))
+        return effects
 
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak. Nothing happens unless the session is live."""
@@ -440,7 +400,7 @@ class Conversation:
         event = SessionConfigure(session=configuration, event_id=self._next_event_id())
         effects: list[Effect] = [Send(event)]
         size = len(encode(event))
-        if size > CONFIGURATION_LIMIT_BYTES:
+        if size > CONFIGURATION_WARNING_BYTES:
             effects.append(Report(Severity.WARNING, _oversize_message(configuration, size)))
         return effects
 
@@ -480,16 +440,14 @@ class Conversation:
         self._expected = self._doomed = 0
         self._asked_at = None
         self._echo_due_until = now + _ECHO_SECS
-        response = self._response
-        if response is not None and response.state is _State.ACTIVE:
-            effects += self._close_bracket(interrupted=True)
-            response.state = _State.HELD
+        if self._reply is not None and self._reply.active:
+            effects += self._reply.hold()
         return [*effects, UserStarted()]
 
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
         if not self.user_speaking:
             return []
-        if self._response is None or self._response.state is not _State.ACTIVE:
+        if self._reply is None or not self._reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
         return self._stop_user(discarded=False)
@@ -513,8 +471,8 @@ class Conversation:
         if item.status == "incomplete":
             return self._discard_turn(turn)
         self._decide_turn()
-        if self._response is not None and self._response.state is _State.HELD:
-            return self._kill(self._response)
+        if self._reply is not None and self._reply.held:
+            return [*self._reply.kill()]
         return []
 
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
@@ -523,19 +481,12 @@ class Conversation:
         self._turn = None
         self._expected, self._doomed = turn.expected, turn.doomed
         self._asked_at = turn.asked_at
-        response = self._response
-        if response is None or response.state is not _State.HELD:
+        reply = self._reply
+        if reply is None or not reply.held:
             return effects
-        response.state = _State.ACTIVE
-        if response.held or not response.done:
-            effects += self._open_bracket(response, resumed=True)
-        for part in response.held:
-            effects += self._voice(response, part)
-        response.held.clear()
-        response.held_bytes = 0
-        if response.done:
-            effects += self._close_bracket(interrupted=False)
-            self._retire()
+        effects += reply.resume()
+        if reply.generated:
+            effects += self._end_reply(interrupted=False)
         return effects
 
     def _decide_turn(self) -> None:
@@ -559,84 +510,43 @@ class Conversation:
         response_id = event.response.id if event.response else None
         if response_id is not None and self._is_known(response_id):
             return []
-        return self._begin_response(response_id)
+        return self._begin_reply(response_id)
 
-    def _begin_response(self, response_id: str | None) -> list[Effect]:
-        effects = self._close_bracket(interrupted=False)
-        self._retire()
+    def _begin_reply(self, response_id: str | None) -> list[Effect]:
+        effects = self._end_reply(interrupted=False)
         self._decide_turn()
         self._expected = max(0, self._expected - 1)
-        response = _Response(response_id, asked_at=self._asked_at)
+        reply = Reply(response_id, asked_at=self._asked_at)
         self._asked_at = None
-        self._response = response
-        if self._doomed:
-            self._doomed -= 1
-            return effects + self._kill(response, cancel=True)
-        return effects + self._open_bracket(response, resumed=False)
+        self._reply = reply
+        if not self._doomed:
+            return [*effects, *reply.begin()]
+        self._doomed -= 1
+        effects += reply.kill()
+        cancel = ResponseCancel(response_id=response_id, event_id=self._next_event_id())
+        return [*effects, Send(cancel)]
 
     def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
-        effects, response = self._response_of(event.response_id)
-        if response is None or response.state is _State.DEAD:
-            return effects
-        pcm = response.samples.push(event.delta)
-        if not pcm:
-            return effects
-        if response.state is _State.HELD:
-            self._hold(response, AudioChunk(pcm), len(pcm))
-            return effects
-        return effects + self._voice(response, AudioChunk(pcm), now)
+        effects, reply = self._reply_of(event.response_id)
+        return [*effects, *reply.audio(event.delta, now)] if reply else effects
 
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
-        effects, response = self._response_of(event.response_id)
-        if response is None or response.state is _State.DEAD or not event.delta:
-            return effects
-        text = event.delta
-        if response.last_text and not (
-            response.last_text[-1].isspace() or text.startswith(_NO_SPACE_BEFORE)
-        ):
-            # Deltas are phrases, sent without the spaces between them (protocol §3).
-            text = f" {text}"
-        response.last_text = text
-        if response.state is _State.HELD:
-            self._hold(response, TextChunk(text), len(text))
-            return effects
-        return [*effects, TextChunk(text)]
+        effects, reply = self._reply_of(event.response_id)
+        return [*effects, *reply.text(event.delta, now)] if reply else effects
 
-    def _response_of(self, response_id: str | None) -> tuple[list[Effect], _Response | None]:
-        """Find the response that a delta belongs to, begun if the delta is its first sign."""
-        response = self._response
-        if response_id is None or (response is not None and response.id == response_id):
-            return [], response
-        if response is not None and response.id is None and response_id not in self._retired:
-            # It was announced without its id.
-            response.id = response_id
-            return [], response
+    def _reply_of(self, response_id: str | None) -> tuple[list[Effect], Reply | None]:
+        """Find the reply that a delta belongs to, begun if the delta is its first sign."""
+        reply = self._reply
+        if response_id is None or (reply is not None and reply.id == response_id):
+            return [], reply
         if response_id in self._retired:
             return [], None
-        effects = self._begin_response(response_id)
-        return effects, self._response
-
-    def _hold(self, response: _Response, part: AudioChunk | TextChunk, size: int) -> None:
-        """Keep what came of a response over which the user may be speaking."""
-        response.held.append(part)
-        response.held_bytes += size
-        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
-        if response.held_bytes > _HELD_AUDIO_SECS * rate * BYTES_PER_SAMPLE:
-            # Nobody waits two minutes to hear the rest.
-            self._kill(response)
-
-    def _voice(
-        self, response: _Response, part: AudioChunk | TextChunk, now: float | None = None
-    ) -> list[Effect]:
-        """Pass on what an active response says, within its bracket."""
-        if isinstance(part, TextChunk) or response.voiced:
-            return [part]
-        response.voiced = True
-        waited: float | None = None
-        if now is not None and not response.heard and response.asked_at is not None:
-            waited = max(0.0, now - response.asked_at)
-        response.heard = True
-        return [VoiceStarted(response.id, waited), part]
+        if reply is not None and reply.id is None:
+            # It was announced without its id.
+            reply.id = response_id
+            return [], reply
+        effects = self._begin_reply(response_id)
+        return effects, self._reply
 
     def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
         info = event.response or ResponseInfo()
@@ -645,71 +555,45 @@ class Conversation:
                 return []
             self._finished.append(info.id)
         effects: list[Effect] = []
-        response = self._response
-        took: float | None = None
-        if response is not None and info.id in (None, response.id):
-            if info.status != "cancelled" and response.asked_at is not None:
-                took = max(0.0, now - response.asked_at)
-            effects += self._finish_response(response, cancelled=info.status == "cancelled")
-        done_id = response.id if info.id is None and response is not None else info.id
-        effects += self._calls.complete(info, done_id)
+        reply, response_id, took = self._reply, info.id, None
+        cancelled = info.status == "cancelled"
+        if reply is not None and info.id in (None, reply.id):
+            response_id = reply.id
+            if not cancelled and reply.asked_at is not None:
+                took = max(0.0, now - reply.asked_at)
+            effects += self._finish_reply(reply, cancelled=cancelled)
+        effects += self._calls.complete(info, response_id)
         effects.append(ResponseFinished(info.id, info.status, info.usage, took))
         if info.status in ("failed", "incomplete"):
             severity = Severity.ERROR if info.status == "failed" else Severity.WARNING
             effects.append(Report(severity, _unfinished_message(info)))
         return effects + self._ask_about_settled_calls(now)
 
-    def _finish_response(self, response: _Response, *, cancelled: bool) -> list[Effect]:
-        """Generation has ended: close the bracket, or keep what is held until it is decided."""
-        if response.state is _State.HELD and not cancelled:
-            response.done = True
+    def _finish_reply(self, reply: Reply, *, cancelled: bool) -> list[Effect]:
+        """Generation has ended; what is held stays until the user's turn is decided."""
+        if reply.held and not cancelled:
+            reply.generated = True
             return []
-        flush = cancelled and response.state is _State.ACTIVE and response.heard
-        effects = self._close_bracket(interrupted=cancelled)
-        self._retire()
         # The server has dropped what the listener still hears, with nobody speaking.
+        flush = cancelled and reply.active and reply.heard
+        effects = self._end_reply(interrupted=cancelled)
         return [*effects, Flush()] if flush else effects
 
-    def _kill(self, response: _Response, *, cancel: bool = False) -> list[Effect]:
-        """Nothing of this response passes any more."""
-        effects = self._close_bracket(interrupted=True)
-        response.state = _State.DEAD
-        response.held.clear()
-        response.held_bytes = 0
-        if cancel and not response.done:
-            event_id = self._next_event_id()
-            effects.append(Send(ResponseCancel(response_id=response.id, event_id=event_id)))
-        if response.done:
-            self._retire()
-        return effects
-
-    def _open_bracket(self, response: _Response, *, resumed: bool) -> list[Effect]:
-        response.open = True
-        return [ReplyStarted(response.id, resumed)]
-
-    def _close_bracket(self, *, interrupted: bool) -> list[Effect]:
-        response = self._response
-        if response is None or not response.open:
-            return []
-        effects: list[Effect] = []
-        if response.voiced:
-            effects.append(VoiceEnded(response.id))
-        effects.append(ReplyEnded(response.id, interrupted))
-        response.open = response.voiced = False
-        return effects
-
-    def _retire(self) -> None:
+    def _end_reply(self, *, interrupted: bool) -> list[Effect]:
         """The current response is over: nothing with its id passes any more."""
-        if self._response is not None and self._response.id is not None:
-            self._retired.append(self._response.id)
-        self._response = None
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return []
+        if reply.id is not None:
+            self._retired.append(reply.id)
+        return [*reply.close(interrupted=interrupted)]
 
     def _is_known(self, response_id: str) -> bool:
-        current = self._response is not None and self._response.id == response_id
+        current = self._reply is not None and self._reply.id == response_id
         return current or response_id in self._retired
 
     def _current_id(self) -> str | None:
-        return self._response.id if self._response is not None else None
+        return self._reply.id if self._reply is not None else None
 
     def _expect_response(self, now: float) -> None:
         self._expected += 1
@@ -753,9 +637,9 @@ def _oversize_message(configuration: SessionConfiguration, size: int) -> str:
     instructions = len((configuration.instructions or "").encode())
     tools = sum(len(tool.model_dump_json()) for tool in configuration.tools or ())
     return (
-        f"session.configure has {size} bytes (instructions {instructions}, tools {tools}). Above "
-        f"about {CONFIGURATION_LIMIT_BYTES} bytes Hydra was seen to send no audio at all: shorten "
-        f"the {'instructions' if instructions >= tools else 'tools'}"
+        f"session.configure has {size} bytes (instructions {instructions}, tools {tools}). Hydra "
+        "was seen to send no audio at all above some 18 kB: shorten the "
+        f"{'instructions' if instructions >= tools else 'tools'}"
     )
 
 

@@ -31,8 +31,8 @@ UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE: Final = 48_000
 IDLE_TIMEOUT_SECS: Final = 30.0
 """The server closes a session after about this long without a frame either way."""
 
-CONFIGURATION_LIMIT_BYTES: Final = 16_000
-"""Encoded `session.configure` above which the server was seen to send no audio at all."""
+CONFIGURATION_WARNING_BYTES: Final = 16_000
+"""Encoded `session.configure` above which to warn: above some 18 kB no audio came at all."""
 
 CLOSE_NORMAL: Final = 1000
 """Close code of a normal end, and of the idle timeout."""

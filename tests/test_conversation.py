@@ -440,7 +440,7 @@ def test_a_stop_without_a_start_means_nothing(driver: Driver):
 
 def test_a_response_held_beyond_all_patience_is_given_up(driver: Driver):
     driver.receive(wire.response_created(), wire.started("item_2"))
-    minute = bytes(60 * 48_000)
+    minute = bytes(60 * 48_000 * 2)
     assert driver.receive(wire.audio(minute), wire.audio(minute), wire.audio(PCM)) == []
     assert said(driver.receive(wire.user_item("incomplete", "item_2"))) == b""
 

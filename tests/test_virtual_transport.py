@@ -83,7 +83,7 @@ async def running(transport: VirtualTransport) -> AsyncIterator[Between]:
 
 async def eventually(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.01)
 
 

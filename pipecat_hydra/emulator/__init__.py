@@ -1,0 +1,47 @@
+"""A local server that speaks Hydra's protocol.
+
+It is written from the protocol document alone and shares nothing with the service but the
+constants of `pipecat_hydra.protocol`, so that each can show the other to be wrong.
+"""
+
+from pipecat_hydra.emulator.outlet import Activity, ActivityHook
+from pipecat_hydra.emulator.records import EmulatedSession, Record
+from pipecat_hydra.emulator.responders import (
+    Call,
+    Dialogue,
+    Echo,
+    Heard,
+    Pause,
+    Reply,
+    Responder,
+    Say,
+    Script,
+    Step,
+    ToolOutput,
+)
+from pipecat_hydra.emulator.script import ScriptError, load_script
+from pipecat_hydra.emulator.server import EmulatorPortInUseError, HydraEmulator
+from pipecat_hydra.emulator.settings import EmulatorSettings
+
+__all__ = [
+    "Activity",
+    "ActivityHook",
+    "Call",
+    "Dialogue",
+    "Echo",
+    "EmulatedSession",
+    "EmulatorPortInUseError",
+    "EmulatorSettings",
+    "Heard",
+    "HydraEmulator",
+    "Pause",
+    "Record",
+    "Reply",
+    "Responder",
+    "Say",
+    "Script",
+    "ScriptError",
+    "Step",
+    "ToolOutput",
+    "load_script",
+]

@@ -1,0 +1,145 @@
+"""What a command shows: lines as things happen, a progress bar, a table."""
+
+from types import TracebackType
+from typing import Self
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from pipecat_hydra.talk.report import DEFINITIONS, Report, Row
+
+__all__ = ["Display"]
+
+_PLAIN_WIDTH = 110
+"""Columns where there is no terminal to ask, as in a log file."""
+
+
+class Display:
+    """Shows a conversation on a terminal, and as plain lines anywhere else.
+
+    Use as a context manager: the progress bar is there from `__enter__` to `__exit__`.
+    """
+
+    def __init__(self, console: Console | None = None, *, progress: bool = True):
+        """Create a display.
+
+        Args:
+            console: Where to show it, standard output by default.
+            progress: Whether there is a progress bar, if the console is a terminal.
+        """
+        self._console = console or Console(highlight=False)
+        if console is None and not self._console.is_terminal:
+            self._console.width = _PLAIN_WIDTH
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.1f} of {task.total:.1f} s"),
+            console=self._console,
+            transient=True,
+            disable=not (progress and self._console.is_terminal),
+        )
+        self._task = self._progress.add_task("starting", total=0.0)
+
+    def __enter__(self) -> Self:
+        """Show the progress bar."""
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the progress bar."""
+        self._progress.stop()
+
+    def line(self, text: str) -> None:
+        """Show a line.
+
+        Args:
+            text: The line, without markup.
+        """
+        self._console.print(Text(text), soft_wrap=True)
+
+    def note(self, secs: float, what: str) -> None:
+        """Show that something happened.
+
+        Args:
+            secs: When, in seconds since the start.
+            what: What, in a few words.
+        """
+        self.line(f"{max(0.0, secs):7.2f} s  {what}")
+
+    def advance(self, what: str, secs: float, total_secs: float) -> None:
+        """Move the progress bar.
+
+        Args:
+            what: What goes on.
+            secs: How much of it is done, in seconds.
+            total_secs: Of how much.
+        """
+        self._progress.update(
+            self._task, description=what, completed=min(secs, total_secs), total=total_secs
+        )
+
+    def report(self, report: Report) -> None:
+        """Show the table of a conversation that is over, and what its figures mean.
+
+        Args:
+            report: The figures.
+        """
+        self._progress.stop()
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for header in (
+            "turn",
+            "user\nspoke, s",
+            "reply\nheard, s",
+            "first audio, s\nspeech / turn",
+            "TTFB\ns",
+            "barge-in\ns",
+            "reply bytes\nreceived / heard",
+            "tokens\nin / out",
+        ):
+            table.add_column(header, justify="right", no_wrap=True)
+        for row in report.rows:
+            table.add_row(*_cells(row))
+        self._console.print(table)
+        self.line(
+            f"{len(report.rows)} turn{'s'[: len(report.rows) != 1]} in {report.length_secs:.1f} s, "
+            f"{report.microphone_bytes} bytes of microphone audio"
+        )
+        for definition in DEFINITIONS:
+            self._console.print(Text(definition, style="dim"), soft_wrap=True)
+
+
+def _cells(row: Row) -> list[str]:
+    reply = _span(row.reply_start_secs, row.reply_end_secs)
+    if row.turn.interrupted_secs is not None:
+        reply += " cut"
+    tokens = (row.turn.prompt_tokens, row.turn.completion_tokens)
+    return [
+        str(row.turn.number),
+        _span(row.user_start_secs, row.user_end_secs),
+        reply,
+        _pair(_secs(row.first_audio_after_speech_secs), _secs(row.first_audio_after_report_secs)),
+        _secs(row.turn.ttfb_secs),
+        _secs(row.barge_in_secs),
+        _pair(str(row.turn.received_bytes), str(row.heard_bytes)),
+        _pair(*("-" if count is None else str(count) for count in tokens)),
+    ]
+
+
+def _secs(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _span(start: float | None, end: float | None) -> str:
+    return f"{_secs(start)} - {_secs(end)}" if start is not None else "-"
+
+
+def _pair(first: str, second: str) -> str:
+    return f"{first} / {second}"

@@ -1,0 +1,137 @@
+"""The turns of a conversation as they were reported, without the audio."""
+
+from dataclasses import dataclass
+
+__all__ = ["Turn", "TurnLog"]
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn: what the user said, and what the bot answered. All times are on the timeline.
+
+    Parameters:
+        number: Counted from 1.
+        user_started_secs: When Hydra reported that the user speaks; `None` if the bot speaks
+            first.
+        user_stopped_secs: When Hydra reported the end of the user's turn.
+        bot_started_secs: When the loudspeaker got the first audio of the reply.
+        bot_stopped_secs: When the reply was over, or was cut.
+        interrupted_secs: When the reply was interrupted while it was heard.
+        ttfb_secs: The service's own time to first byte, from the end of the turn.
+        received_bytes: Audio of the reply that came from Hydra, in bytes of PCM16.
+        prompt_tokens: Tokens read, as Hydra counts; `None` if it did not say.
+        completion_tokens: Tokens generated, likewise.
+    """
+
+    number: int
+    user_started_secs: float | None = None
+    user_stopped_secs: float | None = None
+    bot_started_secs: float | None = None
+    bot_stopped_secs: float | None = None
+    interrupted_secs: float | None = None
+    ttfb_secs: float | None = None
+    received_bytes: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class TurnLog:
+    """Keeps the turns up to date while things are reported.
+
+    Attributes:
+        turns: All turns so far, the last of them in progress.
+        user_speaking: Whether the user speaks, as far as Hydra has reported.
+        bot_speaking: Whether the bot is heard.
+    """
+
+    def __init__(self):
+        """Create an empty log."""
+        self.turns: list[Turn] = []
+        self.user_speaking = False
+        self.bot_speaking = False
+        self._responding: Turn | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether a reply to the last turn was heard to its end."""
+        return bool(self.turns) and self.turns[-1].bot_stopped_secs is not None
+
+    @property
+    def last_event_secs(self) -> float:
+        """When the user or the bot last started or stopped; 0 if never."""
+        if not self.turns:
+            return 0.0
+        turn = self.turns[-1]
+        times = (
+            turn.user_started_secs,
+            turn.user_stopped_secs,
+            turn.bot_started_secs,
+            turn.bot_stopped_secs,
+        )
+        return max((time for time in times if time is not None), default=0.0)
+
+    def user_started(self, secs: float) -> None:
+        """Note that Hydra hears the user."""
+        self.user_speaking = True
+        self.turns.append(Turn(len(self.turns) + 1, user_started_secs=secs))
+
+    def user_stopped(self, secs: float) -> None:
+        """Note that Hydra takes the user's turn as over."""
+        self.user_speaking = False
+        self._current.user_stopped_secs = secs
+
+    def response_started(self) -> None:
+        """Note that a response was begun; it counts for the turn that is current now."""
+        self._responding = self._current
+
+    def audio_received(self, num_bytes: int) -> None:
+        """Note audio of a response."""
+        self._answering.received_bytes += num_bytes
+
+    def first_byte(self, secs: float) -> None:
+        """Note the service's time to first byte; the first of a turn counts."""
+        if self._current.ttfb_secs is None:
+            self._current.ttfb_secs = secs
+
+    def tokens(self, prompt: int, completion: int) -> None:
+        """Note usage. That of an interrupted response comes when the next turn has begun."""
+        turn = self._answering
+        turn.prompt_tokens = (turn.prompt_tokens or 0) + prompt
+        turn.completion_tokens = (turn.completion_tokens or 0) + completion
+
+    def bot_started(self, secs: float) -> None:
+        """Note that the bot begins to be heard."""
+        self.bot_speaking = True
+        turn = self._current
+        if turn.bot_started_secs is None:
+            turn.bot_started_secs = secs
+        turn.bot_stopped_secs = None
+
+    def bot_stopped(self, secs: float) -> None:
+        """Note that the bot is heard no more."""
+        self.bot_speaking = False
+        if (turn := self._heard) is not None:
+            turn.bot_stopped_secs = secs
+
+    def interrupted(self, secs: float) -> bool:
+        """Note an interruption, and tell whether anything was heard that it cut."""
+        if not self.bot_speaking or (turn := self._heard) is None:
+            return False
+        turn.interrupted_secs = secs
+        return True
+
+    @property
+    def _current(self) -> Turn:
+        if not self.turns:
+            self.turns.append(Turn(1))  # The bot speaks first.
+        return self.turns[-1]
+
+    @property
+    def _answering(self) -> Turn:
+        return self._responding or self._current
+
+    @property
+    def _heard(self) -> Turn | None:
+        """The turn whose reply was heard last: not the current one when that interrupts it."""
+        heard = (turn for turn in reversed(self.turns) if turn.bot_started_secs is not None)
+        return next(heard, None)

@@ -1,0 +1,1 @@
+"""Tests of the emulator, written from the protocol document."""
