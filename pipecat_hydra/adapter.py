@@ -1,4 +1,4 @@
-"""A Pipecat context as Hydra takes it: instructions and tools."""
+"""A Pipecat context as Hydra takes it: instructions, tools and what was said before."""
 
 from typing import Any, TypedDict, cast
 
@@ -7,7 +7,9 @@ from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
 
+from pipecat_hydra.context import text_of
 from pipecat_hydra.events import FunctionTool
+from pipecat_hydra.history import Turn, turns_of
 
 __all__ = ["HydraInvocationParams", "HydraLLMAdapter"]
 
@@ -18,10 +20,12 @@ class HydraInvocationParams(TypedDict):
     Parameters:
         system_instruction: The instructions in force, or None.
         tools: The tools in force.
+        turns: What was said before.
     """
 
     system_instruction: str | None
     tools: tuple[FunctionTool, ...]
+    turns: list[Turn]
 
 
 class HydraLLMAdapter(BaseLLMAdapter):
@@ -61,7 +65,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
             service_tools: The service's own tools; a context's tools win.
 
         Returns:
-            The instructions and tools of the session.
+            The instructions and tools of the session, and what was said before.
         """
         messages: list[Any] = []
         if context is not None:
@@ -69,7 +73,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
         from_context = None
         if messages and messages[0].get("role") == "system":
             self._warn_context_system_message()
-            from_context = _text_of(messages[0].get("content"))
+            from_context = text_of(messages[0]) or None
         instruction = self._resolve_system_instruction(
             from_context, system_instruction, discard_context_system=True
         )
@@ -77,6 +81,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
         return {
             "system_instruction": instruction,
             "tools": tuple(tool for tool in tools or () if isinstance(tool, FunctionTool)),
+            "turns": turns_of(messages),
         }
 
     def to_provider_tools_format(self, tools_schema: ToolsSchema) -> list[FunctionTool]:
@@ -113,14 +118,3 @@ def _function_tool(schema: FunctionSchema) -> FunctionTool:
             "required": schema.required,
         },
     )
-
-
-def _text_of(content: Any) -> str | None:
-    """The text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = cast("list[Any]", content)
-        texts = [part.get("text", "") for part in parts if isinstance(part, dict)]
-        return " ".join(text for text in texts if text) or None
-    return None

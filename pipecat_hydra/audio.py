@@ -17,12 +17,13 @@ from math import ceil, gcd
 from typing import Final
 
 import numpy as np
+import soxr  # pyright: ignore[reportMissingTypeStubs]
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE, MIN_APPEND_BYTES
 
-__all__ = ["MicrophoneAudio", "WholeSamples", "downmix"]
+__all__ = ["MicrophoneAudio", "StreamResampler", "WholeSamples", "downmix"]
 
 MIN_CHUNK_BYTES: Final = 640
 """Smallest chunk while audio flows: 20 ms of 16 kHz mono."""
@@ -100,6 +101,27 @@ class WholeSamples:
     def reset(self) -> None:
         """Forget a pending half sample, at the end of one stream and the start of the next."""
         self._carried = b""
+
+
+class StreamResampler:
+    """Reply audio at another rate; made for one reply, whose end is drained."""
+
+    def __init__(self, sample_rate: int, new_sample_rate: int):
+        """Begin a stream.
+
+        Args:
+            sample_rate: Rate in Hz of what is pushed.
+            new_sample_rate: Rate in Hz of what is given.
+        """
+        self._stream = soxr.ResampleStream(sample_rate, new_sample_rate, 1, dtype="int16")
+
+    def push(self, pcm: bytes) -> bytes:
+        """Take whole samples of PCM16 LE mono and give what they come to, possibly nothing."""
+        return self._stream.resample_chunk(np.frombuffer(pcm, "<i2")).tobytes()
+
+    def drain(self) -> bytes:
+        """Give what is held back; nothing can be pushed after."""
+        return self._stream.resample_chunk(np.zeros(0, np.int16), last=True).tobytes()
 
 
 class MicrophoneAudio:

@@ -8,6 +8,7 @@ is told waits its turn, so neither ever waits for the other.
 
 There is one WebSocket at a time. It is opened by `open`, and `open` may be called
 again once it is gone: the conversation goes on, and user audio is kept meanwhile.
+`replace` exchanges it for another, for what Hydra lets nobody change in a session.
 """
 
 import asyncio
@@ -31,7 +32,13 @@ from pipecat_hydra.effects import (
     Severity,
     TextChunk,
 )
-from pipecat_hydra.events import ClientEvent, InputAudioAppend, decode, encode
+from pipecat_hydra.events import (
+    ClientEvent,
+    InputAudioAppend,
+    SessionConfiguration,
+    decode,
+    encode,
+)
 from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 from pipecat_hydra.websocket import Endpoint, HydraConnectionError, HydraWebSocket
 
@@ -69,6 +76,7 @@ class HydraConnection:
         self._open_timeout = open_timeout_secs
         self._socket: HydraWebSocket | None = None
         self._failure: Fail | None = None
+        self._replacing = False
         self._runner: asyncio.Task[None] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
         self._effects: deque[PipelineEffect] = deque()
@@ -100,6 +108,24 @@ class HydraConnection:
         if self._dispatcher is None:
             self._dispatcher = asyncio.create_task(self._dispatch(), name="hydra-effects")
         self._runner = asyncio.create_task(self._run(), name="hydra-connection")
+
+    async def replace(self, endpoint: Endpoint, configuration: SessionConfiguration | None) -> None:
+        """Exchange the session for another one, in the background once the old is closed.
+
+        Args:
+            endpoint: Where to connect to from now on.
+            configuration: What the new session shall be; None if that is not known yet.
+        """
+        self._replacing = True
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            runner.cancel()
+            await asyncio.gather(runner, return_exceptions=True)
+        self._replacing = False
+        self.endpoint = endpoint
+        if configuration is not None:
+            self.perform(self._conversation.configure(configuration, self.now))
+        self.open()
 
     async def close(self, *, drain: bool = True) -> None:
         """End the session. Idempotent; nothing is left running.
@@ -197,7 +223,7 @@ class HydraConnection:
         finally:
             configured = self._conversation.phase is Phase.LIVE
             socket, self._socket = self._socket, None
-            self.perform(self._conversation.disconnected(self.now))
+            self.perform(self._conversation.disconnected(self.now, replaced=self._replacing))
             await socket.close()
         if self._failure is not None:
             lost = Lost(self._failure.kind, self._failure.message, configured)

@@ -31,6 +31,10 @@ barge-in (the server then says so by cancelling the response, by completing the 
 or by making a new response), and the response is dead; or it was noise (the user's item is
 discarded), and what was kept passes, and the response goes on.
 
+What of a response has entered the pipeline lies in the transport for seconds, and an
+interruption throws it away. `Playback` remembers it, so that noise costs the listener
+nothing: what was not heard is said again, from a little before where it stopped.
+
 **Interruption.** The pipeline is interrupted by us (`UserStarted`) or by somebody
 else: the application, a local VAD, a DTMF key. The server knows only of the first,
 so `interrupted()` cancels the response in flight by its id; and when the response is
@@ -42,6 +46,14 @@ within a user turn, or within a second of its start, is that echo, and means not
 batch, and a batch gets exactly one `response.create`: at once when the response is
 known to be done and all its calls are answered, else 200 ms after the last answer.
 
+**Requests.** A `response.create` while the model speaks, is about to, or listens would be
+refused or talk over somebody, so it waits until the way is free. What it was to answer the
+model takes in all the same: when the user speaks meanwhile, the answer to that is one to
+typed text too, and the request is dropped; the one that a batch of calls is owed is not.
+
+**Replacing.** `at_turn_boundary` tells when a connection can be replaced by another with
+nothing lost: nobody speaks, nothing is generated or due, no call is open.
+
 Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
@@ -52,6 +64,7 @@ from enum import Enum, auto
 from typing import Any, Final
 
 from pipecat_hydra.effects import (
+    AudioChunk,
     Discard,
     Effect,
     Fail,
@@ -63,8 +76,11 @@ from pipecat_hydra.effects import (
     Send,
     SessionStarted,
     Severity,
+    TextChunk,
+    ToolArguments,
     UserStarted,
     UserStopped,
+    VoiceEnded,
 )
 from pipecat_hydra.events import (
     AudioDelta,
@@ -79,6 +95,7 @@ from pipecat_hydra.events import (
     ItemCreate,
     ItemDone,
     MalformedMessage,
+    MessageRole,
     ResponseCancel,
     ResponseCreate,
     ResponseCreated,
@@ -99,6 +116,7 @@ from pipecat_hydra.events import (
     WarningEvent,
     encode,
 )
+from pipecat_hydra.playback import Playback
 from pipecat_hydra.protocol import (
     CONFIGURATION_WARNING_BYTES,
     MODEL_DEPRECATED,
@@ -108,13 +126,14 @@ from pipecat_hydra.protocol import (
     ErrorCode,
 )
 from pipecat_hydra.reply import Reply
-from pipecat_hydra.toolcalls import ToolCalls
+from pipecat_hydra.toolcalls import OpenCalls
 from pipecat_hydra.uplink import Uplink
 
 __all__ = ["Conversation", "Phase"]
 
 _RETIRED_IDS: Final = 256
 _ECHO_SECS: Final = 1.0
+_DUE_SECS: Final = 5.0
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
 
@@ -138,6 +157,16 @@ class _UserTurn:
     expected: int = 0
     doomed: int = 0
     asked_at: float | None = None
+    # What an interruption by it threw away of what was being played.
+    unheard: tuple[AudioChunk | TextChunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A `response.create` that waits until the way is free."""
+
+    tools_of: str | None
+    for_tools: bool
 
 
 class Conversation:
@@ -149,6 +178,7 @@ class Conversation:
         model: str,
         uplink: Uplink | None = None,
         handshake_timeout_secs: float = 10.0,
+        resume_after_noise: bool = True,
     ):
         """Make a conversation that is offline.
 
@@ -157,8 +187,11 @@ class Conversation:
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long the server may take, in seconds, to
                 create and again to configure the session.
+            resume_after_noise: Whether a reply that noise interrupted is heard to its
+                end.
         """
-        self._model = model
+        self.model = model
+        """The model asked for; may be changed while offline, or just before."""
         self._uplink = uplink or Uplink()
         self._handshake_timeout = handshake_timeout_secs
         self._phase = Phase.OFFLINE
@@ -174,7 +207,13 @@ class Conversation:
         self._expected = 0
         self._doomed = 0
         self._asked_at: float | None = None
-        self._calls = ToolCalls()
+        self._due_until = 0.0
+        self._requests: deque[_Request] = deque()
+        self._unsent: list[ItemCreate] = []
+        self._playback = Playback() if resume_after_noise else None
+        self._calls = OpenCalls()
+        # Calls of sessions that are gone: their ids mean nothing any more.
+        self._orphans: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._output_sample_rate: int | None = None
         self._sent_events = 0
         self._handlers: dict[type[Any], Callable[[Any, float], list[Effect]]] = {
@@ -222,7 +261,14 @@ class Conversation:
             and configuration is not None
             and bool(configuration.generate_initial_response)
         )
-        return generating or greeting or self._expected > self._doomed or self._calls.unsettled
+        due = self._expected > self._doomed or bool(self._requests)
+        return generating or greeting or due or self._calls.unsettled
+
+    @property
+    def at_turn_boundary(self) -> bool:
+        """Whether the session can be replaced with nothing lost."""
+        between = self._reply is None or self._reply.dead
+        return between and not self.user_speaking and not self.reply_pending
 
     @property
     def output_sample_rate(self) -> int | None:
@@ -237,7 +283,8 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
-        deadlines = (self._handshake_deadline, self._uplink.deadline, self._calls.deadline)
+        due = self._due_until if self._requests and self._expected else None
+        deadlines = (self._handshake_deadline, self._uplink.deadline, self._calls.deadline, due)
         return min((d for d in deadlines if d is not None), default=None)
 
     #
@@ -250,17 +297,25 @@ class Conversation:
         self._handshake_deadline = now + self._handshake_timeout
         return []
 
-    def disconnected(self, now: float) -> list[Effect]:
-        """The socket is gone: nothing that was open stays open."""
+    def disconnected(self, now: float, *, replaced: bool = False) -> list[Effect]:
+        """The socket is gone: nothing that was open stays open.
+
+        Args:
+            now: The time.
+            replaced: Whether we closed it, to open another.
+        """
         effects = [*self._end_reply(interrupted=True), *self._stop_user(discarded=False)]
+        self._note_playback(effects)
         self._phase = Phase.OFFLINE
         self._handshake_deadline = None
-        self._uplink.close()
+        self._uplink.close(rewind=replaced)
+        self._requests.clear()
         self._expected = self._doomed = 0
         self._asked_at = None
         self._turn = None
         self._echo_due_until = None
-        self._calls = ToolCalls()
+        self._orphans.extend(self._calls.unanswered)
+        self._calls = OpenCalls()
         return effects
 
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
@@ -274,9 +329,20 @@ class Conversation:
 
     def interrupted(self, now: float) -> list[Effect]:
         """The pipeline was interrupted; see the theory for by whom."""
+        unheard = self._playback.cut(now) if self._playback is not None else []
         echo_due_until, self._echo_due_until = self._echo_due_until, None
         if echo_due_until is not None and (self.user_speaking or now <= echo_due_until):
+            if self._turn is not None:
+                self._turn.unheard += tuple(unheard)
             return []
+        if self._turn is not None:
+            self._turn.unheard = ()
+        return self.cancel_response(now)
+
+    def cancel_response(self, now: float) -> list[Effect]:
+        """Stop the reply in flight, or the one that is due; its playing stops too."""
+        if self._playback is not None:
+            self._playback.clear()
         self._asked_at = None
         self._doomed = self._expected
         reply = self._reply
@@ -289,11 +355,38 @@ class Conversation:
         return effects
 
     def request_response(self, now: float) -> list[Effect]:
-        """Ask the model to speak. Nothing happens unless the session is live."""
-        if self._phase is not Phase.LIVE:
-            return []
-        self._expect_response(now)
-        return [Send(ResponseCreate(event_id=self._next_event_id()))]
+        """Ask the model to speak, as soon as the way is free."""
+        self._requests.append(_Request(None, for_tools=False))
+        return self._send_requests(now)
+
+    def send_message(
+        self, text: str, now: float, *, role: MessageRole = "user", respond: bool = True
+    ) -> list[Effect]:
+        """Put text into the conversation. That Hydra honours it is unproven (protocol §4).
+
+        Args:
+            text: The text.
+            now: The time.
+            role: Whose it is.
+            respond: Whether the model shall answer it.
+        """
+        item = ItemCreate.message(text, role=role, event_id=self._next_event_id())
+        effects: list[Effect] = []
+        if self._phase is Phase.LIVE:
+            effects.append(Send(item))
+        else:
+            self._unsent.append(item)
+        return effects + (self.request_response(now) if respond else [])
+
+    def bot_started(self, now: float) -> None:
+        """The listener begins to hear the bot, as the output transport reports it."""
+        if self._playback is not None:
+            self._playback.started(now)
+
+    def bot_stopped(self) -> None:
+        """The listener has heard the bot to the end, or up to an interruption."""
+        if self._playback is not None:
+            self._playback.stopped()
 
     def update_tools(self, tools: tuple[FunctionTool, ...], now: float) -> list[Effect]:
         """Put other tools in force."""
@@ -307,12 +400,16 @@ class Conversation:
         """Answer a function call: the first answer is sent, any other ignored.
 
         Args:
-            call_id: The call, as `ToolCall` named it. A call that this session
-                does not know is not answered: its id means nothing to the server.
+            call_id: The call, as `ToolCall` named it. The answer to a call of a
+                session that is gone goes in as text, for its id means nothing now.
             output: The result, as text.
             now: The time.
             respond: Whether the model shall speak about it.
         """
+        if call_id in self._orphans:
+            self._orphans.remove(call_id)
+            text = f"Result of a function that was called before: {output}"
+            return self.send_message(text, now, role="system", respond=respond)
         if not self._calls.answer(call_id, now, respond=respond):
             return []
         item = ItemCreate.tool_output(call_id, output, event_id=self._next_event_id())
@@ -321,6 +418,7 @@ class Conversation:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         effects = self._append(self._uplink.tick(now))
+        effects += self._calls.take_gathered(now)
         effects += self._ask_about_settled_calls(now)
         if self._handshake_deadline is not None and now >= self._handshake_deadline:
             self._handshake_deadline = None
@@ -338,6 +436,9 @@ class Conversation:
         if self._phase is Phase.OFFLINE:
             return []
         effects = self._handlers[type(event)](event, now)
+        self._note_playback(effects)
+        effects += self._calls.take_gathered(now)
+        effects += self._send_requests(now)
         if not isinstance(event, MalformedMessage) and event.dropped_fields:
             names = ", ".join(event.dropped_fields)
             message = f"Hydra sent {event.type} with fields of a wrong shape: {names}"
@@ -359,7 +460,7 @@ class Conversation:
         code = event.code or nested.code
         message = event.message or nested.message or ""
         if code == MODEL_DEPRECATED:
-            message = f"model {self._model!r} is deprecated. {message}"
+            message = f"model {self.model!r} is deprecated. {message}"
         return [Report(Severity.WARNING, f"Hydra warns ({code}): {message}".rstrip(": "), code)]
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
@@ -370,10 +471,13 @@ class Conversation:
             # What the session does next is open (protocol §2); it never gets our voice.
             self._handshake_deadline = None
             voice = self._configuration.voice if self._configuration else None
-            message = f"Hydra's {self._model} has no voice {voice!r}: {error.message or error.code}"
+            message = f"Hydra's {self.model} has no voice {voice!r}: {error.message or error.code}"
             return [Fail(FailureKind.CONFIGURATION, message)]
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
-            names = ", ".join(self._calls.open_names) or "a tool"
+            names = ", ".join(self._calls.open_names)
+            if not names:
+                # All were answered, and the application wanted nothing said about it.
+                return [Report(Severity.INFO, message, error.code)]
             message = f"{message} (no answer in time from {names}; the turn is abandoned)"
         if error.code in (ErrorCode.SERVER_FULL, ErrorCode.SESSION_ENDED):
             # A close follows, and is what gets reported; should none follow, this tells.
@@ -418,6 +522,8 @@ class Conversation:
             effects.append(Report(Severity.WARNING, message))
         if asked.generate_initial_response:
             self._expect_response(now)
+        effects += [Send(item) for item in self._unsent]
+        self._unsent.clear()
         return effects + self._append(self._uplink.open(now))
 
     def _negotiate_rate(self, session: SessionInfo) -> int:
@@ -425,7 +531,7 @@ class Conversation:
         echoed = session.output_audio_sample_rate
         if echoed is not None and echoed in _SANE_SAMPLE_RATES:
             return echoed
-        known = MODELS.get(self._model)
+        known = MODELS.get(self.model)
         return known.output_sample_rate if known else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
 
     # User turns
@@ -434,9 +540,12 @@ class Conversation:
         if self.user_speaking and event.item_id and event.item_id == self._turn_item:
             return []
         effects = self._stop_user(discarded=False)
+        undecided = self._turn
         self._turn = _UserTurn(
             event.item_id, expected=self._expected, doomed=self._doomed, asked_at=self._asked_at
         )
+        if undecided is not None:
+            self._turn.unheard = undecided.unheard
         self._expected = self._doomed = 0
         self._asked_at = None
         self._echo_due_until = now + _ECHO_SECS
@@ -450,6 +559,7 @@ class Conversation:
         if self._reply is None or not self._reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
+        self._uplink.mark()
         return self._stop_user(discarded=False)
 
     def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
@@ -482,16 +592,26 @@ class Conversation:
         self._expected, self._doomed = turn.expected, turn.doomed
         self._asked_at = turn.asked_at
         reply = self._reply
-        if reply is None or not reply.held:
+        if reply is None:
+            # It had been generated whole; only its playing was interrupted.
+            finished = Reply(None, asked_at=None)
+            effects += finished.resume(turn.unheard) if turn.unheard else []
+            return [*effects, *finished.close(interrupted=False)]
+        if not reply.held:
             return effects
-        effects += reply.resume()
+        effects += reply.resume(turn.unheard)
         if reply.generated:
             effects += self._end_reply(interrupted=False)
         return effects
 
     def _decide_turn(self) -> None:
         """The turn is real. While the user still speaks it stays open, to be closed."""
-        if self._turn is not None and not self._turn.speaking:
+        if self._turn is None:
+            return
+        # Its answer is one to what was typed before it, too.
+        self._requests = deque(r for r in self._requests if r.for_tools)
+        self._turn.unheard = ()
+        if not self._turn.speaking:
             self._turn = None
 
     def _stop_user(self, *, discarded: bool) -> list[Effect]:
@@ -562,7 +682,7 @@ class Conversation:
             if not cancelled and reply.asked_at is not None:
                 took = max(0.0, now - reply.asked_at)
             effects += self._finish_reply(reply, cancelled=cancelled)
-        effects += self._calls.complete(info, response_id)
+        self._calls.complete(info, response_id, now)
         effects.append(ResponseFinished(info.id, info.status, info.usage, took))
         if info.status in ("failed", "incomplete"):
             severity = Severity.ERROR if info.status == "failed" else Severity.WARNING
@@ -576,6 +696,8 @@ class Conversation:
             return []
         # The server has dropped what the listener still hears, with nobody speaking.
         flush = cancelled and reply.active and reply.heard
+        if cancelled and self._turn is not None:
+            self._turn.unheard = ()
         effects = self._end_reply(interrupted=cancelled)
         return [*effects, Flush()] if flush else effects
 
@@ -598,30 +720,60 @@ class Conversation:
     def _expect_response(self, now: float) -> None:
         self._expected += 1
         self._asked_at = now
+        self._due_until = now + _DUE_SECS
+
+    def _send_requests(self, now: float) -> list[Effect]:
+        """Ask for what waits to be asked for, one at a time, if the way is free."""
+        if not self._requests or self._phase is not Phase.LIVE or self.user_speaking:
+            return []
+        if self._expected and now < self._due_until:
+            return []
+        reply, request = self._reply, self._requests[0]
+        # A calling response may not be done before its narration has begun (protocol §6).
+        calling = request.for_tools and reply is not None and reply.id == request.tools_of
+        if reply is not None and reply.active and not calling:
+            return []
+        self._requests.popleft()
+        self._expect_response(now)
+        return [Send(ResponseCreate(event_id=self._next_event_id()))]
+
+    def _note_playback(self, effects: list[Effect]) -> None:
+        if self._playback is None:
+            return
+        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+        for effect in effects:
+            match effect:
+                case AudioChunk() | TextChunk():
+                    self._playback.add(effect, rate)
+                case VoiceEnded():
+                    self._playback.end()
+                case Flush():
+                    self._playback.clear()
+                case _:
+                    pass
 
     # Tools
 
     def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
-        if event.call_id is not None:
-            owner = event.response_id or self._current_id()
-            self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
-        return []
+        if event.call_id is None:
+            return []
+        owner = event.response_id or self._current_id()
+        name = self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
+        return [ToolArguments(event.call_id, name, event.delta)]
 
     def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
         if event.call_id is None:
             message = "Hydra sent a function call without an id, which cannot be answered"
             return [Report(Severity.WARNING, message)]
         owner = event.response_id or self._current_id()
-        return list(
-            self._calls.call(event.call_id, owner, name=event.name, arguments=event.arguments)
-        )
+        self._calls.call(event.call_id, owner, now, name=event.name, arguments=event.arguments)
+        return []
 
     def _ask_about_settled_calls(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for respond in self._calls.take_settled(now):
+        for response_id, respond in self._calls.take_settled(now):
             if respond:
-                effects += self.request_response(now)
-        return effects
+                self._requests.append(_Request(response_id, for_tools=True))
+        return self._send_requests(now)
 
     # Sending
 

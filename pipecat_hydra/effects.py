@@ -29,7 +29,9 @@ __all__ = [
     "SessionStarted",
     "Severity",
     "TextChunk",
+    "ToolArguments",
     "ToolCall",
+    "ToolCalls",
     "UserStarted",
     "UserStopped",
     "VoiceEnded",
@@ -195,19 +197,34 @@ class ResponseFinished:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model calls a function; it must be answered exactly once.
+    """One function call of the model; it must be answered exactly once.
 
     Parameters:
-        response_id: The response that calls.
         call_id: The call.
         name: The function; empty if the server never named it.
         arguments: JSON text as the model wrote it, which may be no JSON at all.
     """
 
-    response_id: str | None
     call_id: str
     name: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """The model calls functions; calls of one response come together."""
+
+    response_id: str | None
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolArguments:
+    """A fragment of the arguments of a call, as the model writes them."""
+
+    call_id: str
+    name: str
+    fragment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +255,8 @@ PipelineEffect: TypeAlias = (
     | VoiceEnded
     | ReplyEnded
     | ResponseFinished
-    | ToolCall
+    | ToolCalls
+    | ToolArguments
     | Report
     | Lost
 )

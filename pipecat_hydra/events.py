@@ -36,6 +36,7 @@ __all__ = [
     "ItemCreate",
     "ItemDone",
     "MalformedMessage",
+    "MessageRole",
     "ResponseCancel",
     "ResponseCreate",
     "ResponseCreated",
@@ -56,6 +57,7 @@ __all__ = [
     "UnknownEvent",
     "Usage",
     "WarningEvent",
+    "configuration_size",
     "decode",
     "encode",
 ]
@@ -538,6 +540,10 @@ class InputAudioAppend(_ClientEvent):
     audio: bytes
 
 
+MessageRole = Literal["user", "assistant", "system"]
+"""Whose a text message is."""
+
+
 class _InputText(_Sent):
     type: Literal["input_text"] = "input_text"
     text: str
@@ -545,7 +551,7 @@ class _InputText(_Sent):
 
 class _Message(_Sent):
     type: Literal["message"] = "message"
-    role: Literal["user", "assistant", "system"]
+    role: MessageRole
     content: tuple[_InputText, ...]
 
 
@@ -571,7 +577,7 @@ class ItemCreate(_ClientEvent):
         cls,
         text: str,
         *,
-        role: Literal["user", "assistant", "system"] = "user",
+        role: MessageRole = "user",
         event_id: str | None = None,
     ) -> "ItemCreate":
         """Make a text message. That the server honours it is unproven (protocol §4)."""
@@ -607,6 +613,12 @@ class _Append:
     # faster to make than a serialized model.
     HEAD: ClassVar = b'{"type":"input_audio_buffer.append","audio":"'
     TAIL: ClassVar = b'"}'
+
+
+def configuration_size(configuration: SessionConfiguration) -> int:
+    """Bytes of the `session.configure` that says this, apart from its instructions."""
+    bare = configuration.model_copy(update={"instructions": ""})
+    return len(encode(SessionConfigure(session=bare, event_id="evt_0000")))
 
 
 def encode(event: ClientEvent) -> bytes:

@@ -14,6 +14,7 @@ a second bracket, marked so.
 Pure, like `conversation.py`, whose theory of operation says when which step is taken.
 """
 
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
 
@@ -109,10 +110,15 @@ class Reply:
         self.state = ReplyState.HELD
         return self.close(interrupted=True)
 
-    def resume(self) -> list[PipelineEffect]:
-        """Go on, with what was kept back: the user did not speak after all."""
+    def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        """Go on: the user did not speak after all.
+
+        Args:
+            unheard: What entered the pipeline before and was not heard; it goes first,
+                then what was kept back.
+        """
         self.state = ReplyState.ACTIVE
-        held, self._held, self._held_bytes = self._held, [], 0
+        held, self._held, self._held_bytes = [*unheard, *self._held], [], 0
         if self.generated and not held:
             return []
         self._open = True

@@ -6,9 +6,9 @@ task, in order, so frames of a reply are pushed from one place only.
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from loguru import logger
@@ -16,6 +16,8 @@ from pipecat.adapters.llm.schemas.direct_function import DirectFunction
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     CancelFrame,
     ClientConnectedFrame,
     EndFrame,
@@ -24,10 +26,13 @@ from pipecat.frames.frames import (
     FunctionCallFromLLM,
     FunctionCallResultFrame,
     InputAudioRawFrame,
+    InputTextRawFrame,
     InterruptionFrame,
     LLMContextFrame,
+    LLMContextUserTurnFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    LLMMessagesAppendFrame,
     LLMRunFrame,
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
@@ -54,8 +59,9 @@ from pydantic import SecretStr
 from typing_extensions import override
 
 from pipecat_hydra.adapter import HydraLLMAdapter
-from pipecat_hydra.audio import MicrophoneAudio
+from pipecat_hydra.audio import MicrophoneAudio, StreamResampler
 from pipecat_hydra.connection import HydraConnection
+from pipecat_hydra.context import ContextReader, text_of
 from pipecat_hydra.conversation import Conversation
 from pipecat_hydra.effects import (
     AudioChunk,
@@ -71,15 +77,20 @@ from pipecat_hydra.effects import (
     SessionStarted,
     Severity,
     TextChunk,
+    ToolArguments,
     ToolCall,
+    ToolCalls,
     UserStarted,
     UserStopped,
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.events import SessionConfiguration, Usage
+from pipecat_hydra.events import MessageRole, SessionConfiguration, Usage, configuration_size
+from pipecat_hydra.functions import FunctionAnswers, parse_arguments
+from pipecat_hydra.history import Turn, turns_of, with_history
 from pipecat_hydra.pipeline import has_turn_strategies, shared_context
 from pipecat_hydra.protocol import (
+    CONFIGURATION_WARNING_BYTES,
     DEFAULT_BASE_URL,
     DEFAULT_MODEL,
     MODELS,
@@ -95,7 +106,7 @@ from pipecat_hydra.settings import (
 from pipecat_hydra.uplink import Uplink
 from pipecat_hydra.websocket import AuthStyle, Endpoint
 
-__all__ = ["HydraLLMService", "TurnFrames"]
+__all__ = ["HistoryStyle", "HydraLLMService", "TurnFrames"]
 
 TurnFrames = Literal["auto", "propose", "broadcast"]
 """How the service tells the pipeline of user turns; see `HydraLLMService`."""
@@ -117,7 +128,12 @@ _REPORT_CATEGORIES = {
     ErrorCode.TOOL_RESPONSE_TIMEOUT: ErrorCategory.APPLICATION,
 }
 
+HistoryStyle = Literal["instructions", "items"]
+"""How a session is told what was said before it; see `HydraLLMService`."""
+
+_HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_response"}
 _STALL_SECS = 5.0
+_OWN_MESSAGES = 200
 
 
 class HydraLLMService(LLMService[HydraLLMAdapter]):
@@ -170,6 +186,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         tools: ToolsSchema | Sequence[FunctionSchema | DirectFunction] | None = None,
         auth: AuthStyle = "query",
         turn_frames: TurnFrames = "auto",
+        history: HistoryStyle = "instructions",
+        resume_after_noise: bool = True,
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
         handshake_timeout_secs: float = 10.0,
@@ -193,6 +211,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 or `UserTurnProcessor` resolve. `"broadcast"`: the service announces
                 the turns and interrupts by itself. `"auto"`: the first if the
                 pipeline has such a processor, else the second.
+            history: How a session is told what was said before it: in its instructions,
+                as the vendor documents, where the newest turns are kept that the limit on
+                their size has room for; or as message `"items"`, which is unproven.
+            resume_after_noise: Whether a reply that noise interrupted is heard to its
+                end, from a little before where it stopped.
             start_audio_paused: Whether to start with the user's audio paused.
             open_timeout_secs: How long connecting may take, in seconds.
             handshake_timeout_secs: How long the server may take to create and again
@@ -228,6 +251,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             model=model,
             uplink=Uplink(preroll_secs=preroll_secs),
             handshake_timeout_secs=handshake_timeout_secs,
+            resume_after_noise=resume_after_noise,
         )
         self._connection = HydraConnection(
             endpoint,
@@ -236,11 +260,23 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             open_timeout_secs=open_timeout_secs,
         )
         self._context: LLMContext | None = None
+        self._reader = ContextReader()
+        self._history_style: HistoryStyle = history
+        # What was said in a pipeline that keeps no context.
+        self._own_messages: list[dict[str, str]] = []
+        self._answers = FunctionAnswers(self.name, answer=self._answer, tell=self._tell_result)
         self._configured = False
+        self._instruction_told: str | None = None
+        self._outdated = False
+        self._replacer: asyncio.Task[None] | None = None
+        self._saying = ""
+        self._output_rate: int | None = None
+        self._resampler: StreamResampler | None = None
         self._given_up = False
         self._user_was_heard = False
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._reply_progress = asyncio.Event()
+        self._register_event_handler("on_function_call_arguments_delta")
         self._warn_about_settings()
 
     def can_generate_metrics(self) -> bool:
@@ -262,6 +298,41 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             is_realtime_service=True,
             user_turn_strategies=ExternalUserTurnStrategies(),
         )
+
+    async def send_text(
+        self,
+        text: str,
+        *,
+        role: MessageRole = "user",
+        respond: bool = True,
+        interrupt: bool = False,
+    ) -> None:
+        """Put typed text into the conversation.
+
+        That Hydra takes text messages is unproven (protocol §4).
+
+        Args:
+            text: The text.
+            role: Whose it is.
+            respond: Whether the model shall answer it. A reply in flight is finished
+                first; if the user is speaking, the answer to that answers both.
+            interrupt: Whether to interrupt the bot first.
+        """
+        if interrupt:
+            await self.cancel_response()
+        self._put_in(text, role)
+        if respond:
+            self._ask()
+
+    async def request_response(self) -> None:
+        """Have the model speak now, or when the reply in flight is done."""
+        self._ask()
+
+    async def cancel_response(self) -> None:
+        """Stop the reply in flight, at Hydra and in what is being played."""
+        async with self._connection.between_effects():
+            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            await self._interrupt()
 
     #
     # Lifecycle
@@ -302,6 +373,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _teardown(self, *, drain: bool = True) -> None:
         self._cancel_kickoff_timer()
+        replacer, self._replacer = self._replacer, None
+        if replacer is not None:
+            await self.cancel_task(replacer)
         await self._connection.close(drain=drain)
 
     async def _wait_for_reply(self) -> None:
@@ -336,16 +410,30 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             await self._on_interruption(frame, direction)
             return
         await super().process_frame(frame, direction)
-        if isinstance(frame, InputAudioRawFrame):
-            self._on_user_audio(frame)
-        elif isinstance(frame, LLMContextFrame):
-            self._on_context(frame.context)
-        elif isinstance(frame, LLMRunFrame):
-            self._run(first=True)
-        elif isinstance(frame, ClientConnectedFrame):
-            self._open()
-        elif isinstance(frame, LLMSetToolsFrame):
-            self._on_tools(frame)
+        match frame:
+            case InputAudioRawFrame():
+                self._on_user_audio(frame)
+            case BotStartedSpeakingFrame():
+                self._conversation.bot_started(self._connection.now)
+            case BotStoppedSpeakingFrame():
+                self._conversation.bot_stopped()
+            case LLMContextFrame():
+                self._on_context(frame, direction)
+            case LLMContextUserTurnFrame():
+                self._reader.hear(frame.text)
+            case LLMRunFrame():
+                self._run()
+            case LLMMessagesAppendFrame():
+                self._on_messages(frame)
+            case InputTextRawFrame():
+                self._put_in(frame.text)
+                self._ask()
+            case ClientConnectedFrame():
+                self._open()
+            case LLMSetToolsFrame():
+                self._on_tools(frame)
+            case _:
+                pass
         await self.push_frame(frame, direction)
 
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
@@ -362,10 +450,44 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._connection.perform(self._conversation.interrupted(self._connection.now))
             await self.push_frame(frame, direction)
 
-    def _on_context(self, context: LLMContext) -> None:
-        first = self._context is None
-        self._context = context
-        self._run(first=first)
+    def _on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
+        """Answer what is new in a context; whoever wrote the rest, Hydra knows it."""
+        if frame.speculation:
+            return
+        self._context = frame.context
+        if not self._configured:
+            self._run()
+            return
+        new = self._reader.take(self.get_llm_adapter().get_messages(frame.context))
+        for role, text in new.typed:
+            self._put_in(text, role)
+        if new.spoken:
+            # Hydra has heard it, and answers it by itself.
+            return
+        if new.typed:
+            self._ask()
+        elif direction is FrameDirection.DOWNSTREAM:
+            self._run()
+
+    def _on_messages(self, frame: LLMMessagesAppendFrame) -> None:
+        """Take messages that no user aggregator has taken before us."""
+        messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
+        self._reader.told(messages)
+        for message in messages:
+            if text := text_of(message):
+                self._put_in(text, "user" if message.get("role") == "user" else "system")
+        if frame.run_llm:
+            self._ask()
+
+    def _put_in(self, text: str, role: MessageRole = "user") -> None:
+        """Put text into the conversation; before the session is configured, into its history."""
+        if self._context is None or not self._configured:
+            self._note(role, text)
+        if self._configured:
+            now = self._connection.now
+            self._connection.perform(
+                self._conversation.send_message(text, now, role=role, respond=False)
+            )
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
         """Put other tools in force; an aggregator has put them in its context before."""
@@ -392,40 +514,84 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             loop = asyncio.get_running_loop()
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._configure)
 
-    def _run(self, *, first: bool) -> None:
-        """The pipeline wants the model to speak."""
+    def _run(self) -> None:
+        """The pipeline wants the model to speak, about nothing new."""
+        always = assert_given(self._settings.generate_initial_response)
+        if self._configured and always is not None and not self._user_was_heard:
+            # The settings say who speaks first, and it has been seen to.
+            return
+        self._ask()
+
+    def _ask(self) -> None:
+        """Have the model speak; in a session to be configured, it does so by itself."""
         self._open()
         if not self._configured:
             self._configure(greet=True)
-        elif first and not self._user_was_heard:
-            # It was configured before the greeting was asked for. Whether Hydra honours
-            # this is open (protocol §4); once the user has spoken, it answers anyway.
-            self._update_tools()
-            now = self._connection.now
-            self._connection.perform(self._conversation.request_response(now))
+            return
+        self._connection.perform(self._conversation.request_response(self._connection.now))
 
     def _configure(self, *, greet: bool = False) -> None:
         """Say what the session shall be, with all that is known by now."""
         self._cancel_kickoff_timer()
         if self._configured:
             return
-        self._configured = True
         always = assert_given(self._settings.generate_initial_response)
+        configuration = self._configuration(greet=greet if always is None else always)
+        self._configured = True
+        self._connection.perform(self._conversation.configure(configuration, self._connection.now))
+
+    def _configuration(self, *, greet: bool) -> SessionConfiguration:
+        """Make the configuration of a session, with what was said before it."""
         context = self._known_context()
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
-        params = self.get_llm_adapter().session_params(
-            context,
-            system_instruction=assert_given(self._settings.system_instruction),
-            service_tools=self._tool_schema(),
+        self._instruction_told = assert_given(self._settings.system_instruction)
+        self._outdated = False
+        adapter = self.get_llm_adapter()
+        params = adapter.session_params(
+            context, system_instruction=self._instruction_told, service_tools=self._tool_schema()
         )
+        turns = params["turns"] + turns_of(self._own_messages)
+        if context is not None:
+            self._reader.take(adapter.get_messages(context))
+            self._own_messages.clear()
         configuration = SessionConfiguration(
-            instructions=params["system_instruction"],
             voice=self._voice,
             tools=params["tools"] or None,
-            generate_initial_response=greet if always is None else always,
+            generate_initial_response=greet,
         )
-        self._connection.perform(self._conversation.configure(configuration, self._connection.now))
+        if self._history_style == "items":
+            self._tell_history(turns, greet=greet)
+            told = {
+                "instructions": params["system_instruction"],
+                # With something to answer, the model is asked to once it has been told.
+                "generate_initial_response": greet and not turns,
+            }
+            return configuration.model_copy(update=told)
+        room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
+        history = with_history(params["system_instruction"], turns, budget_bytes=room)
+        if history.dropped or history.shortened:
+            logger.warning(
+                f"{self}: Hydra takes a conversation only as part of its instructions, of limited "
+                f"size: it is told the newest {history.kept} of {len(turns)} turns"
+            )
+        return configuration.model_copy(update={"instructions": history.text})
+
+    def _tell_history(self, turns: Sequence[Turn], *, greet: bool) -> None:
+        """Put what was said before into the session by items, once it is configured."""
+        now = self._connection.now
+        for turn in turns:
+            role: MessageRole = turn.who if turn.who in ("user", "assistant") else "system"
+            self._connection.perform(
+                self._conversation.send_message(turn.text, now, role=role, respond=False)
+            )
+        if greet and turns:
+            self._connection.perform(self._conversation.request_response(now))
+
+    def _note(self, role: str, text: str) -> None:
+        """Keep what was said, for a session that follows; a context does so by itself."""
+        self._own_messages.append({"role": role, "content": text})
+        del self._own_messages[:-_OWN_MESSAGES]
 
     def _update_tools(self) -> None:
         params = self.get_llm_adapter().session_params(
@@ -438,10 +604,44 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
         changed = await super()._update_settings(delta)
-        # Hydra takes instructions and voice once, the model with the connection.
-        frozen = changed.keys() if self._configured else changed.keys() & {"model"}
-        self._warn_unhandled_updated_settings(frozen)
+        if "model" in changed:
+            self._conversation.model = self._model
+        if changed.keys() & {"model", "voice"}:
+            self._warn_about_settings()
+            self._outdate()
+        self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
         return changed
+
+    @override
+    def _compose_system_instruction(self):
+        super()._compose_system_instruction()
+        if self._settings.system_instruction != self._instruction_told:
+            self._outdate()
+
+    def _outdate(self) -> None:
+        """The session is not what the application asks for any more (S1)."""
+        self._outdated = self._configured or self._endpoint != self._connection.endpoint
+        self._replace_if_possible()
+
+    def _replace_if_possible(self) -> None:
+        """Hydra freezes a session, so begin another, where no reply and no word is cut."""
+        if not self._outdated or self._replacer is not None or not self._connection.is_open:
+            return
+        if self._configured and not self._conversation.at_turn_boundary:
+            return
+        self._outdated = False
+        self._replacer = self.create_task(self._replace_session())
+
+    async def _replace_session(self) -> None:
+        logger.debug(f"{self}: the session is replaced by one with the settings that are new")
+        configuration = self._configuration(greet=False) if self._configured else None
+        await self._connection.replace(self._endpoint, configuration)
+        self._replacer = None
+        self._replace_if_possible()
+
+    @property
+    def _endpoint(self) -> Endpoint:
+        return replace(self._connection.endpoint, model=self._model)
 
     def _known_context(self) -> LLMContext | None:
         return self._context or shared_context(self.pipeline_worker.pipeline)
@@ -492,30 +692,57 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._report_ttfb(effect.waited)
                 await self.push_frame(TTSStartedFrame())
             case VoiceEnded():
-                await self.push_frame(TTSStoppedFrame())
+                await self._end_voice()
             case ReplyEnded():
-                await self.push_frame(LLMFullResponseEndFrame())
+                await self._end_reply()
             case ResponseFinished():
                 await self._report_finished(effect)
-            case ToolCall():
-                await self._run_tool(effect)
+            case ToolCalls():
+                await self._run_functions(effect.calls)
+            case ToolArguments(call_id, name, fragment):
+                await self._call_event_handler(
+                    "on_function_call_arguments_delta", call_id, name, fragment
+                )
             case SessionStarted(session_id):
                 logger.debug(f"{self}: Hydra session {session_id} opened")
             case Ready(_, rate):
+                self._output_rate = self._output_rate or rate
                 logger.debug(f"{self}: Hydra is ready: {self._model}, {self._voice}, {rate} Hz")
             case Report():
                 await self._report(effect)
             case Lost():
                 await self._report_loss(effect)
         self._reply_progress.set()
+        self._replace_if_possible()
 
     async def _push_audio(self, pcm: bytes) -> None:
         rate = self._conversation.output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+        if self._output_rate is not None and rate != self._output_rate:
+            # Another model speaks at another rate; a transport takes only one (A4).
+            if self._resampler is None:
+                self._resampler = StreamResampler(rate, self._output_rate)
+            pcm, rate = self._resampler.push(pcm), self._output_rate
+        if not pcm:
+            return
         frame = TTSAudioRawFrame(audio=pcm, sample_rate=rate, num_channels=1)
         await self.process_ttfa_metrics(frame)
         await self.push_frame(frame)
 
+    async def _end_voice(self) -> None:
+        resampler, self._resampler = self._resampler, None
+        if resampler is not None and self._output_rate is not None:
+            rest = resampler.drain()
+            await self.push_frame(TTSAudioRawFrame(rest, self._output_rate, 1))
+        await self.push_frame(TTSStoppedFrame())
+
+    async def _end_reply(self) -> None:
+        if self._saying and self._known_context() is None:
+            self._note("assistant", self._saying)
+        self._saying = ""
+        await self.push_frame(LLMFullResponseEndFrame())
+
     async def _push_text(self, text: str) -> None:
+        self._saying += text
         # For RTVI's bot-llm-text; the aggregator records the TTSTextFrame.
         llm_text = LLMTextFrame(text)
         llm_text.append_to_context = False
@@ -563,25 +790,26 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     # Tools
     #
 
-    async def _run_tool(self, call: ToolCall) -> None:
-        try:
-            arguments: Any = json.loads(call.arguments or "{}")
-        except ValueError:
-            arguments = None
-        if not isinstance(arguments, dict):
-            logger.warning(f"{self}: the arguments of {call.name!r} are no JSON object")
-            self._answer(call.call_id, "The arguments are not a JSON object.")
-            return
-        await self.run_function_calls(
-            [
+    async def _run_functions(self, calls: Sequence[ToolCall]) -> None:
+        """Run the calls of one response, as one group."""
+        runnable: list[FunctionCallFromLLM] = []
+        for call in calls:
+            arguments = parse_arguments(call.arguments)
+            if arguments is None:
+                self._answers.refuse_arguments(call.call_id, call.name)
+                continue
+            registered = self._functions.get(call.name) or self._functions.get(None)
+            if registered is not None and not registered.cancel_on_interruption:
+                self._answers.begin_running(call.call_id, call.name)
+            runnable.append(
                 FunctionCallFromLLM(
                     function_name=call.name,
                     tool_call_id=call.call_id,
                     arguments=arguments,
                     context=self._context,
                 )
-            ]
-        )
+            )
+        await self.run_function_calls(runnable)
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
         """Push a frame; what a function call came to is told to Hydra on the way.
@@ -592,15 +820,21 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         if direction == FrameDirection.DOWNSTREAM:
             if isinstance(frame, FunctionCallResultFrame):
-                self._answer(frame.tool_call_id, _result_text(frame.result))
+                self._answers.on_result(frame)
             elif isinstance(frame, FunctionCallCancelFrame):
-                self._answer(frame.tool_call_id, "CANCELLED", respond=frame.run_llm)
+                self._answers.on_cancel(frame)
         await super().push_frame(frame, direction)
 
-    def _answer(self, call_id: str, output: str, *, respond: bool = True) -> None:
+    def _answer(self, call_id: str, output: str, respond: bool) -> None:
         now = self._connection.now
         self._connection.perform(
             self._conversation.answer_call(call_id, output, now, respond=respond)
+        )
+
+    def _tell_result(self, text: str, respond: bool) -> None:
+        now = self._connection.now
+        self._connection.perform(
+            self._conversation.send_message(text, now, role="system", respond=respond)
         )
 
     #
@@ -641,12 +875,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.push_error(
             lost.message, category=_CATEGORIES[lost.kind], force_treat_as_permanent=True
         )
-
-
-def _result_text(result: Any) -> str:
-    if result is None:
-        return "COMPLETED"
-    return json.dumps(result, ensure_ascii=False, default=str)
 
 
 def _token_usage(usage: Usage) -> LLMTokenUsage:

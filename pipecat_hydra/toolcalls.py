@@ -1,21 +1,22 @@
 """The function calls of a session that the model waits for.
 
-The calls of one response are a batch. `ToolCalls` gathers each call's name and
-arguments from whichever events bring them, says when it is complete, takes its one
-answer, and says when the batch is settled, which is when the model may be asked to
-go on (protocol §6; invariants F1, F2).
+The calls of one response are a batch. `OpenCalls` gathers each call's name and
+arguments from whichever events bring them, says when the calls of a response are to be
+made, takes the one answer of each, and says when the batch is settled, which is when the
+model may be asked to go on (protocol §6; invariants F1, F2).
 """
 
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from pipecat_hydra.effects import ToolCall
+from pipecat_hydra.effects import ToolCall, ToolCalls
 from pipecat_hydra.events import ResponseInfo
 
-__all__ = ["ToolCalls"]
+__all__ = ["OpenCalls"]
 
 _SETTLE_SECS: Final = 0.2
+_GATHER_SECS: Final = 0.02
 _REMEMBERED_CALLS: Final = 256
 
 
@@ -30,6 +31,8 @@ class _Call:
 @dataclass(slots=True)
 class _Batch:
     calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
+    ready: list[ToolCall] = field(default_factory=list[ToolCall])
+    ready_at: float = 0.0
     done: bool = False
     respond: bool = False
     answered_at: float = 0.0
@@ -38,8 +41,18 @@ class _Batch:
     def answered(self) -> bool:
         return all(call.answered for call in self.calls.values())
 
+    @property
+    def gathered_at(self) -> float | None:
+        """When the calls that are ready may be made together; None if none are."""
+        if not self.ready:
+            return None
+        if self.done:
+            return self.ready_at
+        complete = all(call.complete for call in self.calls.values())
+        return self.ready_at + _GATHER_SECS if complete else None
 
-class ToolCalls:
+
+class OpenCalls:
     """What is known of each call that has not been dealt with."""
 
     def __init__(self) -> None:
@@ -65,52 +78,69 @@ class ToolCalls:
 
     @property
     def deadline(self) -> float | None:
-        """When `take_settled` has something to give next, or None."""
-        return min(
-            (b.answered_at + _SETTLE_SECS for b in self._batches.values() if b.answered),
-            default=None,
-        )
+        """When `take_gathered` or `take_settled` has something to give next, or None."""
+        batches = self._batches.values()
+        settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
+        gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
+        return min(settled + gathered, default=None)
 
     def announce(
         self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
-    ) -> None:
-        """Take note of a call whose arguments are still coming."""
+    ) -> str:
+        """Take note of a call whose arguments are still coming; gives its name so far."""
         call = self._find(call_id, response_id)
         if call is None or call.complete:
-            return
+            return name or ""
         call.name = name or call.name
         if fragment:
             call.fragments.append(fragment)
+        return call.name
+
+    @property
+    def unanswered(self) -> list[str]:
+        """Ids of the calls that were not answered."""
+        return [
+            call_id
+            for batch in self._batches.values()
+            for call_id, call in batch.calls.items()
+            if not call.answered
+        ]
 
     def call(
-        self, call_id: str, response_id: str | None, *, name: str | None, arguments: str | None
-    ) -> list[ToolCall]:
-        """Take note that a call is complete; gives it, the first time."""
+        self,
+        call_id: str,
+        response_id: str | None,
+        now: float,
+        *,
+        name: str | None,
+        arguments: str | None,
+    ) -> None:
+        """Take note that a call is complete."""
         call = self._find(call_id, response_id)
         if call is None or call.complete:
-            return []
+            return
         call.complete = True
         call.name = name or call.name
         gathered = "".join(call.fragments) if arguments is None else arguments
-        return [ToolCall(response_id, call_id, call.name, gathered)]
+        batch = next(b for b in self._batches.values() if call_id in b.calls)
+        batch.ready.append(ToolCall(call_id, call.name, gathered))
+        batch.ready_at = now
 
-    def complete(self, info: ResponseInfo, response_id: str | None) -> list[ToolCall]:
-        """Take note that a response is done; gives the calls it left without a last event.
+    def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
+        """Take note that a response is done, with the calls it left without a last event.
 
         Args:
             info: The response as `response.done` reports it.
             response_id: Its id.
+            now: The time.
         """
-        calls: list[ToolCall] = []
         cancelled = info.status == "cancelled"
         for item in info.output or ():
             if item.type == "function_call" and item.call_id and not cancelled:
-                calls += self.call(
-                    item.call_id, response_id, name=item.name, arguments=item.arguments
-                )
+                self.call(item.call_id, response_id, now, name=item.name, arguments=item.arguments)
         batch = self._batches.get(response_id)
         if batch is None:
-            return calls
+            return
         for call_id, call in list(batch.calls.items()):
             if call.complete:
                 continue
@@ -118,11 +148,24 @@ class ToolCalls:
                 # The model never finished saying it, so it is no call.
                 del batch.calls[call_id]
             else:
-                calls += self.call(call_id, response_id, name=None, arguments=None)
+                self.call(call_id, response_id, now, name=None, arguments=None)
         batch.done = True
         if not batch.calls:
             del self._batches[response_id]
-        return calls
+
+    def take_gathered(self, now: float) -> list[ToolCalls]:
+        """Take the calls to make by `now`: those of one response together.
+
+        They are made when the response is done, or when no other has come for 20 ms: that
+        `response.done` comes before the outputs is not certain (protocol §6).
+        """
+        gathered: list[ToolCalls] = []
+        for response_id, batch in self._batches.items():
+            at = batch.gathered_at
+            if at is not None and now >= at:
+                gathered.append(ToolCalls(response_id, tuple(batch.ready)))
+                batch.ready.clear()
+        return gathered
 
     def answer(self, call_id: str, now: float, *, respond: bool) -> bool:
         """Take note of an answer. Returns whether it is the first, and so to be sent."""
@@ -138,14 +181,18 @@ class ToolCalls:
             return True
         return False
 
-    def take_settled(self, now: float) -> list[bool]:
-        """Remove the batches that are settled by `now`; for each, whether to ask the model."""
-        settled: list[bool] = []
+    def take_settled(self, now: float) -> list[tuple[str | None, bool]]:
+        """Remove the batches that are settled by `now`.
+
+        Returns:
+            For each, the response that called and whether to ask the model to go on.
+        """
+        settled: list[tuple[str | None, bool]] = []
         for response_id, batch in list(self._batches.items()):
             if not batch.answered:
                 continue
             if batch.done or now >= batch.answered_at + _SETTLE_SECS:
-                settled.append(batch.respond)
+                settled.append((response_id, batch.respond))
                 self._settled.extend(batch.calls)
                 del self._batches[response_id]
         return settled

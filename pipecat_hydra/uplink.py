@@ -10,6 +10,8 @@ idle one after half a minute, and needs to hear silence to end a turn (protocol
   that comes after waits its turn, so that the server hears every word in order;
 - when it has caught up, audio passes straight through, save that a burst longer
   than half a second is spread out;
+- when the connection is replaced, what was sent since the user last stopped speaking is
+  kept to be sent again, so that a word that had just begun is not cut in two;
 - when the microphone falls quiet (mute, pause, a transport that sends nothing) it
   sends silence in its place, at the microphone's pace.
 
@@ -30,6 +32,7 @@ _POLL_SECS: Final = 0.02
 _SILENCE_CHUNK_SECS: Final = 0.04
 _SILENCE_CHUNK: Final = bytes(int(_SILENCE_CHUNK_SECS * _BYTES_PER_SEC))
 _MAX_SILENCE_CHUNKS: Final = 5
+_REWIND_BYTES: Final = int(1.0 * _BYTES_PER_SEC)
 
 
 class Uplink:
@@ -49,6 +52,8 @@ class Uplink:
         self._silence_after = silence_after_secs
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
+        self._recent: deque[bytes] = deque()
+        self._recent_bytes = 0
         self._open = False
         self._allowance = 0.0
         self._allowed_at = 0.0
@@ -81,9 +86,22 @@ class Uplink:
         self._silence_at = now + self._silence_after
         return self._release(now)
 
-    def close(self) -> None:
-        """Stop sending: the connection is gone. What is waiting stays."""
+    def close(self, *, rewind: bool = False) -> None:
+        """Stop sending: the connection is gone. What is waiting stays.
+
+        Args:
+            rewind: Whether to send the last second again, as far back as `mark`.
+        """
         self._open = False
+        if rewind:
+            self._waiting.extendleft(reversed(self._recent))
+            self._waiting_bytes += self._recent_bytes
+        self.mark()
+
+    def mark(self) -> None:
+        """What was sent so far has been understood, and need never be sent again."""
+        self._recent.clear()
+        self._recent_bytes = 0
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
         """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
@@ -126,6 +144,10 @@ class Uplink:
             chunk = self._waiting.popleft()
             self._waiting_bytes -= len(chunk)
             released.append(chunk)
+            self._recent.append(chunk)
+            self._recent_bytes += len(chunk)
+        while self._recent_bytes > _REWIND_BYTES:
+            self._recent_bytes -= len(self._recent.popleft())
         return released
 
     def _spend(self, secs: float, now: float) -> None:

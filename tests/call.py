@@ -9,7 +9,12 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pipecat.frames.frames import Frame, LLMRunFrame
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    Frame,
+    LLMRunFrame,
+    TTSStartedFrame,
+)
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -107,9 +112,14 @@ class Call:
         await self.until(lambda: len(self.frames.of(kind)) >= count, **kwargs)
 
     async def until_quiet(self) -> None:
-        """Wait until the bot has not been heard for a moment."""
-        heard = self.transport
-        await self.until(lambda: heard.timeline.secs > heard.heard_until_secs + 0.3)
+        """Wait until each reply that was begun has been played, or cut off."""
+        up = FrameDirection.UPSTREAM
+
+        def played() -> bool:
+            stopped = self.frames.of(BotStoppedSpeakingFrame, direction=up)
+            return len(stopped) >= len(self.frames.of(TTSStartedFrame))
+
+        await self.until(played)
 
 
 @asynccontextmanager

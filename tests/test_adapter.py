@@ -35,11 +35,12 @@ def test_without_a_context_the_settings_and_the_services_tools_count():
     params = HydraLLMAdapter().session_params(
         None, system_instruction="Be kind.", service_tools=ToolsSchema([SCHEMA])
     )
-    assert params == {"system_instruction": "Be kind.", "tools": (TOOL,)}
+    assert params == {"system_instruction": "Be kind.", "tools": (TOOL,), "turns": []}
 
 
 def test_nothing_gives_nothing():
-    assert HydraLLMAdapter().session_params(None) == {"system_instruction": None, "tools": ()}
+    nothing = {"system_instruction": None, "tools": (), "turns": []}
+    assert HydraLLMAdapter().session_params(None) == nothing
     assert HydraLLMAdapter().session_params(LLMContext())["tools"] == ()
 
 
@@ -79,3 +80,12 @@ def test_messages_can_be_logged():
     adapter = HydraLLMAdapter()
     assert adapter.get_messages_for_logging(context) == [{"role": "user", "content": "hello"}]
     assert adapter.create_llm_specific_message({"a": 1}).llm == "hydra"
+
+
+def test_what_was_said_before_comes_as_turns():
+    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+    params = HydraLLMAdapter().session_params(LLMContext(messages))
+    assert [(turn.who, turn.text) for turn in params["turns"]] == [
+        ("user", "hello"),
+        ("assistant", "hi"),
+    ]

@@ -23,7 +23,9 @@ from pipecat_hydra.effects import (
     SessionStarted,
     Severity,
     TextChunk,
+    ToolArguments,
     ToolCall,
+    ToolCalls,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -260,7 +262,7 @@ def test_an_odd_byte_does_not_leak_into_the_next_response(driver: Driver):
 
 def test_a_tool_only_response_has_no_voice(driver: Driver):
     effects = driver.receive(wire.response_created(), wire.call(), wire.done())
-    assert kinds(effects) == [ReplyStarted, ToolCall, ReplyEnded, ResponseFinished]
+    assert kinds(effects) == [ReplyStarted, ReplyEnded, ResponseFinished, ToolCalls]
 
 
 def test_phrases_get_the_spaces_between_them(driver: Driver):
@@ -445,6 +447,90 @@ def test_a_response_held_beyond_all_patience_is_given_up(driver: Driver):
     assert said(driver.receive(wire.user_item("incomplete", "item_2"))) == b""
 
 
+SECOND = bytes(range(1, 241)) * 200
+
+
+def playing(driver: Driver, *, generated: bool = True) -> None:
+    """A reply of three seconds has entered the pipeline, and half a second was heard."""
+    driver.receive(wire.response_created(), *[wire.audio(SECOND) for _ in range(3)])
+    driver.conversation.bot_started(driver.now)
+    driver.now += 0.5
+    if generated:
+        driver.receive(wire.done())
+
+
+def noise(driver: Driver, *events: ServerEvent) -> list[Effect]:
+    driver.receive(wire.started("noise"))
+    driver.interrupted()
+    driver.conversation.bot_stopped()
+    return driver.receive(wire.stopped("noise"), *events, wire.user_item("incomplete", "noise"))
+
+
+def test_noise_over_a_reply_that_only_plays_lets_it_be_heard_to_its_end(driver: Driver):
+    playing(driver)
+    effects = noise(driver)
+    assert kinds(effects)[:3] == [UserStopped, ReplyStarted, VoiceStarted]
+    assert kinds(effects)[-2:] == [VoiceEnded, ReplyEnded]
+    # From 0.3 s before the half second that was heard.
+    assert said(effects) == (3 * SECOND)[round(0.2 * 24_000) * 2 :]
+
+
+def test_noise_over_a_reply_that_is_generated_loses_nothing(driver: Driver):
+    playing(driver, generated=False)
+    effects = noise(driver, wire.audio(PCM))
+    effects += driver.receive(wire.audio(PCM), wire.done())
+    assert said(effects) == (3 * SECOND)[round(0.2 * 24_000) * 2 :] + 2 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+
+
+def test_noise_may_be_heard_twice(driver: Driver):
+    playing(driver)
+    noise(driver)
+    driver.conversation.bot_started(driver.now)
+    driver.now += 1.0
+    effects = noise(driver)
+    assert said(effects) == (3 * SECOND)[round(0.9 * 24_000) * 2 :]
+
+
+def test_a_real_turn_over_a_reply_that_only_plays_brings_none_of_it_back(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started("item_2"))
+    driver.interrupted()
+    effects = driver.receive(
+        wire.stopped("item_2"), wire.user_item("completed", "item_2"), wire.response_created("r2")
+    )
+    effects += noise(driver)
+    assert said(effects) == b""
+
+
+def test_a_reply_that_hydra_cancelled_is_not_said_again(driver: Driver):
+    playing(driver, generated=False)
+    cancelled = wire.done(status="cancelled", reason="interrupted")
+    assert said(noise(driver, cancelled)) == b""
+
+
+def test_what_the_application_interrupted_is_not_said_again(driver: Driver):
+    playing(driver)
+    driver.interrupted()
+    assert said(noise(driver)) == b""
+
+
+def test_noise_that_interrupted_nothing_repeats_nothing(driver: Driver):
+    """The turn strategies of the application may have let the bot speak on."""
+    playing(driver)
+    effects = driver.receive(
+        wire.started("noise"), wire.stopped("noise"), wire.user_item("incomplete", "noise")
+    )
+    assert said(effects) == b""
+
+
+def test_resuming_can_be_switched_off():
+    conversation = Conversation(model="hydra-v1.1", resume_after_noise=False)
+    driver = Driver(conversation).live()
+    playing(driver)
+    assert said(noise(driver)) == b""
+
+
 # Interruptions that are not Hydra's
 
 
@@ -477,7 +563,8 @@ def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver
 def test_what_is_asked_for_after_an_interruption_is_heard(driver: Driver):
     driver.conversation.request_response(0.0)
     driver.interrupted()
-    driver.conversation.request_response(0.0)
+    driver.now = 6.0
+    driver.conversation.request_response(6.0)
     first = driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1"))
     assert said(first) == b""
     assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
@@ -542,15 +629,16 @@ def test_nothing_can_be_asked_of_a_session_that_is_not_live():
 
 
 def outputs(effects: Sequence[Effect]) -> list[str]:
-    return [
-        json.loads(encode(event))["item"]["call_id"]
-        for event in sent(effects)
-        if isinstance(event, ItemCreate)
-    ]
+    items = [json.loads(encode(e))["item"] for e in sent(effects) if isinstance(e, ItemCreate)]
+    return [item["call_id"] for item in items if item["type"] == "function_call_output"]
 
 
 def creates(effects: Sequence[Effect]) -> int:
     return sum(isinstance(event, ResponseCreate) for event in sent(effects))
+
+
+def calls(effects: Sequence[Effect]) -> list[ToolCall]:
+    return [call for e in effects if isinstance(e, ToolCalls) for call in e.calls]
 
 
 def test_a_call_is_gathered_from_whatever_events_bring_it(driver: Driver):
@@ -560,8 +648,36 @@ def test_a_call_is_gathered_from_whatever_events_bring_it(driver: Driver):
         wire.call_delta('is"}'),
         wire.call(name=None, arguments=None),
     )
-    assert effects[1:] == [ToolCall("resp_1", "call_1", "get_weather", '{"city": "Paris"}')]
-    assert driver.receive(wire.call()) == []
+    assert effects[1:] == [
+        ToolArguments("call_1", "get_weather", '{"city": "Par'),
+        ToolArguments("call_1", "get_weather", 'is"}'),
+    ]
+    effects = driver.receive(wire.done())
+    assert calls(effects) == [ToolCall("call_1", "get_weather", '{"city": "Paris"}')]
+    assert calls(driver.receive(wire.call())) == []
+
+
+def test_the_calls_of_a_response_come_together_when_it_is_done(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("a"), wire.call("b"))
+    (made,) = [e for e in driver.receive(wire.done()) if isinstance(e, ToolCalls)]
+    assert [call.call_id for call in made.calls] == ["a", "b"]
+    assert made.response_id == "resp_1"
+
+
+def test_calls_are_made_without_done_when_no_other_comes(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call("a"), wire.call("b"))
+    assert calls(effects) == []
+    assert driver.conversation.deadline == pytest.approx(0.02)
+    assert len(calls(driver.conversation.tick(0.02))) == 2
+    assert calls(driver.receive(wire.done())) == []
+
+
+def test_calls_wait_for_one_that_is_still_coming(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("a"), wire.call_delta("{", "b", "f"))
+    assert calls(driver.conversation.tick(1.0)) == []
+    driver.now = 1.0
+    driver.receive(wire.call("b", arguments="{}"))
+    assert [c.call_id for c in calls(driver.conversation.tick(1.1))] == ["a", "b"]
 
 
 def test_a_call_named_only_by_its_item(driver: Driver):
@@ -570,22 +686,23 @@ def test_a_call_named_only_by_its_item(driver: Driver):
         wire.response_created(),
         wire.event("conversation.item.added", item=item),
         wire.call(name=None, arguments="{}"),
+        wire.done(),
     )
-    assert effects[-1] == ToolCall("resp_1", "call_1", "f", "{}")
+    assert calls(effects) == [ToolCall("call_1", "f", "{}")]
 
 
 def test_a_call_whose_last_event_never_came_is_made_when_the_response_is_done(driver: Driver):
     effects = driver.receive(wire.response_created(), wire.call_delta("{}", name="f"), wire.done())
-    assert ToolCall("resp_1", "call_1", "f", "{}") in effects
+    assert calls(effects) == [ToolCall("call_1", "f", "{}")]
     output = [{"type": "function_call", "call_id": "c2", "name": "g", "arguments": "[]"}]
     effects = driver.receive(wire.response_created("r2"), wire.done("r2", output=output))
-    assert ToolCall("r2", "c2", "g", "[]") in effects
+    assert calls(effects) == [ToolCall("c2", "g", "[]")]
 
 
 def test_a_call_cut_off_by_a_barge_in_is_no_call(driver: Driver):
     driver.receive(wire.response_created(), wire.call_delta('{"ci', name="f"))
     effects = driver.receive(wire.started(), wire.done(status="cancelled", reason="interrupted"))
-    assert ToolCall not in kinds(effects)
+    assert calls(effects) == []
 
 
 def test_each_call_is_answered_once_and_the_model_asked_once(driver: Driver):
@@ -627,7 +744,12 @@ def test_a_call_means_nothing_to_another_session(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"))
     driver.conversation.disconnected(0.0)
     driver.live()
-    assert driver.conversation.answer_call("c1", "1", 0.0) == []
+    effects = driver.conversation.answer_call("c1", "21 degrees", 0.0)
+    assert outputs(effects) == []
+    message, request = sent(effects)
+    assert "21 degrees" in encode(message).decode()
+    assert isinstance(request, ResponseCreate)
+    assert driver.conversation.answer_call("c1", "again", 0.0) == []
 
 
 def test_other_tools_are_put_in_force(driver: Driver):
@@ -641,6 +763,108 @@ def test_a_call_without_an_id_is_reported(driver: Driver):
     assert isinstance(report, Report)
 
 
+# Text and requests
+
+
+def test_text_goes_in_as_a_message_and_is_answered(driver: Driver):
+    effects = driver.conversation.send_message("hello", 0.0)
+    message, request = sent(effects)
+    assert json.loads(encode(message))["item"]["content"] == [
+        {"type": "input_text", "text": "hello"}
+    ]
+    assert isinstance(request, ResponseCreate)
+    assert len(sent(driver.conversation.send_message("x", 0.0, respond=False))) == 1
+
+
+def test_text_that_comes_too_early_waits_for_the_session():
+    driver = Driver()
+    assert driver.conversation.send_message("hello", 0.0) == []
+    driver.conversation.configure(SessionConfiguration(), 0.0)
+    driver.conversation.connected(0.0)
+    effects = driver.receive(wire.created(), wire.configured())
+    assert [type(e) for e in sent(effects)[1:]] == [ItemCreate, ResponseCreate]
+
+
+def test_a_request_waits_until_the_reply_in_flight_is_done(driver: Driver):
+    driver.receive(wire.response_created())
+    assert creates(driver.conversation.send_message("hello", 0.0)) == 0
+    assert driver.conversation.reply_pending
+    assert creates(driver.receive(wire.audio(PCM))) == 0
+    assert creates(driver.receive(wire.done())) == 1
+
+
+def test_requests_are_made_one_at_a_time(driver: Driver):
+    assert creates(driver.conversation.request_response(0.0)) == 1
+    assert creates(driver.conversation.request_response(0.0)) == 0
+    assert creates(driver.receive(wire.response_created("r1"), wire.done("r1"))) == 1
+    assert creates(driver.receive(wire.response_created("r2"), wire.done("r2"))) == 0
+
+
+def test_what_was_typed_while_the_user_speaks_is_answered_with_what_was_said(driver: Driver):
+    driver.receive(wire.started())
+    assert creates(driver.conversation.send_message("hello", 0.0)) == 0
+    effects = driver.receive(
+        wire.stopped(), wire.user_item("completed"), wire.response_created(), wire.done()
+    )
+    assert creates(effects) == 0
+    assert not driver.conversation.reply_pending
+
+
+def test_what_was_typed_before_noise_is_answered(driver: Driver):
+    driver.receive(wire.started())
+    driver.conversation.send_message("hello", 0.0)
+    assert creates(driver.receive(wire.stopped(), wire.user_item("incomplete"))) == 1
+
+
+def test_an_answer_that_never_comes_holds_up_no_request_for_ever(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    driver.conversation.request_response(1.0)
+    driver.now = 5.0
+    assert driver.conversation.deadline is not None
+    assert driver.conversation.deadline <= 5.0
+    assert creates(driver.conversation.tick(5.0)) == 1
+
+
+def test_a_narration_waits_for_a_reply_that_came_in_between(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert creates(driver.conversation.answer_call("c1", "1", 0.0)) == 0
+    assert creates(driver.receive(wire.done("r2"))) == 1
+
+
+def test_a_session_may_be_replaced_only_between_turns(driver: Driver):
+    conversation = driver.conversation
+    assert conversation.at_turn_boundary
+    for event, boundary in [
+        (wire.started(), False),
+        (wire.stopped(), False),
+        (wire.user_item("completed"), False),
+        (wire.response_created(), False),
+        (wire.call("c1"), False),
+        (wire.done(), False),
+    ]:
+        driver.receive(event)
+        assert conversation.at_turn_boundary is boundary
+    conversation.answer_call("c1", "1", 0.0)
+    assert not conversation.at_turn_boundary
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert not conversation.at_turn_boundary
+    driver.receive(wire.done("r2"))
+    assert conversation.at_turn_boundary
+
+
+def test_a_word_that_had_just_begun_is_sent_again_to_the_session_that_follows(driver: Driver):
+    driver.now = 1.0
+    before, after = b"\x01\x00" * 320, b"\x02\x00" * 320
+    driver.conversation.microphone(before, 1.0)
+    driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
+    driver.conversation.microphone(after, 2.0)
+    driver.conversation.disconnected(2.0, replaced=True)
+    driver.now = 2.0
+    driver.live()
+    assert sent(driver.conversation.tick(2.1)) == [InputAudioAppend(audio=after)]
+
+
 # Reports
 
 
@@ -651,7 +875,7 @@ def test_a_call_without_an_id_is_reported(driver: Driver):
         ("invalid_frame", Severity.ERROR),
         ("invalid_audio", Severity.ERROR),
         ("internal_error", Severity.ERROR),
-        ("tool_response_timeout", Severity.ERROR),
+        ("tool_response_timeout", Severity.INFO),
         ("server_full", Severity.WARNING),
         ("session_ended", Severity.WARNING),
         ("something_new", Severity.ERROR),

@@ -22,7 +22,7 @@ from pipecat_hydra.effects import (
     ReplyStarted,
     Send,
     TextChunk,
-    ToolCall,
+    ToolCalls,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -54,7 +54,7 @@ class AnyServer(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.conversation = Conversation(model="hydra-v1.1")
+        self.conversation = Conversation(model="hydra-v1.1", resume_after_noise=False)
         self.now = 0.0
         self.counters: dict[str, int] = defaultdict(int)
         self.delivered: dict[str, bytearray] = defaultdict(bytearray)
@@ -108,9 +108,10 @@ class AnyServer(RuleBasedStateMachine):
                 assert self.user_speaking
                 self.user_speaking = False
                 self.stops += 1
-            case ToolCall(_, call_id):
-                assert call_id not in self.called
-                self.called.add(call_id)
+            case ToolCalls(_, calls):
+                for call in calls:
+                    assert call.call_id not in self.called
+                    self.called.add(call.call_id)
             case Send(event):
                 self.check_sent(event)
             case _:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 from call import SHAPES, Call, Shape, call, configuration, emulator, recording, session
 from pipecat.frames.frames import (
@@ -19,7 +20,10 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 
-from pipecat_hydra.emulator import HydraEmulator
+from pipecat_hydra.emulator import HydraEmulator, Say, Script
+
+# Noise that repeats nowhere, so that each stretch of it tells where it belongs.
+SIX_SECONDS = np.random.default_rng(1).integers(-3_000, 3_000, 6 * 24_000).astype("<i2")
 
 BRACKETS = (
     LLMFullResponseStartFrame,
@@ -148,19 +152,47 @@ async def test_another_interruption_cancels_the_reply_at_the_server(shape: Shape
         assert talk.frames.names(*BRACKETS) == ONE_REPLY
 
 
+def assert_all_was_heard(heard: bytes, reply: bytes) -> None:
+    """The listener heard the reply up to a cut, then on from a little before it, to its end."""
+    cut = next(n for n in range(0, len(heard), 2) if heard[n : n + 2] != reply[n : n + 2])
+    # The transport pads the end of what it was given with silence.
+    rest = heard[cut:]
+    begin = reply.rindex(rest[:2_000])
+    assert begin <= cut
+    assert cut - begin <= 0.4 * 24_000 * 2
+    assert rest.startswith(reply[begin:])
+
+
 @shapes
-async def test_noise_over_a_reply_lets_it_go_on(shape: Shape):
-    """A turn that Hydra discards never cancelled the reply: all of it enters (T3)."""
-    settings = {"delivery_speed": 2.0, "cancel_on": "turn_confirmed", "min_turn_ms": 800}
-    async with emulator(**settings) as hydra, call(hydra, shape) as talk:
-        await talk.transport.microphone.say(recording("question"))
+@pytest.mark.parametrize(
+    ("speed", "cancel_on"),
+    [(10.0, "speech_started"), (2.0, "turn_confirmed")],
+    ids=["generated", "generating"],
+)
+async def test_noise_over_a_reply_lets_it_be_heard_to_its_end(
+    shape: Shape, speed: float, cancel_on: str
+):
+    """Six seconds are heard, whether they lie in the transport or are still generated (T3)."""
+    tones = Say(SIX_SECONDS.tobytes(), 24_000)
+    settings = {"delivery_speed": speed, "cancel_on": cancel_on, "min_turn_ms": 800}
+    async with (
+        emulator(Script([], greeting=tones), **settings) as hydra,
+        call(hydra, shape) as talk,
+    ):
+        await talk.run_llm()
         await talk.until_pushed(TTSAudioRawFrame)
+        if speed == 10.0:
+            await session(hydra).wait_for_sent("response.done")
+        else:
+            await talk.until(lambda: talk.transport.heard_until_secs > 1.0)
         await talk.transport.microphone.say(recording("hello")[:7_000])
-        await session(hydra).wait_for_sent("response.done", within=10)
+        await talk.until_pushed(InterruptionFrame)
         await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
         assert len(response_ids(hydra)) == 1
-        assert audio_of(talk) == session(hydra).sent_audio()
+        assert len(talk.frames.of(InterruptionFrame)) == 1
         assert talk.frames.names(*BRACKETS) == 2 * ONE_REPLY
+        assert_all_was_heard(talk.transport.heard_pcm, session(hydra).sent_audio())
 
 
 @shapes

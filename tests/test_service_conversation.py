@@ -271,7 +271,7 @@ async def test_a_turn_gives_one_measurement_of_each_kind():
         (ttfa,) = metrics(talk, TTFAMetricsData)
         (processing,) = metrics(talk, ProcessingMetricsData)
         (usage,) = metrics(talk, LLMUsageMetricsData)
-        assert 0.2 <= ttfb.value <= processing.value
+        assert 0.1 <= ttfb.value <= processing.value
         assert ttfa.ttfb == ttfb.value
         assert ttfb.model == "hydra-v1.1"
         told = session(hydra).sent_of("response.done")[0].event["response"]["usage"]
@@ -299,7 +299,6 @@ async def test_noise_gives_no_measurement():
     async with emulator(min_turn_ms=10_000) as hydra, call(hydra, settings=NO_GREETING) as talk:
         await talk.say("hello")
         await session(hydra).wait_for_sent("conversation.item.done")
-        await talk.run_llm()
         await asyncio.sleep(0.1)
         assert not metrics(talk, TTFBMetricsData)
 
@@ -460,9 +459,9 @@ async def test_tools_can_be_replaced_in_a_pipeline_without_a_context():
         assert not session(hydra).errors
 
 
-async def test_settings_that_hydra_has_frozen_are_warned_about(warnings: list[str]):
+async def test_settings_that_hydra_does_not_have_are_warned_about(warnings: list[str]):
     async with emulator() as hydra, call(hydra, "bare", settings=NO_GREETING) as talk:
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        delta = HydraLLMSettings(voice="zoe")
+        delta = HydraLLMSettings(temperature=0.5)
         await talk.worker.queue_frame(LLMUpdateSettingsFrame(delta=delta))
-        await talk.until(lambda: any("runtime update of [voice]" in w for w in warnings))
+        await talk.until(lambda: any("runtime update of [temperature]" in w for w in warnings))

@@ -4,6 +4,13 @@ It is written from the protocol document alone and shares nothing with the servi
 constants of `pipecat_hydra.protocol`, so that each can show the other to be wrong.
 """
 
+from pipecat_hydra.emulator.ledger import (
+    CallRecord,
+    HistoryEntry,
+    MessageRecord,
+    NarrationRecord,
+    OutputRecord,
+)
 from pipecat_hydra.emulator.outlet import Activity, ActivityHook
 from pipecat_hydra.emulator.records import EmulatedSession, Record
 from pipecat_hydra.emulator.responders import (
@@ -11,6 +18,7 @@ from pipecat_hydra.emulator.responders import (
     Dialogue,
     Echo,
     Heard,
+    Noise,
     Pause,
     Reply,
     Responder,
@@ -18,6 +26,7 @@ from pipecat_hydra.emulator.responders import (
     Script,
     Step,
     ToolOutput,
+    Turn,
 )
 from pipecat_hydra.emulator.script import ScriptError, load_script
 from pipecat_hydra.emulator.server import EmulatorPortInUseError, HydraEmulator
@@ -27,13 +36,19 @@ __all__ = [
     "Activity",
     "ActivityHook",
     "Call",
+    "CallRecord",
     "Dialogue",
     "Echo",
     "EmulatedSession",
     "EmulatorPortInUseError",
     "EmulatorSettings",
     "Heard",
+    "HistoryEntry",
     "HydraEmulator",
+    "MessageRecord",
+    "NarrationRecord",
+    "Noise",
+    "OutputRecord",
     "Pause",
     "Record",
     "Reply",
@@ -43,5 +58,6 @@ __all__ = [
     "ScriptError",
     "Step",
     "ToolOutput",
+    "Turn",
     "load_script",
 ]

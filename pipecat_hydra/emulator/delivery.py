@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
+from pipecat_hydra.emulator.function_call import FunctionCall
 from pipecat_hydra.emulator.outlet import Outlet
 from pipecat_hydra.emulator.responders import Call, Pause, Reply, Say, Step
 from pipecat_hydra.emulator.settings import EmulatorSettings
@@ -23,16 +24,28 @@ _OUTPUT_TOKENS_PER_SEC = 20
 class DeliveryOwner(Protocol):
     """Is told how a response goes on."""
 
+    def beginning(self) -> None:
+        """`response.created` is about to be sent."""
+        ...
+
+    def began(self) -> None:
+        """`response.created` was sent."""
+        ...
+
     def audio_began(self) -> None:
         """The first delta of audio was sent."""
         ...
 
-    def tool_called(self, call_id: str, name: str) -> None:
+    def said(self, text: str) -> None:
+        """An item of speech is over, or was cut; `text` is what was said of it."""
+        ...
+
+    def tool_called(self, response_id: str, call: FunctionCall) -> None:
         """A tool is about to be called."""
         ...
 
     def delivered(self) -> None:
-        """The response was generated to its end."""
+        """The response was generated to its end; unless it is `done`, that is not yet told."""
         ...
 
 
@@ -65,6 +78,8 @@ class Delivery:
         self.response_id = new_id("resp")
         self.created = False
         """Whether `response.created` was sent, so that there is something to cancel."""
+        self.done = False
+        """Whether `response.done` was sent."""
         self._reply = reply
         self._outlet = outlet
         self._owner = owner
@@ -74,6 +89,8 @@ class Delivery:
         self._heard_secs = heard_secs
         self._latency_secs = latency_secs
         self._message: Event | None = None
+        self._said: list[str] = []
+        self._uncalled: list[FunctionCall] = []
         self._output: list[Event] = []
         self._chunks: Iterator[bytes] = iter(())
         self._sent_bytes = 0
@@ -84,6 +101,7 @@ class Delivery:
         due = loop.time() + self._latency_secs
         audio = [await self._prepare(step) for step in self._reply]
         await asyncio.sleep(due - loop.time())
+        self._owner.beginning()
         self.created = True
         self._outlet.send(
             {
@@ -91,18 +109,23 @@ class Delivery:
                 "response": {"id": self.response_id, "status": "in_progress"},
             }
         )
+        self._owner.began()
         for step, pcm in zip(self._reply, audio, strict=True):
             match step:
                 case Say():
                     await self._say(pcm, step.transcript)
                 case Call():
                     self._end_message()
-                    self._call(step)
+                    await self._call(step)
                 case Pause():
                     await asyncio.sleep(step.secs)
         self._end_message()
-        self._done("completed")
+        self._end_generation()
         self._owner.delivered()
+
+    def finish(self) -> None:
+        """Say that the response is complete, if that was not said."""
+        self._done("completed")
 
     def cancel(self, reason: CancelReason) -> None:
         """Say that the response ends here; whoever runs it cancels the task.
@@ -111,16 +134,18 @@ class Delivery:
         """
         if not self.created:
             return
+        self._tell_said()
         self._done("cancelled", {"type": "cancelled", "reason": reason})
         late = self._settings.late_audio_after_cancel_ms * self._sample_rate // 1000
         end = self._sent_bytes + late * BYTES_PER_SAMPLE
         while self._sent_bytes < end and (chunk := next(self._chunks, None)) is not None:
             self._send_audio(chunk)
 
-    def fail(self) -> None:
-        """Say that the response ends here for a fault of the server's."""
+    def fail(self, code: str = ErrorCode.INTERNAL) -> None:
+        """Say that the response ends here for a fault."""
         if self.created:
-            fault = {"code": ErrorCode.INTERNAL, "type": "server_error"}
+            self._tell_said()
+            fault = {"code": code, "type": "server_error"}
             self._done("failed", {"type": "failed", "error": fault})
 
     async def _prepare(self, step: Step) -> bytes:
@@ -132,7 +157,7 @@ class Delivery:
 
     async def _say(self, pcm: bytes, transcript: str) -> None:
         self._begin_message()
-        texts = phrases(transcript) if self._settings.transcripts else []
+        texts = phrases(transcript)
         settings = self._settings
         self._chunks = split(pcm, self._sample_rate, settings.delta_ms, odd=settings.odd_splits)
         loop = asyncio.get_running_loop()
@@ -149,8 +174,8 @@ class Delivery:
                 self._send_text(texts.pop(0))
             self._send_audio(chunk)
             sent += len(chunk)
-        for text in texts:
-            self._send_text(text)
+        while texts:
+            self._send_text(texts.pop(0))
 
     def _begin_message(self) -> None:
         if self._message is None:
@@ -160,6 +185,7 @@ class Delivery:
     def _end_message(self) -> None:
         if self._message is None:
             return
+        self._tell_said()
         item_id = self._message["id"]
         self._outlet.send({"type": "response.output_audio.done", **self._ids(item_id)})
         # Audio items carry a null text (§3); what was said goes out as deltas only.
@@ -179,49 +205,45 @@ class Delivery:
             self._owner.audio_began()
 
     def _send_text(self, text: str) -> None:
-        if self._message is not None:
+        if self._message is None:
+            return
+        self._said.append(text)
+        if self._settings.transcripts:
             ids = {"response_id": self.response_id, "item_id": self._message["id"]}
             self._outlet.send(
                 {"type": "response.output_audio_transcript.delta", **ids, "delta": text}
             )
 
-    def _call(self, call: Call) -> None:
-        call_id = call.call_id or new_id("call")
-        item: Event = {
-            "id": new_id("item"),
-            "type": "function_call",
-            "status": "in_progress",
-            "call_id": call_id,
-            "name": call.name,
-            "arguments": "",
-        }
-        self._outlet.item_added(item)
-        ids = {"response_id": self.response_id, "item_id": item["id"], "call_id": call_id}
-        half = math.ceil(len(call.text) / 2)
-        for place, fragment in enumerate((call.text[:half], call.text[half:])):
-            name = {"name": call.name} if place == 0 else {}  # the first delta at least (§3)
-            self._outlet.send(
-                {
-                    "type": "response.function_call_arguments.delta",
-                    **ids,
-                    **name,
-                    "delta": fragment,
-                }
-            )
-        self._owner.tool_called(call_id, call.name)
-        self._outlet.send(
-            {
-                "type": "response.function_call_arguments.done",
-                **ids,
-                "name": call.name,
-                "arguments": call.text,
-            }
-        )
-        item |= {"status": "completed", "arguments": call.text}
-        self._outlet.item_done(item)
-        self._output.append(item)
+    def _tell_said(self) -> None:
+        if self._message is not None:
+            self._owner.said(" ".join(self._said))
+            self._said.clear()
+
+    async def _call(self, step: Call) -> None:
+        call = FunctionCall(step, self.response_id, self._outlet, self._settings)
+        await call.stream()
+        self._output.append(call.item)
+        self._uncalled.append(call)
+        if self._settings.calls_done != "before_arguments_done":
+            self._complete_calls()
+
+    def _complete_calls(self) -> None:
+        for call in self._uncalled:
+            self._owner.tool_called(self.response_id, call)
+            call.complete()
+        self._uncalled.clear()
+
+    def _end_generation(self) -> None:
+        calls = any(isinstance(step, Call) for step in self._reply)
+        early = self._settings.calls_done in ("before_arguments_done", "before_outputs")
+        if early or not calls:
+            self.finish()
+        self._complete_calls()
 
     def _done(self, status: str, details: Event | None = None) -> None:
+        if self.done:
+            return
+        self.done = True
         heard = math.ceil(self._heard_secs * _INPUT_TOKENS_PER_SEC)
         said_secs = self._sent_bytes / (BYTES_PER_SAMPLE * self._sample_rate)
         said = math.ceil(said_secs * _OUTPUT_TOKENS_PER_SEC)

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipecat_hydra.emulator.wire import Event
+from pipecat_hydra.emulator.ledger import (
+    CallRecord,
+    HistoryEntry,
+    MessageRecord,
+    NarrationRecord,
+    OutputRecord,
+)
+from pipecat_hydra.emulator.wire import Event, Message
 
 Direction = Literal["received", "sent"]
 
@@ -51,6 +58,8 @@ class EmulatedSession:
         """Fields of `session.configure` that the server let pass silently."""
         self.configured = False
         """Whether `session.configured` was sent."""
+        self.tools: list[Event] = []
+        """The tools in force: those of `session.configure`, or of the last `session.update`."""
         self.output_sample_rate = 0
         """Rate of reply audio in Hz."""
         self.received: list[Record] = []
@@ -59,6 +68,16 @@ class EmulatedSession:
         """Every event that went to the client, in order."""
         self.early_audio_events = 0
         """Appends that came before `session.configured`; a right client sends none."""
+        self.calls: list[CallRecord] = []
+        """Every function call that the model made, with the outputs that came for it."""
+        self.stray_outputs: list[OutputRecord] = []
+        """Outputs for calls that were never made; a right client sends none."""
+        self.narrations: list[NarrationRecord] = []
+        """Every time that the model went on after calls, and what it had to go on."""
+        self.messages: list[MessageRecord] = []
+        """Every `message` item that came, whether or not the model honours them."""
+        self.history: list[HistoryEntry] = []
+        """What the model knows of the conversation, in order; noise is no part of it."""
         self.close_code: int | None = None
         """WebSocket close code; `None` while open, 1006 when the connection was lost."""
         self._record = record
@@ -92,6 +111,22 @@ class EmulatedSession:
     def sent_of(self, kind: str) -> list[Record]:
         """Return the records of one type that went to the client."""
         return [record for record in self.sent if record.type == kind]
+
+    @property
+    def create_times(self) -> list[float]:
+        """When each `response.create` came, refused ones included."""
+        return [record.time for record in self.received_of("response.create")]
+
+    def call(self, call_id: str) -> CallRecord:
+        """Return the last call of an id.
+
+        Raises:
+            KeyError: There was none.
+        """
+        call = self._find_call(call_id)
+        if call is None:
+            raise KeyError(call_id)
+        return call
 
     @property
     def received_audio(self) -> bytes:
@@ -193,6 +228,54 @@ class EmulatedSession:
         """Keep user audio that was accepted."""
         if self._record:
             self._received_audio += pcm
+
+    def note_call(self, call: CallRecord) -> None:
+        """Keep a call that the model made."""
+        if self._record:
+            self.calls.append(call)
+        self.note_history("assistant", "call", f"{call.name} {call.arguments}")
+
+    def note_output(self, call_id: str, output: str, *, accepted: bool) -> None:
+        """Keep an output that came for a call."""
+        if self._record:
+            call = self._find_call(call_id)
+            outputs = self.stray_outputs if call is None else call.outputs
+            outputs.append(OutputRecord(self.elapsed, call_id, output, accepted))
+        if accepted:
+            self.note_history("tool", "output", output)
+
+    def note_abandoned(self, call_id: str) -> None:
+        """Keep that a call was given up."""
+        call = self._find_call(call_id)
+        if call is not None:
+            call.abandoned = True
+
+    def note_narration(self, narration: NarrationRecord) -> None:
+        """Keep that the model goes on after calls."""
+        if self._record:
+            self.narrations.append(narration)
+        self.wake()
+
+    def note_message(self, item: Message, *, honoured: bool) -> None:
+        """Keep a text that came; the model knows of it if it is honoured."""
+        if self._record:
+            self.messages.append(MessageRecord(self.elapsed, item.role, item.text))
+        if honoured:
+            self.note_history(item.role, "text", item.text)
+
+    def note_history(
+        self,
+        role: Literal["user", "assistant", "system", "tool"],
+        kind: Literal["speech", "text", "call", "output"],
+        text: str = "",
+    ) -> None:
+        """Keep what the model knows from now on."""
+        if self._record:
+            self.history.append(HistoryEntry(self.elapsed, role, kind, text))
+        self.wake()
+
+    def _find_call(self, call_id: str) -> CallRecord | None:
+        return next((call for call in reversed(self.calls) if call.call_id == call_id), None)
 
     def wake(self) -> None:
         """Let those who wait look again."""

@@ -1,6 +1,7 @@
 """What the emulated model says and does: the steps of a reply, and who decides on them."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,10 @@ class Say:
     Parameters:
         audio: Mono PCM16 LE. At the session's output rate its bytes are sent unchanged.
         sample_rate: Its rate in Hz.
-        transcript: What is said, for sessions with transcripts.
+        transcript: What is said, for sessions with transcripts and for
+            `EmulatedSession.history`. In the narration of a script, `{output}` stands for
+            the tool outputs and `{outputs[0]}` for that of the first call; in a script's
+            reply to message items so do `{message}` and `{messages[0]}` for their texts.
     """
 
     audio: bytes = field(repr=False)
@@ -80,7 +84,18 @@ class Pause:
     secs: float
 
 
+@dataclass(frozen=True)
+class Noise:
+    """As a turn of a script: take what the user says for noise, whatever it is (§5).
+
+    The turn's item ends `incomplete` and is not answered; what becomes of the reply that
+    is in flight goes by `EmulatorSettings.cancel_on`.
+    """
+
+
 Step = Say | Call | Pause
+Turn = Noise | Step | Sequence[Step]
+"""What a script lays down for one turn of the user's."""
 Reply = Sequence[Step]
 """One response: what is generated between `response.created` and `response.done`."""
 
@@ -128,19 +143,31 @@ class Dialogue(Protocol):
         """Speak first, when `generate_initial_response` asks for it."""
         ...
 
+    def is_noise(self) -> bool:
+        """Whether the turn that the user begins is to be discarded, whatever is said.
+
+        Asked once at each `speech_started`; the turn is not given to `answer` then.
+        """
+        ...
+
     def answer(self, heard: Heard) -> Reply | None:
         """Reply to a turn of the user's."""
         ...
 
     def narrate(self, outputs: Sequence[ToolOutput]) -> Reply | None:
-        """Go on after tool calls, when `response.create` asks for it."""
+        """Go on after tool calls, when `response.create` asks for it.
+
+        Args:
+            outputs: One for each call of a response, in the order of the calls; fewer when
+                the client asked before it had posted them all (§6).
+        """
         ...
 
     def prompted(self, messages: Sequence[str]) -> Reply | None:
         """Reply to a `response.create` with no tool output pending.
 
         Args:
-            messages: Texts of the `message` items since the last response.
+            messages: Texts of the `message` items since this was asked last.
         """
         ...
 
@@ -157,6 +184,8 @@ class Responder(Protocol):
 class Echo:
     """Says back what it heard; greets, narrates and answers texts with two soft tones.
 
+    Its transcripts hold the outputs and texts that it was given.
+
     Parameters:
         max_secs: Longest echo.
     """
@@ -171,6 +200,10 @@ class Echo:
         """Greet with two tones."""
         return [Say.tones(transcript="Hello, this is the Hydra emulator.")]
 
+    def is_noise(self) -> bool:
+        """Take nothing for noise."""
+        return False
+
     def answer(self, heard: Heard) -> Reply:
         """Say the turn back."""
         limit = int(self.max_secs * heard.sample_rate) * BYTES_PER_SAMPLE
@@ -179,11 +212,12 @@ class Echo:
 
     def narrate(self, outputs: Sequence[ToolOutput]) -> Reply:
         """Acknowledge tool outputs with two tones."""
-        return [Say.tones(transcript=f"I have {len(outputs)} tool results.")]
+        return [Say.tones(transcript=f"The tool says: {_joined(outputs)}")]
 
     def prompted(self, messages: Sequence[str]) -> Reply:
-        """Acknowledge a text with two tones."""
-        return [Say.tones(transcript=f"I have read {len(messages)} messages.")]
+        """Acknowledge texts with two tones."""
+        text = f"You wrote: {_SEPARATOR.join(messages)}" if messages else "You wrote nothing."
+        return [Say.tones(transcript=text)]
 
 
 @dataclass(frozen=True)
@@ -192,23 +226,25 @@ class Script:
 
     A turn is one step or several. A batch of calls ends a response: what follows it in the
     turn is the narration, said once the client has posted outputs and `response.create`.
-    A narration that the script does not lay down is two soft tones.
+    A narration that the script does not lay down is two soft tones, whose transcript says
+    what the tools said.
 
     Parameters:
         turns: What to do at the end of each of the user's turns, in order; every session
-            starts from the first. A `response.create` with no tool pending is a turn too.
+            starts from the first. A `response.create` with no tool pending is a turn too,
+            which passes over `Noise`.
         greeting: What to say first, when the session asks for it; two tones when `None`.
         then: What to do after the last turn: `"echo"`, `"repeat"` from the first, or
             `"silence"`.
     """
 
-    turns: Sequence[Step | Sequence[Step]]
+    turns: Sequence[Turn]
     greeting: Step | Sequence[Step] | None = None
     then: Literal["echo", "repeat", "silence"] = "echo"
 
     def __post_init__(self) -> None:
         for place, turn in enumerate(self.turns):
-            for step in _steps(turn):
+            for step in () if isinstance(turn, Noise) else _steps(turn):
                 if not isinstance(step, Say | Call | Pause):  # pyright: ignore[reportUnnecessaryIsInstance]
                     raise TypeError(
                         f"turn {place} of the script: {type(step).__name__} is not a Say, "
@@ -234,6 +270,11 @@ class _ScriptedDialogue:
             return self._echo.greet()
         return self._first_response(_steps(self._script.greeting))
 
+    def is_noise(self) -> bool:
+        noise = isinstance(self._peek(), Noise)
+        self._next += noise
+        return noise
+
     def answer(self, heard: Heard) -> Reply | None:
         steps = self._turn()
         if steps is None:
@@ -248,22 +289,32 @@ class _ScriptedDialogue:
         self._narrations = {
             call_id: rest for call_id, rest in self._narrations.items() if rest is not steps
         }
-        return self._first_response(steps) if steps else self._echo.narrate(outputs)
+        if not steps:
+            return self._echo.narrate(outputs)
+        return _filled(self._first_response(steps), "output", [o.output for o in outputs])
 
     def prompted(self, messages: Sequence[str]) -> Reply | None:
         steps = self._turn()
         if steps is None:
             return self._echo.prompted(messages) if self._script.then == "echo" else None
-        return self._first_response(steps)
+        return _filled(self._first_response(steps), "message", messages)
 
-    def _turn(self) -> list[Step] | None:
+    def _peek(self) -> Turn | None:
         turns = self._script.turns
         if self._next >= len(turns) and self._script.then == "repeat":
             self._next = 0
-        if self._next >= len(turns):
-            return None
-        self._next += 1
-        return _steps(turns[self._next - 1])
+        return turns[self._next] if self._next < len(turns) else None
+
+    def _turn(self) -> list[Step] | None:
+        # No round without end: a script that repeats nothing but noise is over after one.
+        for _ in self._script.turns:
+            turn = self._peek()
+            if turn is None:
+                break
+            self._next += 1
+            if not isinstance(turn, Noise):
+                return _steps(turn)
+        return None
 
     def _first_response(self, steps: list[Step]) -> Reply | None:
         """Take the steps up to the end of the first batch of calls; keep the rest."""
@@ -285,6 +336,32 @@ class _ScriptedDialogue:
             step.call_id: rest for step in response if isinstance(step, Call) and step.call_id
         }
         return response or None
+
+
+_SEPARATOR = "; "
+_PLACEHOLDER = re.compile(r"\{(output|message)(?:s\[(\d+)\])?\}")
+
+
+def _joined(outputs: Sequence[ToolOutput]) -> str:
+    return _SEPARATOR.join(output.output for output in outputs)
+
+
+def _filled(reply: Reply | None, kind: str, texts: Sequence[str]) -> Reply | None:
+    """Put texts where transcripts have placeholders of a kind; any other braces stay."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] != kind:
+            return match[0]
+        if match[2] is None:
+            return _SEPARATOR.join(texts)
+        return "".join(texts[int(match[2]) :][:1])
+
+    return reply and [
+        replace(step, transcript=_PLACEHOLDER.sub(fill, step.transcript))
+        if isinstance(step, Say)
+        else step
+        for step in reply
+    ]
 
 
 def _steps(turn: Step | Sequence[Step]) -> list[Step]:

@@ -10,9 +10,13 @@ A script is a mapping; recordings are named relative to the file::
         transcript: It is noon.
       - - call: get_weather         # … or a list of steps
           arguments: {city: Paris}  # an object, or a string sent as it is
+        - call: get_time            # calls in a row are one batch
         - pause: 0.5                # seconds in which nothing is generated
-        - say: weather.wav          # after a call: the narration of its output
+        - say: weather.wav          # after calls: the narration of their outputs
+          transcript: "It is {outputs[0]} in Paris."  # or {output}, for all of them
+      - noise: true                 # whatever the user says is taken for noise
       - tones: 0.6                  # two soft tones, so many seconds long
+        transcript: "You wrote {message}"  # if message items are what it answers
     then: echo                      # after the last turn: echo (default), repeat or silence
 
 Any audio file that libsndfile reads will do, at any rate and channel count.
@@ -24,7 +28,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipecat_hydra.emulator.responders import Call, Pause, Say, Script, Step
+from pipecat_hydra.emulator.responders import Call, Noise, Pause, Say, Script, Step, Turn
 
 
 class ScriptError(ValueError):
@@ -57,6 +61,12 @@ class _PauseStep(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     pause: float = Field(ge=0)
+
+
+class _NoiseTurn(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    noise: Literal[True]
 
 
 _STEPS: dict[str, type[_SayStep | _TonesStep | _CallStep | _PauseStep]] = {
@@ -109,11 +119,20 @@ class _Reader:
             script = _ScriptFile.model_validate(content)
         except ValidationError as exception:
             raise self._invalid("", exception) from None
-        turns = [self._steps(f"turns[{at}]", turn) for at, turn in enumerate(script.turns)]
+        turns = [self._turn(f"turns[{at}]", turn) for at, turn in enumerate(script.turns)]
         greeting = None
         if script.greeting is not None:
             greeting = self._steps("greeting", script.greeting)
         return Script(turns, greeting=greeting, then=script.then)
+
+    def _turn(self, place: str, turn: list[dict[str, Any]] | dict[str, Any]) -> Turn:
+        if isinstance(turn, list) or "noise" not in turn:
+            return self._steps(place, turn)
+        try:
+            _NoiseTurn.model_validate(turn)
+        except ValidationError as exception:
+            raise self._invalid(place, exception) from None
+        return Noise()
 
     def _steps(self, place: str, steps: list[dict[str, Any]] | dict[str, Any]) -> list[Step]:
         if isinstance(steps, dict):

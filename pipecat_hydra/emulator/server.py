@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from pipecat_hydra.emulator.logs import websockets_logger
 from pipecat_hydra.emulator.outlet import ActivityHook
 from pipecat_hydra.emulator.records import EmulatedSession
-from pipecat_hydra.emulator.responders import Echo, Responder, Script, Step
+from pipecat_hydra.emulator.responders import Echo, Responder, Script, Turn
 from pipecat_hydra.emulator.script import load_script
 from pipecat_hydra.emulator.session import CLOSE_GRACE_SECS, Session
 from pipecat_hydra.emulator.settings import EmulatorSettings
@@ -61,7 +61,7 @@ class HydraEmulator:
 
     def __init__(
         self,
-        responder: Responder | Sequence[Step | Sequence[Step]] | Path | str = "echo",
+        responder: Responder | Sequence[Turn] | Path | str = "echo",
         *,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -268,7 +268,7 @@ def _reachable(host: str) -> str:
 
 
 def _to_responder(
-    responder: Responder | Sequence[Step | Sequence[Step]] | Path | str,
+    responder: Responder | Sequence[Turn] | Path | str,
 ) -> Responder:
     if responder == "echo":
         return Echo()

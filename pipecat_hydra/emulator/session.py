@@ -78,7 +78,6 @@ class Session:
         self._outlet = Outlet(record, on_activity)
         self._created = asyncio.Event()
         self._turns: TurnTaking | None = None
-        self._tools: list[Event] = []
         self._uplink = UplinkMeter(settings.uplink_speed, settings.uplink_burst_secs)
         self._audio: asyncio.Queue[bytes] = asyncio.Queue()
         self._last_received = time.monotonic()
@@ -166,7 +165,7 @@ class Session:
                 )
             )
             return
-        self._tools = wanted.tools
+        self._record.tools = wanted.tools
         session: Event = {
             "instructions": wanted.instructions,
             "voice": wanted.voice or SERVER_DEFAULT_VOICE,
@@ -249,6 +248,7 @@ class Session:
         record.output_sample_rate = settings.output_sample_rate or self._model.output_sample_rate
         self._turns = TurnTaking(
             self._outlet,
+            record,
             self._dialogue,
             settings,
             sample_rate=record.output_sample_rate,
@@ -272,9 +272,10 @@ class Session:
 
     def _on_update(self, event: SessionUpdate) -> None:
         self._require_configured(event)
-        if event.session.tools != self._tools:  # an update that changes nothing has no echo (§3)
-            self._tools = event.session.tools
-            self._outlet.send({"type": "session.updated", "session": {"tools": self._tools}})
+        tools = event.session.tools
+        if tools != self._record.tools:  # an update that changes nothing has no echo (§3)
+            self._record.tools = tools
+            self._outlet.send({"type": "session.updated", "session": {"tools": tools}})
 
     def _on_item(self, event: ItemCreate) -> None:
         turns = self._require_configured(event)

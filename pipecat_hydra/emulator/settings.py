@@ -7,6 +7,15 @@ from pipecat.audio.vad.vad_analyzer import VADParams
 
 from pipecat_hydra.protocol import CLOSE_NORMAL, IDLE_TIMEOUT_SECS
 
+CallsDone = Literal[
+    "before_arguments_done",
+    "before_outputs",
+    "after_outputs",
+    "before_narration",
+    "after_narration_began",
+]
+"""When `response.done` of a response that calls tools comes (§6); see `EmulatorSettings`."""
+
 
 def _default_vad() -> VADParams:
     # Volume plays no part: Pipecat measures it over 400 ms, so it would deafen the
@@ -53,10 +62,30 @@ class EmulatorSettings:
             documented order.
         late_audio_after_cancel_ms: Milliseconds of the cancelled response's audio that are
             still sent after its `response.done` (§5).
-        respond_to_create: Whether `response.create` makes the model speak when no tool
-            result is pending (§4).
+        respond_to_create: What `response.create` does when neither a tool result nor a
+            message is pending (§4): `True` makes the model speak, `False` does nothing,
+            `"error"` is answered by an error `invalid_request_error`.
+        honour_messages: Whether `message` items reach the model, so that the next
+            `response.create` answers them (§4); if not, they are accepted silently.
+        arguments_delta_chars: Characters in one `response.function_call_arguments.delta`;
+            cuts fall anywhere, inside tokens and escapes too (§3).
+        arguments_delta_secs: Seconds between two of them.
+        name_in_every_delta: Whether each of them names the tool, or only the first (§3).
+        arguments_done_has_name: Whether `response.function_call_arguments.done` names the
+            tool (§3).
+        arguments_done_has_arguments: Whether it repeats the arguments (§3).
+        call_items: Whether calls come with `conversation.item.added` and `.done` (§6).
+        calls_done: When `response.done` of a response that calls tools comes (§6):
+            `"before_arguments_done"` after all deltas, but before the calls are complete;
+            `"before_outputs"` as soon as they are complete; `"after_outputs"` once an
+            output has come for each; `"before_narration"` once `response.create` has come
+            too, just before the narration's `response.created`;
+            `"after_narration_began"` just after that. When the user interrupts or the
+            client cancels before it came, it comes then, as `cancelled`; when the tools
+            time out, as `failed`.
         tool_timeout_secs: Seconds a calling response waits for its outputs and for
-            `response.create` before `tool_response_timeout` (§3).
+            `response.create` before an error `tool_response_timeout` (§3). Its turn is
+            then abandoned: there will be no narration, and outputs are errors.
         idle_timeout_secs: Seconds without a frame either way before the close (§1).
         max_sessions: Sessions open at the same time above which a new one gets
             `server_full` (§1); `None` for no limit.
@@ -85,7 +114,15 @@ class EmulatorSettings:
     stopped_on_discard: bool = True
     stopped_lag_ms: int = 0
     late_audio_after_cancel_ms: int = 0
-    respond_to_create: bool = True
+    respond_to_create: bool | Literal["error"] = True
+    honour_messages: bool = True
+    arguments_delta_chars: int = 8
+    arguments_delta_secs: float = 0.0
+    name_in_every_delta: bool = False
+    arguments_done_has_name: bool = True
+    arguments_done_has_arguments: bool = True
+    call_items: bool = True
+    calls_done: CallsDone = "before_outputs"
     tool_timeout_secs: float = 20.0
     idle_timeout_secs: float = IDLE_TIMEOUT_SECS
     max_sessions: int | None = None
@@ -95,6 +132,12 @@ class EmulatorSettings:
     record: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("delivery_speed", "delta_ms", "idle_timeout_secs", "uplink_speed"):
+        for name in (
+            "delivery_speed",
+            "delta_ms",
+            "arguments_delta_chars",
+            "idle_timeout_secs",
+            "uplink_speed",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0")

@@ -7,14 +7,17 @@ flight is the one thing that runs by itself, in a task of its own.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Literal
+from typing import TypeVar
 
 from pipecat_hydra.emulator.delivery import CancelReason, Delivery
+from pipecat_hydra.emulator.function_call import FunctionCall
+from pipecat_hydra.emulator.ledger import NarrationRecord
 from pipecat_hydra.emulator.logs import log_failure
 from pipecat_hydra.emulator.outlet import Outlet
+from pipecat_hydra.emulator.records import EmulatedSession
 from pipecat_hydra.emulator.responders import Dialogue, Heard, Reply
 from pipecat_hydra.emulator.settings import EmulatorSettings
-from pipecat_hydra.emulator.tools import ToolCalls
+from pipecat_hydra.emulator.tools import Taken, ToolCalls
 from pipecat_hydra.emulator.turns import (
     SpeechConfirmed,
     SpeechStarted,
@@ -31,12 +34,15 @@ from pipecat_hydra.emulator.wire import (
 )
 from pipecat_hydra.protocol import ErrorCode
 
+T = TypeVar("T")
+
 
 class TurnTaking:
     """The conversation of one session, from `session.configured` on.
 
     Args:
         outlet: Where events go.
+        record: Keeps what the model knows and does.
         dialogue: What the model says.
         settings: The emulator's.
         sample_rate: Output rate in Hz.
@@ -46,6 +52,7 @@ class TurnTaking:
     def __init__(
         self,
         outlet: Outlet,
+        record: EmulatedSession,
         dialogue: Dialogue,
         settings: EmulatorSettings,
         *,
@@ -53,18 +60,23 @@ class TurnTaking:
         mute: bool,
     ) -> None:
         self._outlet = outlet
+        self._record = record
         self._dialogue = dialogue
         self._settings = settings
         self._sample_rate = sample_rate
         self._mute = mute
-        self._tools = ToolCalls()
-        self._tool_timer: asyncio.TimerHandle | None = None
+        self._tools = ToolCalls(
+            record, timeout_secs=settings.tool_timeout_secs, on_timeout=self._tools_timed_out
+        )
+        self._output_refused = False
         self._messages: list[str] = []
-        self._asked: deque[Literal["narrate", "prompted"]] = deque()
+        self._asked: deque[Callable[[], None]] = deque()
         self._user_item: Event | None = None
+        self._noise = False
         self._late_stop: Callable[[], None] | None = None
         self._late_stop_timer: asyncio.TimerHandle | None = None
         self._delivery: Delivery | None = None
+        self._held: Delivery | None = None  # generated, with `response.done` to come (§6)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def greet(self) -> None:
@@ -77,7 +89,8 @@ class TurnTaking:
             case SpeechStarted():
                 self._speech_started(event)
             case SpeechConfirmed():
-                self._cancel("interrupted")  # if the first sound did not (`cancel_on`)
+                if not self._noise:
+                    self._cancel("interrupted")  # if the first sound did not (`cancel_on`)
             case SpeechStopped():
                 self._speech_stopped(event)
 
@@ -87,46 +100,55 @@ class TurnTaking:
         Raises:
             ProtocolError: No such call waits for it.
         """
+        self._output_refused = True
         self._tools.answer(item.call_id, item.output)
+        self._output_refused = False
+        self._finish_held_if_answered()
+        self._respond_if_asked()
 
     def post_message(self, item: Message) -> None:
         """Take a text; it is answered at the next `response.create`."""
-        self._messages.append(item.text)
+        honoured = self._settings.honour_messages
+        self._record.note_message(item, honoured=honoured)
+        if honoured:
+            self._messages.append(item.text)
 
     def create_response(self) -> None:
-        """Narrate tool outputs, or speak up if the settings allow it (§4).
+        """Narrate tool outputs, answer messages, or speak up if the settings allow it (§4).
 
         Raises:
             ProtocolError: There is nothing to narrate yet, or a response is in flight.
         """
-        if self._tools.pending:
-            if not self._tools.answered and not self._asked:
-                raise ProtocolError(ErrorCode.INVALID_REQUEST, "no tool output was posted")
-            self._asked.append("narrate")
-        elif self._asked and self._asked[-1] == "narrate":
-            self._asked.append("narrate")  # one create per call: half an answer each (§6)
-        elif not self._settings.respond_to_create:
-            return
-        elif self._delivery is not None:
-            raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
+        refused, self._output_refused = self._output_refused, False
+        if (taken := self._tools.take()) is not None:
+            self._asked.append(lambda: self._narrate(taken))
+        elif self._messages or not (refused or self._tools.pending):
+            if not self._messages and not self._settings.respond_to_create:
+                return
+            self._prompt()
         else:
-            self._asked.append("prompted")
+            # Also after an output that came too late: there is no narration of it (§3).
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "no tool output waits for it")
         self._respond_if_asked()
 
     def cancel_response(self, response_id: str | None) -> None:
         """Cancel the response in flight; a no-op if it is another, or there is none (§4)."""
         delivery = self._delivery
         if delivery is None or not delivery.created:
+            delivery = self._held
+        if delivery is None or response_id not in (None, delivery.response_id):
             return
-        if response_id in (None, delivery.response_id):
+        if delivery is self._held:
+            self._cancel_held("client_cancelled")
+        else:
             self._cancel("client_cancelled")
-            self._respond_if_asked()
+        self._respond_if_asked()
 
     async def close(self) -> None:
         """Stop whatever runs."""
-        for timer in (self._tool_timer, self._late_stop_timer):
-            if timer is not None:
-                timer.cancel()
+        self._tools.close()
+        if self._late_stop_timer is not None:
+            self._late_stop_timer.cancel()
         self._delivery = None
         tasks = list(self._tasks)
         for task in tasks:
@@ -135,6 +157,15 @@ class TurnTaking:
 
     # A response tells how it goes on (`DeliveryOwner`).
 
+    def beginning(self) -> None:
+        """End the response that called the tools, if it is time (`calls_done`)."""
+        if self._settings.calls_done != "after_narration_began":
+            self._finish_held()
+
+    def began(self) -> None:
+        """End the response that called the tools at the latest here."""
+        self._finish_held()
+
     def audio_began(self) -> None:
         """Send a late `speech_stopped` when its lag has passed."""
         if self._late_stop is not None:
@@ -142,14 +173,20 @@ class TurnTaking:
             loop = asyncio.get_running_loop()
             self._late_stop_timer = loop.call_later(lag_secs, self._stop_late)
 
-    def tool_called(self, call_id: str, name: str) -> None:
+    def said(self, text: str) -> None:
+        """Remember what the model said."""
+        self._record.note_history("assistant", "speech", text)
+
+    def tool_called(self, response_id: str, call: FunctionCall) -> None:
         """Remember the call, and give the client the usual time to answer."""
-        self._tools.called(call_id, name)
-        self._watch_tools()
+        self._tools.called(response_id, call.call_id, call.name, call.arguments)
 
     def delivered(self) -> None:
         """Go on with what was asked meanwhile."""
-        self._delivery = None
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None and delivery.created and not delivery.done:
+            self._held = delivery
+            self._finish_held_if_answered()  # outputs may have come while it was generated
         self._stop_late()
         self._respond_if_asked()
 
@@ -157,6 +194,7 @@ class TurnTaking:
 
     def _speech_started(self, event: SpeechStarted) -> None:
         self._stop_late()
+        self._noise = bool(self._ask(self._dialogue.is_noise))
         self._user_item = message_item(new_id("item"), "user", "in_progress")
         self._outlet.send(
             {
@@ -177,7 +215,7 @@ class TurnTaking:
             "audio_end_ms": event.at_ms,
             "item_id": item_id,
         }
-        if not event.confirmed:
+        if self._noise or not event.confirmed:
             if self._settings.stopped_on_discard:
                 self._outlet.send(stopped)
             self._outlet.item_done(message_item(item_id, "user", "incomplete"))
@@ -188,6 +226,8 @@ class TurnTaking:
             self._outlet.send(stopped)
             self._outlet.item_done(message_item(item_id, "user", "completed"))
 
+        self._output_refused = False
+        self._record.note_history("user", "speech")
         heard = Heard(event.audio)
         reply = self._ask(lambda: self._dialogue.answer(heard))
         if reply and self._settings.stopped_lag_ms:
@@ -206,7 +246,7 @@ class TurnTaking:
 
     # The model's response.
 
-    def _ask(self, question: Callable[[], Reply | None]) -> Reply | None:
+    def _ask(self, question: Callable[[], T]) -> T | None:
         try:
             return question()
         except Exception as exception:
@@ -219,7 +259,6 @@ class TurnTaking:
     ) -> None:
         if not reply:
             return
-        self._cancel("interrupted")
         if latency_secs is None:
             latency_secs = self._settings.response_latency_secs
         self._delivery = Delivery(
@@ -243,48 +282,70 @@ class TurnTaking:
             log_failure("A response of the emulator failed", exception)
             self._outlet.error(ProtocolError(ErrorCode.INTERNAL, "the response failed"))
             delivery.fail()
+            self._finish_held()  # a narration that failed before it began
             self.delivered()
 
     def _cancel(self, reason: CancelReason) -> None:
         delivery, self._delivery = self._delivery, None
-        if delivery is None:
+        if delivery is not None:
+            for task in self._tasks:
+                task.cancel()
+            delivery.cancel(reason)
+            self._stop_late()
+        self._cancel_held(reason)
+
+    def _cancel_held(self, reason: CancelReason) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.cancel(reason)
+
+    def _finish_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.finish()
+
+    def _finish_held_if_answered(self) -> None:
+        if self._settings.calls_done != "after_outputs" or self._held is None:
             return
-        for task in self._tasks:
-            task.cancel()
-        delivery.cancel(reason)
-        self._stop_late()
+        if not self._tools.waits(self._held.response_id):
+            self._finish_held()
 
     def _respond_if_asked(self) -> None:
         while self._asked and self._delivery is None and self._user_item is None:
-            if self._asked.popleft() == "narrate":
-                self._start(self._ask(self._narrate))
-            else:
-                self._start(self._ask(self._reply_to_messages))
+            self._asked.popleft()()
 
-    def _narrate(self) -> Reply | None:
-        outputs = self._tools.take()
-        self._watch_tools()
-        return self._dialogue.narrate(outputs)
+    def _narrate(self, taken: Taken) -> None:
+        self._start(self._ask(lambda: self._dialogue.narrate(taken.outputs)))
+        if self._delivery is None:
+            self._finish_held()  # there is no narration to wait for
+        self._record.note_narration(
+            NarrationRecord(
+                taken.asked_at,
+                taken.last_output_at,
+                taken.outputs,
+                taken.missing,
+                self._delivery.response_id if self._delivery is not None else None,
+            )
+        )
 
-    def _reply_to_messages(self) -> Reply | None:
+    def _prompt(self) -> None:
+        if self._delivery is not None or self._held is not None or self._asked:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
+        if not self._messages and self._settings.respond_to_create == "error":
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "there is nothing to respond to")
         messages, self._messages = self._messages, []
-        return self._dialogue.prompted(messages)
+        self._asked.append(
+            lambda: self._start(self._ask(lambda: self._dialogue.prompted(messages)))
+        )
 
-    def _watch_tools(self) -> None:
-        if self._tool_timer is not None:
-            self._tool_timer.cancel()
-            self._tool_timer = None
-        if self._tools.pending:
-            loop = asyncio.get_running_loop()
-            self._tool_timer = loop.call_later(self._settings.tool_timeout_secs, self._give_up)
-
-    def _give_up(self) -> None:
-        if self._asked:
-            return  # outputs are there; another response is in flight before theirs
-        self._tools.abandon()
+    def _tools_timed_out(self, response_id: str) -> None:
         self._outlet.error(
             ProtocolError(
                 ErrorCode.TOOL_RESPONSE_TIMEOUT,
                 "tool outputs and response.create did not come in time",
             )
         )
+        if self._held is not None and self._held.response_id == response_id:
+            self._held.fail(ErrorCode.TOOL_RESPONSE_TIMEOUT)
+            self._held = None
+            self._respond_if_asked()

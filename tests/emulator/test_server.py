@@ -241,7 +241,9 @@ async def test_the_key_and_what_is_said_show_nowhere(log: list[str]) -> None:
         assert not any(key in line or "words" in line for line in shown)
 
 
-@pytest.mark.parametrize("name", ["delivery_speed", "delta_ms", "idle_timeout_secs"])
+@pytest.mark.parametrize(
+    "name", ["delivery_speed", "delta_ms", "idle_timeout_secs", "arguments_delta_chars"]
+)
 def test_settings_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be greater than 0"):
         EmulatorSettings(**{name: 0})  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,127 @@
+"""What became of function calls, as Hydra is told it.
+
+Pipecat reports each call by frames: a result, intermediate results, a cancellation.
+Hydra takes exactly one answer for a call, as text, and an unanswered call stalls the
+turn (protocol §6; F1, F3). So a function that runs on while the conversation goes on
+(`cancel_on_interruption=False`) is answered at once with a placeholder, and what it
+really gives goes in as a message when it comes.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from loguru import logger
+from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
+
+__all__ = ["FunctionAnswers", "parse_arguments", "result_text"]
+
+LIMIT_BYTES: Final = 16_000
+"""Results above this are not sent: above some 18 kB in all Hydra falls silent (protocol §2)."""
+
+RUNNING: Final = json.dumps(
+    {"status": "running", "note": "Still at work. The result will be told to you later."}
+)
+CANCELLED: Final = "The function was cancelled before it gave a result."
+TIMED_OUT: Final = "The function took too long and was stopped. It gave no result."
+BAD_ARGUMENTS: Final = "The arguments are not a JSON object. Call the function again with one."
+
+
+def parse_arguments(text: str) -> dict[str, Any] | None:
+    """Read the arguments of a call.
+
+    Args:
+        text: What the model wrote; nothing at all counts as no arguments.
+
+    Returns:
+        The arguments, or None if the text is no JSON object.
+    """
+    try:
+        arguments = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return arguments if isinstance(arguments, dict) else None
+
+
+def result_text(result: Any) -> str:
+    """Make text of what a handler returned.
+
+    Args:
+        result: Any JSON value, falsy ones included; None says only that it is done.
+            What JSON does not know is written as `str` writes it.
+
+    Returns:
+        The text for the model.
+    """
+    if result is None:
+        return "COMPLETED"
+    return json.dumps(result, ensure_ascii=False, default=str)
+
+
+class FunctionAnswers:
+    """Answers each call once, and tells later what comes later."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        answer: Callable[[str, str, bool], None],
+        tell: Callable[[str, bool], None],
+    ):
+        """Make one for a session of the pipeline.
+
+        Args:
+            name: The service, for warnings.
+            answer: Sends the output of a call: its id, the text, whether the model
+                shall speak about it. Only the first output of a call goes out.
+            tell: Sends a message to the model: the text, whether it shall speak.
+        """
+        self._name = name
+        self._answer = answer
+        self._tell = tell
+        self._running: dict[str, str] = {}
+
+    def begin_running(self, call_id: str, function: str) -> None:
+        """A call's function runs on while the conversation does: answer it for now."""
+        self._running[call_id] = function
+        self._answer(call_id, RUNNING, True)
+
+    def refuse_arguments(self, call_id: str, function: str) -> None:
+        """A call's arguments are no JSON object, so the function was not called."""
+        logger.warning(f"{self._name}: the arguments of {function!r} are no JSON object")
+        self._answer(call_id, BAD_ARGUMENTS, True)
+
+    def on_result(self, frame: FunctionCallResultFrame) -> None:
+        """A function gave a result, or an intermediate one."""
+        properties = frame.properties
+        respond = properties.run_llm if properties is not None else None
+        if respond is None:
+            respond = frame.run_llm
+        text = self._limited(result_text(frame.result), frame.function_name)
+        final = properties is None or properties.is_final
+        if frame.tool_call_id not in self._running:
+            if final:
+                self._answer(frame.tool_call_id, text, respond is not False)
+            return
+        if final:
+            del self._running[frame.tool_call_id]
+        kind = "result" if final else "intermediate result"
+        self._tell(f"The {kind} of {frame.function_name} is: {text}", respond is not False)
+
+    def on_cancel(self, frame: FunctionCallCancelFrame) -> None:
+        """A call was cancelled: by an interruption, by its time limit, or by the model."""
+        text = TIMED_OUT if frame.run_llm else CANCELLED
+        if self._running.pop(frame.tool_call_id, None) is None:
+            self._answer(frame.tool_call_id, text, frame.run_llm)
+        else:
+            self._tell(f"{frame.function_name}: {text}", frame.run_llm)
+
+    def _limited(self, text: str, function: str) -> str:
+        size = len(text.encode())
+        if size <= LIMIT_BYTES:
+            return text
+        logger.warning(
+            f"{self._name}: the result of {function!r} has {size} bytes; Hydra is told that it is "
+            f"too large, since it falls silent when too much is said. Keep it under {LIMIT_BYTES}"
+        )
+        return f"The function gave a result of {size} bytes, which is too large for you to read."
