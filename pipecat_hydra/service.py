@@ -60,11 +60,13 @@ from typing_extensions import override
 
 from pipecat_hydra.adapter import HydraLLMAdapter
 from pipecat_hydra.audio import MicrophoneAudio, StreamResampler
+from pipecat_hydra.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.connection import HydraConnection
-from pipecat_hydra.context import ContextReader, text_of
+from pipecat_hydra.context import text_of
 from pipecat_hydra.conversation import Conversation
 from pipecat_hydra.effects import (
     AudioChunk,
+    Effect,
     FailureKind,
     Flush,
     Lost,
@@ -85,12 +87,10 @@ from pipecat_hydra.effects import (
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.events import MessageRole, SessionConfiguration, Usage, configuration_size
+from pipecat_hydra.events import MessageRole, Usage
 from pipecat_hydra.functions import FunctionAnswers, parse_arguments
-from pipecat_hydra.history import Turn, turns_of, with_history
 from pipecat_hydra.pipeline import has_turn_strategies, shared_context
 from pipecat_hydra.protocol import (
-    CONFIGURATION_WARNING_BYTES,
     DEFAULT_BASE_URL,
     DEFAULT_MODEL,
     MODELS,
@@ -106,7 +106,7 @@ from pipecat_hydra.settings import (
 from pipecat_hydra.uplink import Uplink
 from pipecat_hydra.websocket import AuthStyle, Endpoint
 
-__all__ = ["HistoryStyle", "HydraLLMService", "TurnFrames"]
+__all__ = ["HydraLLMService", "TurnFrames"]
 
 TurnFrames = Literal["auto", "propose", "broadcast"]
 """How the service tells the pipeline of user turns; see `HydraLLMService`."""
@@ -128,12 +128,9 @@ _REPORT_CATEGORIES = {
     ErrorCode.TOOL_RESPONSE_TIMEOUT: ErrorCategory.APPLICATION,
 }
 
-HistoryStyle = Literal["instructions", "items"]
-"""How a session is told what was said before it; see `HydraLLMService`."""
-
 _HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_response"}
 _STALL_SECS = 5.0
-_OWN_MESSAGES = 200
+_SETTLE_SECS = 0.05
 
 
 class HydraLLMService(LLMService[HydraLLMAdapter]):
@@ -260,11 +257,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             open_timeout_secs=open_timeout_secs,
         )
         self._context: LLMContext | None = None
-        self._reader = ContextReader()
-        self._history_style: HistoryStyle = history
-        # What was said in a pipeline that keeps no context.
-        self._own_messages: list[dict[str, str]] = []
-        self._answers = FunctionAnswers(self.name, answer=self._answer, tell=self._tell_result)
+        self._briefing = Briefing(self.name, self.get_llm_adapter(), history)
+        self._answers = FunctionAnswers(
+            self.name,
+            answer=self._answer,
+            tell=lambda text, respond: self._send_message(text, respond=respond),
+        )
         self._configured = False
         self._instruction_told: str | None = None
         self._outdated = False
@@ -331,7 +329,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def cancel_response(self) -> None:
         """Stop the reply in flight, at Hydra and in what is being played."""
         async with self._connection.between_effects():
-            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            self._perform(self._conversation.cancel_response(self._now))
             await self._interrupt()
 
     #
@@ -380,15 +378,22 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _wait_for_reply(self) -> None:
         """Wait until no reply is in flight, but not for one that has stalled."""
-        deadline = self._connection.now + self._end_timeout
+        deadline = self._now + self._end_timeout
         while self._connection.is_open and self._conversation.reply_pending:
-            remaining = min(deadline - self._connection.now, _STALL_SECS)
+            remaining = min(deadline - self._now, _STALL_SECS)
             self._reply_progress.clear()
             try:
                 await asyncio.wait_for(self._reply_progress.wait(), remaining)
             except TimeoutError:
                 logger.warning(f"{self}: ended before Hydra's reply was received whole")
                 return
+
+    @property
+    def _now(self) -> float:
+        return self._connection.now
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        self._connection.perform(effects)
 
     #
     # Frames in
@@ -414,13 +419,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case InputAudioRawFrame():
                 self._on_user_audio(frame)
             case BotStartedSpeakingFrame():
-                self._conversation.bot_started(self._connection.now)
+                self._conversation.bot_started(self._now)
             case BotStoppedSpeakingFrame():
                 self._conversation.bot_stopped()
             case LLMContextFrame():
                 self._on_context(frame, direction)
             case LLMContextUserTurnFrame():
-                self._reader.hear(frame.text)
+                self._briefing.hear(frame.text)
             case LLMRunFrame():
                 self._run()
             case LLMMessagesAppendFrame():
@@ -442,12 +447,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if not self._configured:
             self._first_used()
         for chunk in self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels):
-            self._connection.perform(self._conversation.microphone(chunk, self._connection.now))
+            self._perform(self._conversation.microphone(chunk, self._now))
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
         async with self._connection.between_effects():
-            self._connection.perform(self._conversation.interrupted(self._connection.now))
+            self._perform(self._conversation.interrupted(self._now))
             await self.push_frame(frame, direction)
 
     def _on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
@@ -458,7 +463,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if not self._configured:
             self._run()
             return
-        new = self._reader.take(self.get_llm_adapter().get_messages(frame.context))
+        new = self._briefing.news(frame.context)
         for role, text in new.typed:
             self._put_in(text, role)
         if new.spoken:
@@ -472,7 +477,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _on_messages(self, frame: LLMMessagesAppendFrame) -> None:
         """Take messages that no user aggregator has taken before us."""
         messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
-        self._reader.told(messages)
+        self._briefing.told(messages)
         for message in messages:
             if text := text_of(message):
                 self._put_in(text, "user" if message.get("role") == "user" else "system")
@@ -482,12 +487,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _put_in(self, text: str, role: MessageRole = "user") -> None:
         """Put text into the conversation; before the session is configured, into its history."""
         if self._context is None or not self._configured:
-            self._note(role, text)
+            self._briefing.note(role, text)
         if self._configured:
-            now = self._connection.now
-            self._connection.perform(
-                self._conversation.send_message(text, now, role=role, respond=False)
-            )
+            self._send_message(text, role)
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
         """Put other tools in force; an aggregator has put them in its context before."""
@@ -528,7 +530,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if not self._configured:
             self._configure(greet=True)
             return
-        self._connection.perform(self._conversation.request_response(self._connection.now))
+        self._perform(self._conversation.request_response(self._now))
 
     def _configure(self, *, greet: bool = False) -> None:
         """Say what the session shall be, with all that is known by now."""
@@ -536,70 +538,38 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if self._configured:
             return
         always = assert_given(self._settings.generate_initial_response)
-        configuration = self._configuration(greet=greet if always is None else always)
+        brief = self._brief(greet=greet if always is None else always)
         self._configured = True
-        self._connection.perform(self._conversation.configure(configuration, self._connection.now))
+        self._perform(self._conversation.configure(brief.configuration, self._now))
+        self._tell(brief)
 
-    def _configuration(self, *, greet: bool) -> SessionConfiguration:
-        """Make the configuration of a session, with what was said before it."""
+    def _brief(self, *, greet: bool, under_way: bool = False) -> Brief:
         context = self._known_context()
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
         self._instruction_told = assert_given(self._settings.system_instruction)
         self._outdated = False
-        adapter = self.get_llm_adapter()
-        params = adapter.session_params(
-            context, system_instruction=self._instruction_told, service_tools=self._tool_schema()
-        )
-        turns = params["turns"] + turns_of(self._own_messages)
-        if context is not None:
-            self._reader.take(adapter.get_messages(context))
-            self._own_messages.clear()
-        configuration = SessionConfiguration(
+        return self._briefing.brief(
+            context,
+            instruction=self._instruction_told,
             voice=self._voice,
-            tools=params["tools"] or None,
-            generate_initial_response=greet,
+            service_tools=self._tool_schema(),
+            greet=greet,
+            under_way=under_way,
         )
-        if self._history_style == "items":
-            self._tell_history(turns, greet=greet)
-            told = {
-                "instructions": params["system_instruction"],
-                # With something to answer, the model is asked to once it has been told.
-                "generate_initial_response": greet and not turns,
-            }
-            return configuration.model_copy(update=told)
-        room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
-        history = with_history(params["system_instruction"], turns, budget_bytes=room)
-        if history.dropped or history.shortened:
-            logger.warning(
-                f"{self}: Hydra takes a conversation only as part of its instructions, of limited "
-                f"size: it is told the newest {history.kept} of {len(turns)} turns"
-            )
-        return configuration.model_copy(update={"instructions": history.text})
 
-    def _tell_history(self, turns: Sequence[Turn], *, greet: bool) -> None:
-        """Put what was said before into the session by items, once it is configured."""
-        now = self._connection.now
-        for turn in turns:
-            role: MessageRole = turn.who if turn.who in ("user", "assistant") else "system"
-            self._connection.perform(
-                self._conversation.send_message(turn.text, now, role=role, respond=False)
-            )
-        if greet and turns:
-            self._connection.perform(self._conversation.request_response(now))
-
-    def _note(self, role: str, text: str) -> None:
-        """Keep what was said, for a session that follows; a context does so by itself."""
-        self._own_messages.append({"role": role, "content": text})
-        del self._own_messages[:-_OWN_MESSAGES]
+    def _tell(self, brief: Brief) -> None:
+        """Put in what a brief says besides the configuration."""
+        for role, text in brief.items:
+            self._send_message(text, role)
+        if brief.respond:
+            self._perform(self._conversation.request_response(self._now))
 
     def _update_tools(self) -> None:
         params = self.get_llm_adapter().session_params(
             self._known_context(), service_tools=self._tool_schema()
         )
-        self._connection.perform(
-            self._conversation.update_tools(params["tools"], self._connection.now)
-        )
+        self._perform(self._conversation.update_tools(params["tools"], self._now))
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
@@ -629,15 +599,20 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         if self._configured and not self._conversation.at_turn_boundary:
             return
-        self._outdated = False
         self._replacer = self.create_task(self._replace_session())
 
     async def _replace_session(self) -> None:
-        logger.debug(f"{self}: the session is replaced by one with the settings that are new")
-        configuration = self._configuration(greet=False) if self._configured else None
-        await self._connection.replace(self._endpoint, configuration)
+        # Changes come by one frame each; several of them cost one new session.
+        await asyncio.sleep(_SETTLE_SECS)
+        if not self._configured:
+            await self._connection.replace(self._endpoint, None)
+            self._outdated = False
+        elif self._conversation.at_turn_boundary:
+            logger.debug(f"{self}: beginning a session with the settings that are new")
+            brief = self._brief(greet=False, under_way=True)
+            await self._connection.replace(self._endpoint, brief.configuration)
+            self._tell(brief)
         self._replacer = None
-        self._replace_if_possible()
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -737,7 +712,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _end_reply(self) -> None:
         if self._saying and self._known_context() is None:
-            self._note("assistant", self._saying)
+            self._briefing.note("assistant", self._saying)
         self._saying = ""
         await self.push_frame(LLMFullResponseEndFrame())
 
@@ -759,7 +734,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.broadcast_frame(UserStartedSpeakingFrame)
         await self._interrupt()
         # The echo of what was announced, which a broadcast does not bring back here.
-        self._connection.perform(self._conversation.interrupted(self._connection.now))
+        self._perform(self._conversation.interrupted(self._now))
 
     async def _announce_user_stopped(self) -> None:
         if self._proposes_turns:
@@ -826,16 +801,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await super().push_frame(frame, direction)
 
     def _answer(self, call_id: str, output: str, respond: bool) -> None:
-        now = self._connection.now
-        self._connection.perform(
-            self._conversation.answer_call(call_id, output, now, respond=respond)
-        )
+        now = self._now
+        self._perform(self._conversation.answer_call(call_id, output, now, respond=respond))
 
-    def _tell_result(self, text: str, respond: bool) -> None:
-        now = self._connection.now
-        self._connection.perform(
-            self._conversation.send_message(text, now, role="system", respond=respond)
-        )
+    def _send_message(self, text: str, role: MessageRole = "system", respond: bool = False) -> None:
+        self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))
 
     #
     # Metrics and reports

@@ -1,0 +1,137 @@
+"""What a session is told when it begins: who to be, what it can call, what was said before.
+
+Hydra is told once, by `session.configure` (protocol §2), so all of it has to be known
+then. What was said before goes into the instructions, as far as the limit on their size
+has room for it, or as message items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from loguru import logger
+from pipecat.processors.aggregators.llm_context import LLMContext
+
+from pipecat_hydra.adapter import HydraLLMAdapter
+from pipecat_hydra.context import ContextReader, NewText
+from pipecat_hydra.events import MessageRole, SessionConfiguration, configuration_size
+from pipecat_hydra.history import Turn, turns_of, with_history
+from pipecat_hydra.protocol import CONFIGURATION_WARNING_BYTES
+
+__all__ = ["Brief", "Briefing", "HistoryStyle"]
+
+HistoryStyle = Literal["instructions", "items"]
+"""How a session is told what was said before it: in its instructions, as the vendor
+documents, or as message items, which is unproven."""
+
+_OWN_MESSAGES: Final = 200
+_ALREADY_GREETED: Final = Turn("developer", "This call is under way: do not greet again.")
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a session is told.
+
+    Parameters:
+        configuration: What `session.configure` says.
+        items: Messages to put in once it is configured, each with whose it is.
+        respond: Whether to ask the model to speak after them.
+    """
+
+    configuration: SessionConfiguration
+    items: tuple[tuple[MessageRole, str], ...] = ()
+    respond: bool = False
+
+
+class Briefing:
+    """Keeps what a session that begins, now or later, has to be told."""
+
+    def __init__(self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle):
+        """Start with nothing said.
+
+        Args:
+            name: The service, for warnings.
+            adapter: Reads contexts.
+            style: How a session is told what was said before it.
+        """
+        self._name = name
+        self._adapter = adapter
+        self._style: HistoryStyle = style
+        self._reader = ContextReader()
+        # What no context keeps.
+        self._own_messages: list[dict[str, str]] = []
+
+    def note(self, role: MessageRole, text: str) -> None:
+        """Keep what was said, where no context does it."""
+        self._own_messages.append({"role": role, "content": text})
+        del self._own_messages[:-_OWN_MESSAGES]
+
+    def hear(self, text: str) -> None:
+        """Take note that a message which will be in the context was spoken."""
+        self._reader.hear(text)
+
+    def told(self, messages: Sequence[Any]) -> None:
+        """Take note that Hydra was told messages which will be in the context."""
+        self._reader.told(messages)
+
+    def news(self, context: LLMContext) -> NewText:
+        """Give what a context holds that Hydra has not been told."""
+        return self._reader.take(self._adapter.get_messages(context))
+
+    def brief(
+        self,
+        context: LLMContext | None,
+        *,
+        instruction: str | None,
+        voice: str,
+        service_tools: Any,
+        greet: bool,
+        under_way: bool,
+    ) -> Brief:
+        """Say what a session is to be told.
+
+        Args:
+            context: The context, or None in a pipeline that has none.
+            instruction: The system instruction from the settings.
+            voice: The voice.
+            service_tools: The service's own tools.
+            greet: Whether the model shall speak first.
+            under_way: Whether the session follows another one of the same call.
+        """
+        params = self._adapter.session_params(
+            context, system_instruction=instruction, service_tools=service_tools
+        )
+        turns = params["turns"] + turns_of(self._own_messages)
+        if context is not None:
+            self.news(context)
+            self._own_messages.clear()
+        if under_way and not any(turn.who == "assistant" for turn in turns):
+            # Of a bot without transcripts nothing is kept but that it was told to greet.
+            turns.append(_ALREADY_GREETED)
+        configuration = SessionConfiguration(
+            instructions=params["system_instruction"],
+            voice=voice,
+            tools=params["tools"] or None,
+            generate_initial_response=greet,
+        )
+        if self._style == "items" and turns:
+            # With something to answer, the model is asked to once it has been told.
+            quiet = configuration.model_copy(update={"generate_initial_response": False})
+            return Brief(quiet, tuple((_role(turn), turn.text) for turn in turns), greet)
+        return Brief(self._with_history(configuration, turns))
+
+    def _with_history(
+        self, configuration: SessionConfiguration, turns: list[Turn]
+    ) -> SessionConfiguration:
+        room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
+        history = with_history(configuration.instructions, turns, budget_bytes=room)
+        if history.dropped or history.shortened:
+            logger.warning(
+                f"{self._name}: Hydra takes a conversation only as part of its instructions, "
+                f"which are limited: it is told the newest {history.kept} of {len(turns)} turns"
+            )
+        return configuration.model_copy(update={"instructions": history.text})
+
+
+def _role(turn: Turn) -> MessageRole:
+    return turn.who if turn.who in ("user", "assistant") else "system"
