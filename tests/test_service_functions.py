@@ -1,0 +1,300 @@
+"""Function calls in whole calls: each answered once, the model asked once (F1 to F3)."""
+
+import asyncio
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pytest
+from call import SHAPES, Call, Shape, call, emulator, session
+from loguru import logger
+from pipecat.adapters.llm.schemas.direct_function import tool_options
+from pipecat.frames.frames import (
+    FunctionCallResultProperties,
+    FunctionCallsStartedFrame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    TTSAudioRawFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.services.llm_service import FunctionCallParams
+
+from pipecat_hydra import HydraLLMSettings
+from pipecat_hydra.emulator import Call as ToolCall
+from pipecat_hydra.emulator import HydraEmulator, Say, Script
+
+NO_GREETING = HydraLLMSettings(generate_initial_response=False)
+
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+async def quick(params: FunctionCallParams):
+    """Give an answer at once."""
+    await params.result_callback("quick")
+
+
+async def slow(params: FunctionCallParams):
+    """Give an answer after a while."""
+    await asyncio.sleep(0.3)
+    await params.result_callback("slow")
+
+
+@tool_options(cancel_on_interruption=False)
+async def later(params: FunctionCallParams):
+    """Give an answer while the conversation goes on."""
+    await params.result_callback("half", properties=FunctionCallResultProperties(is_final=False))
+    await asyncio.sleep(0.3)
+    await params.result_callback("whole")
+
+
+def script(*calls: ToolCall) -> Script:
+    """A first turn that calls, with a narration; then echo."""
+    return Script([[*calls, Say.tones()]])
+
+
+def tools(shape: Shape, *functions: Any) -> dict[str, Any]:
+    if shape == "bare":
+        return {"tools": list(functions)}
+    return {"context": LLMContext(tools=list(functions))}
+
+
+def outputs(hydra: HydraEmulator) -> list[tuple[str, str]]:
+    items = [r.event["item"] for r in session(hydra).received_of("conversation.item.create")]
+    return [(i["call_id"], i["output"]) for i in items if i["type"] == "function_call_output"]
+
+
+def messages(hydra: HydraEmulator) -> list[str]:
+    items = [r.event["item"] for r in session(hydra).received_of("conversation.item.create")]
+    return [i["content"][0]["text"] for i in items if i["type"] == "message"]
+
+
+def requests(hydra: HydraEmulator) -> int:
+    return len(session(hydra).received_of("response.create"))
+
+
+def nothing_in_progress(context: LLMContext | None) -> bool:
+    return context is None or "IN_PROGRESS" not in str(context.get_messages())
+
+
+async def narrated(talk: Call, replies: int = 2) -> None:
+    await talk.until_pushed(LLMFullResponseEndFrame, replies)
+
+
+@shapes
+@pytest.mark.parametrize("calls_done", ["before", "after", "never"])
+async def test_two_tools_of_different_speed_get_one_narration(shape: Shape, calls_done: str):
+    calls = [ToolCall("slow", {}, "call_1"), ToolCall("quick", {}, "call_2")]
+    async with (
+        emulator(script(*calls), calls_done=calls_done) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, quick, slow)) as talk,
+    ):
+        await talk.say("hello")
+        await narrated(talk)
+        assert outputs(hydra) == [("call_2", '"quick"'), ("call_1", '"slow"')]
+        assert requests(hydra) == 1
+        assert not session(hydra).errors
+        (group,) = talk.frames.of(FunctionCallsStartedFrame)
+        assert [c.tool_call_id for c in group.function_calls] == ["call_1", "call_2"]
+        await talk.until_quiet()
+        assert talk.transport.heard_pcm
+        await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+async def fails(params: FunctionCallParams):
+    """Fail, with words that are not for the model."""
+    raise RuntimeError("the password is swordfish")
+
+
+@tool_options(timeout_secs=0.2)
+async def hangs(params: FunctionCallParams):
+    """Never come back."""
+    await asyncio.sleep(30)
+
+
+async def nothing(params: FunctionCallParams):
+    """Do it and say nothing."""
+    await params.result_callback(None)
+
+
+async def too_much(params: FunctionCallParams):
+    """Say far too much."""
+    await params.result_callback("x" * 100_000)
+
+
+@shapes
+@pytest.mark.parametrize(
+    ("name", "arguments", "answer"),
+    [
+        ("quick", {}, '"quick"'),
+        ("nothing", {}, "COMPLETED"),
+        ("fails", {}, "failed"),
+        ("hangs", {}, "took too long"),
+        ("unknown", {}, "not currently available"),
+        ("quick", "{not json", "not a JSON object"),
+        ("quick", "[1]", "not a JSON object"),
+        ("too_much", {}, "too large"),
+    ],
+    ids=["result", "none", "error", "timeout", "unknown", "not-json", "no-object", "too-large"],
+)
+async def test_every_call_is_answered_once_and_the_call_goes_on(
+    shape: Shape, name: str, arguments: Any, answer: str
+):
+    functions = (quick, fails, hangs, nothing, too_much)
+    async with (
+        emulator(script(ToolCall(name, arguments, "call_1"))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, *functions)) as talk,
+    ):
+        await talk.say("hello")
+        await narrated(talk)
+        ((call_id, output),) = outputs(hydra)
+        assert call_id == "call_1"
+        assert answer in output
+        assert "swordfish" not in output
+        assert requests(hydra) == 1
+        assert not session(hydra).errors
+        # The call goes on: the next turn is answered.
+        await talk.say("hello")
+        await narrated(talk, 3)
+        assert len(outputs(hydra)) == 1
+        await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+@shapes
+async def test_a_barge_in_over_a_long_tool_cancels_it_and_the_next_one_works(shape: Shape):
+    async def long(params: FunctionCallParams):
+        """Take five seconds."""
+        await asyncio.sleep(5)
+        await params.result_callback("too late")
+
+    turns: Sequence[Any] = [
+        [ToolCall("long", {}, "call_1"), Say.tones()],
+        [ToolCall("quick", {}, "call_2"), Say.tones()],
+    ]
+    async with (
+        emulator(Script(turns)) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, long, quick)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(FunctionCallsStartedFrame)
+        await talk.say("hello")
+        await talk.until(lambda: len(outputs(hydra)) == 2)
+        await talk.until_pushed(TTSAudioRawFrame)
+        assert outputs(hydra)[0][0] == "call_1"
+        assert "cancelled" in outputs(hydra)[0][1]
+        assert outputs(hydra)[1] == ("call_2", '"quick"')
+        assert requests(hydra) == 1
+        await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+@shapes
+async def test_an_asynchronous_tool_is_answered_at_once_and_told_when_it_comes(shape: Shape):
+    async with (
+        emulator(script(ToolCall("later", {}, "call_1"))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, later)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: len(messages(hydra)) == 2)
+        ((call_id, output),) = outputs(hydra)
+        assert call_id == "call_1"
+        assert "running" in output
+        half, whole = messages(hydra)
+        assert "half" in half
+        assert "whole" in whole
+        await talk.until(lambda: requests(hydra) >= 2)
+        assert not session(hydra).errors
+        await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+@shapes
+async def test_an_asynchronous_tool_survives_a_barge_in(shape: Shape):
+    release = asyncio.Event()
+
+    @tool_options(cancel_on_interruption=False)
+    async def patient(params: FunctionCallParams):
+        """Wait for a sign."""
+        await release.wait()
+        await params.result_callback("here at last")
+
+    async with (
+        emulator(script(ToolCall("patient", {}, "call_1"))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, patient)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.say("hello")
+        await talk.until_pushed(InterruptionFrame, 2)
+        release.set()
+        await talk.until(lambda: messages(hydra))
+        assert "here at last" in messages(hydra)[0]
+        assert len(outputs(hydra)) == 1
+
+
+@shapes
+async def test_a_result_that_nobody_is_to_speak_about_is_sent_and_not_asked_about(shape: Shape):
+    async def silent(params: FunctionCallParams):
+        """Say nothing."""
+        properties = FunctionCallResultProperties(run_llm=False)
+        await params.result_callback("noted", properties=properties)
+
+    async with (
+        emulator(script(ToolCall("silent", {}, "call_1"))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, silent)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: outputs(hydra))
+        await asyncio.sleep(0.4)
+        assert requests(hydra) == 0
+
+
+async def test_a_catch_all_handler_takes_every_call():
+    seen: list[str] = []
+
+    async def any_function(params: FunctionCallParams):
+        seen.append(params.function_name)
+        await params.result_callback("ok")
+
+    async with (
+        emulator(script(ToolCall("whatever", {}, "call_1"))) as hydra,
+        call(hydra, "bare", settings=NO_GREETING) as talk,
+    ):
+        talk.llm.register_function(None, any_function)
+        await talk.say("hello")
+        await narrated(talk)
+        assert seen == ["whatever"]
+        assert outputs(hydra) == [("call_1", '"ok"')]
+
+
+async def test_arguments_can_be_watched_as_they_come():
+    arguments = {"city": "Paris", "country": "France", "when": "tomorrow"}
+    async with (
+        emulator(script(ToolCall("quick", arguments, "call_1"))) as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[quick]) as talk,
+    ):
+        seen: list[tuple[str, str, str]] = []
+
+        @talk.llm.event_handler("on_function_call_arguments_delta")
+        async def on_delta(service: Any, call_id: str, name: str, fragment: str):
+            seen.append((call_id, name, fragment))
+
+        await talk.say("hello")
+        await narrated(talk)
+        assert len(seen) > 1
+        assert {(call_id, name) for call_id, name, _ in seen} == {("call_1", "quick")}
+        assert "Paris" in "".join(fragment for _, _, fragment in seen)
+
+
+@pytest.fixture
+def warnings() -> Generator[list[str]]:
+    logged: list[str] = []
+    handler = logger.add(lambda message: logged.append(str(message)), level="WARNING")
+    yield logged
+    logger.remove(handler)
+
+
+async def test_a_result_that_is_too_large_is_warned_about(warnings: list[str]):
+    async with (
+        emulator(script(ToolCall("too_much", {}, "call_1"))) as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[too_much]) as talk,
+    ):
+        await talk.say("hello")
+        await narrated(talk)
+    assert sum("'too_much' has 100002 bytes" in warning for warning in warnings) == 1
