@@ -134,6 +134,7 @@ async def call(
     settings: HydraLLMService.Settings | None = None,
     context: LLMContext | None = None,
     before: Sequence[FrameProcessor] = (),
+    before_aggregator: Sequence[FrameProcessor] = (),
     **service: Any,
 ) -> AsyncGenerator[Call]:
     """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs."""
@@ -146,13 +147,14 @@ async def call(
     arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
     llm = HydraLLMService(settings=settings, **arguments)
     processors: list[FrameProcessor] = [transport.input(), *before, llm, transport.output()]
+    processors[1:1] = before_aggregator
     if shape == "aggregators":
         context = context or LLMContext()
         strategies = ExternalUserTurnStrategies()
         pair = LLMContextAggregatorPair(
             context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
         )
-        processors.insert(1, pair.user())
+        processors.insert(1 + len(before_aggregator), pair.user())
         processors.append(pair.assistant())
     frames = Frames(llm)
     worker = PipelineWorker(

@@ -1,0 +1,265 @@
+"""Typed text and contexts in whole calls: in once, answered once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from call import SHAPES, Call, Shape, call, configuration, emulator, session
+from pipecat.frames.frames import (
+    Frame,
+    InputTextRawFrame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMMessagesAppendFrame,
+    LLMMessagesUpdateFrame,
+    LLMRunFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frameworks.rtvi import models as rtvi_models
+
+from pipecat_hydra import HydraLLMSettings
+from pipecat_hydra.emulator import HydraEmulator, Say, Script
+
+NO_GREETING = HydraLLMSettings(generate_initial_response=False)
+
+shapes = pytest.mark.parametrize("shape", SHAPES)
+
+
+def user(text: str) -> dict[str, str]:
+    return {"role": "user", "content": text}
+
+
+def messages(hydra: HydraEmulator) -> list[tuple[str, str]]:
+    items = [r.event["item"] for r in session(hydra).received_of("conversation.item.create")]
+    return [(i["role"], i["content"][0]["text"]) for i in items if i["type"] == "message"]
+
+
+def requests(hydra: HydraEmulator) -> int:
+    return len(session(hydra).received_of("response.create"))
+
+
+async def configured(talk: Call, hydra: HydraEmulator) -> None:
+    await talk.until(lambda: hydra.sessions and session(hydra).configured)
+
+
+@shapes
+async def test_an_appended_message_is_answered_once(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        frame = LLMMessagesAppendFrame(messages=[user("What is new?")], run_llm=True)
+        await talk.worker.queue_frame(frame)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_quiet()
+        await asyncio.sleep(0.3)
+        assert messages(hydra) == [("user", "What is new?")]
+        assert requests(hydra) == 1
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 1
+
+
+@shapes
+async def test_a_message_that_asks_for_nothing_is_not_answered(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        frame = LLMMessagesAppendFrame(messages=[user("Just so you know.")], run_llm=False)
+        await talk.worker.queue_frame(frame)
+        await asyncio.sleep(0.3)
+        assert requests(hydra) == 0
+        # With the next that asks, it goes in; once.
+        await talk.worker.queue_frame(
+            LLMMessagesAppendFrame(messages=[user("And now?")], run_llm=True)
+        )
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert messages(hydra) == [("user", "Just so you know."), ("user", "And now?")]
+        assert requests(hydra) == 1
+
+
+@shapes
+async def test_instructions_of_the_developer_go_in_too(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        message = {"role": "developer", "content": "Ask whether they are still there."}
+        await talk.worker.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert messages(hydra) == [("system", "Ask whether they are still there.")]
+
+
+@shapes
+async def test_typed_text_of_a_transport_is_answered(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        await talk.worker.queue_frame(InputTextRawFrame(text="typed"))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert messages(hydra) == [("user", "typed")]
+        assert requests(hydra) == 1
+
+
+@shapes
+async def test_text_before_the_session_is_configured_is_part_of_its_instructions(shape: Shape):
+    """The documented way needs no message items, which are unproven."""
+    async with emulator() as hydra, call(hydra, shape, start_audio_paused=True) as talk:
+        frame = LLMMessagesAppendFrame(messages=[user("I typed this first.")], run_llm=True)
+        await talk.worker.queue_frame(frame)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        told = configuration(hydra)
+        assert "I typed this first." in told["instructions"]
+        assert told["generate_initial_response"] is True
+        assert messages(hydra) == []
+        assert requests(hydra) == 0
+
+
+@shapes
+async def test_a_run_in_the_middle_of_a_call_makes_the_model_speak(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.worker.queue_frame(LLMRunFrame())
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert messages(hydra) == []
+        assert requests(hydra) == 1
+
+
+@shapes
+async def test_text_typed_over_a_reply_is_answered_after_it(shape: Shape):
+    async with (
+        emulator(delivery_speed=2.0) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.llm.send_text("And another thing.")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert requests(hydra) == 1
+        assert not session(hydra).errors
+        done = [r.event["response"]["status"] for r in session(hydra).sent_of("response.done")]
+        assert done[0] == "completed"
+
+
+@shapes
+async def test_text_may_interrupt_the_reply(shape: Shape):
+    async with (
+        emulator(delivery_speed=1.5) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.llm.send_text("Stop.", interrupt=True)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        first, second = session(hydra).sent_of("response.done")
+        assert first.event["response"]["status"] == "cancelled"
+        assert second.event["response"]["status"] == "completed"
+        assert messages(hydra) == [("user", "Stop.")]
+        assert not session(hydra).errors
+
+
+@shapes
+async def test_the_application_may_ask_for_a_response_and_cancel_one(shape: Shape):
+    async with (
+        emulator(delivery_speed=1.0) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await configured(talk, hydra)
+        await talk.llm.request_response()
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.llm.cancel_response()
+        (done,) = await session(hydra).wait_for_sent("response.done")
+        assert done.event["response"]["status"] == "cancelled"
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_pushed(InterruptionFrame)
+
+
+async def test_the_text_of_an_rtvi_client_is_answered_after_an_interruption():
+    async with (
+        emulator(delivery_speed=1.5) as hydra,
+        call(hydra, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(TTSAudioRawFrame, 3)
+        await asyncio.sleep(0.6)
+        await send_text_of_client(talk, "Never mind.")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert messages(hydra) == [("user", "Never mind.")]
+        assert requests(hydra) == 1
+        first = session(hydra).sent_of("response.done")[0]
+        assert first.event["response"]["status"] == "cancelled"
+
+
+async def send_text_of_client(talk: Call, text: str) -> None:
+    """Do what Pipecat's RTVI processor does when a client sends text."""
+    data = rtvi_models.SendTextData(content=text)
+    await talk.worker.rtvi._handle_send_text(data, "message-1")
+
+
+# Contexts
+
+
+class Ears(FrameProcessor):
+    """An STT service in place: says what the user said when the user stops."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.text = text
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, UserStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
+            await self.push_frame(TranscriptionFrame(self.text, "user", "now"))
+        await self.push_frame(frame, direction)
+
+
+async def test_with_a_transcriber_the_context_holds_both_sides_in_order():
+    script = Script([Say.tones(1.0, "I am well.")])
+    async with (
+        emulator(script, transcripts=True) as hydra,
+        call(hydra, settings=NO_GREETING, before_aggregator=[Ears("How are you?")]) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        context = talk.context
+        assert context is not None
+        await talk.until(lambda: len(context.get_messages()) == 2)
+        assert context.get_messages() == [
+            {"role": "user", "content": "How are you?"},
+            {"role": "assistant", "content": "I am well."},
+        ]
+        # What was spoken is not typed in again, and nothing is answered twice.
+        await asyncio.sleep(0.2)
+        assert messages(hydra) == []
+        assert requests(hydra) == 0
+
+
+@pytest.mark.parametrize("history", ["instructions", "items"])
+async def test_a_saved_conversation_reaches_the_model(history: Any):
+    context = LLMContext(
+        [
+            {"role": "user", "content": "I am Ada."},
+            {"role": "assistant", "content": "Hello Ada."},
+        ]
+    )
+    async with emulator() as hydra, call(hydra, context=context, history=history) as talk:
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        told = configuration(hydra)
+        if history == "instructions":
+            assert "I am Ada." in told["instructions"]
+            assert told["generate_initial_response"] is True
+            assert messages(hydra) == []
+        else:
+            assert "instructions" not in told
+            assert messages(hydra) == [("user", "I am Ada."), ("assistant", "Hello Ada.")]
+            assert requests(hydra) == 1
+
+
+async def test_a_context_that_is_replaced_gives_only_what_is_new():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        first = [user("one"), user("two")]
+        await talk.worker.queue_frame(LLMMessagesAppendFrame(messages=first, run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        second = [user("two"), user("three")]
+        await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=second, run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert [text for _, text in messages(hydra)] == ["one", "two", "three"]
