@@ -197,6 +197,8 @@ class Conversation:
         self._phase = Phase.OFFLINE
         self._handshake_deadline: float | None = None
         self._configuration: SessionConfiguration | None = None
+        self._tools_wanted: tuple[FunctionTool, ...] = ()
+        self._tools_in_force: tuple[FunctionTool, ...] = ()
         self._turn: _UserTurn | None = None
         self._echo_due_until: float | None = None
         self._reply: Reply | None = None
@@ -321,6 +323,7 @@ class Conversation:
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
         """Say what the session shall be. Sent once created; once it is sent, too late."""
         self._configuration = configuration
+        self._tools_wanted = configuration.tools or ()
         return self._send_configuration(now) if self._phase is Phase.CREATED else []
 
     def microphone(self, chunk: bytes, now: float) -> list[Effect]:
@@ -389,10 +392,9 @@ class Conversation:
             self._playback.stopped()
 
     def update_tools(self, tools: tuple[FunctionTool, ...], now: float) -> list[Effect]:
-        """Put other tools in force."""
-        if self._phase is not Phase.LIVE:
-            return []
-        return [Send(SessionUpdate.of(tools, event_id=self._next_event_id()))]
+        """Put other tools in force, once the session is live; what is, is not sent again."""
+        self._tools_wanted = tools
+        return self._send_tools()
 
     def answer_call(
         self, call_id: str, output: str, now: float, *, respond: bool = True
@@ -500,6 +502,7 @@ class Conversation:
         if configuration is None:
             return []
         self._phase = Phase.CONFIGURING
+        self._tools_in_force = configuration.tools or ()
         self._handshake_deadline = now + self._handshake_timeout
         event = SessionConfigure(session=configuration, event_id=self._next_event_id())
         effects: list[Effect] = [Send(event)]
@@ -522,9 +525,16 @@ class Conversation:
             effects.append(Report(Severity.WARNING, message))
         if asked.generate_initial_response:
             self._expect_response(now)
+        effects += self._send_tools()
         effects += [Send(item) for item in self._unsent]
         self._unsent.clear()
         return effects + self._append(self._uplink.open(now))
+
+    def _send_tools(self) -> list[Effect]:
+        if self._phase is not Phase.LIVE or self._tools_wanted == self._tools_in_force:
+            return []
+        self._tools_in_force = self._tools_wanted
+        return [Send(SessionUpdate.of(self._tools_wanted, event_id=self._next_event_id()))]
 
     def _negotiate_rate(self, session: SessionInfo) -> int:
         """The rate echoed, else the model's, else the documented one (protocol §2)."""

@@ -1,6 +1,7 @@
 """What of a context Hydra is told."""
 
 import warnings
+from typing import Any
 
 import pytest
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
@@ -83,7 +84,7 @@ def test_messages_can_be_logged():
 
 
 def test_what_was_said_before_comes_as_turns():
-    messages = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
+    messages: Any = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
     params = HydraLLMAdapter().session_params(LLMContext(messages))
     assert [(turn.who, turn.text) for turn in params["turns"]] == [
         ("user", "hello"),

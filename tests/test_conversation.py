@@ -752,8 +752,21 @@ def test_a_call_means_nothing_to_another_session(driver: Driver):
     assert driver.conversation.answer_call("c1", "again", 0.0) == []
 
 
-def test_other_tools_are_put_in_force(driver: Driver):
+def test_other_tools_are_put_in_force_once(driver: Driver):
     (update,) = sent(driver.conversation.update_tools((TOOL,), 0.0))
+    assert isinstance(update, SessionUpdate)
+    assert update.session.tools == (TOOL,)
+    assert driver.conversation.update_tools((TOOL,), 0.0) == []
+    assert len(sent(driver.conversation.update_tools((), 0.0))) == 1
+
+
+def test_tools_that_change_in_the_handshake_are_put_in_force_after_it():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    assert driver.conversation.update_tools((TOOL,), 0.0) == []
+    (update,) = sent(driver.receive(wire.configured()))
     assert isinstance(update, SessionUpdate)
     assert update.session.tools == (TOOL,)
 

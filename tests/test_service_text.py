@@ -29,7 +29,7 @@ NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
 
-def user(text: str) -> dict[str, str]:
+def user(text: str) -> Any:
     return {"role": "user", "content": text}
 
 
@@ -81,7 +81,7 @@ async def test_a_message_that_asks_for_nothing_is_not_answered(shape: Shape):
 async def test_instructions_of_the_developer_go_in_too(shape: Shape):
     async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
         await configured(talk, hydra)
-        message = {"role": "developer", "content": "Ask whether they are still there."}
+        message: Any = {"role": "developer", "content": "Ask whether they are still there."}
         await talk.worker.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
         await talk.until_pushed(LLMFullResponseEndFrame)
         assert messages(hydra) == [("system", "Ask whether they are still there.")]
