@@ -4,7 +4,7 @@ Pure functions of the bytes pushed in: no clock, no I/O, no Pipecat. All audio i
 little-endian.
 
 Theory of the microphone path. Hydra takes 16 kHz mono in chunks of 20-40 ms
-(`hydra-protocol.md` section 4), and whatever is held back on the way adds to the delay of
+(protocol §4), and whatever is held back on the way adds to the delay of
 every end of turn and every barge-in. So there is one rule for chunks: as soon as 20 ms are
 pending, all that is pending goes out, cut into equal pieces of 20-40 ms. Nothing ever
 waits for a boundary, thus less than 20 ms waits at all, and a frame that has the right
@@ -66,7 +66,7 @@ def _to_pcm16(samples: NDArray[np.float32]) -> bytes:
 class WholeSamples:
     """Whole 16-bit samples out of a byte stream that was split anywhere.
 
-    Hydra's audio deltas may have an odd byte count (`hydra-protocol.md` section 3). The odd
+    Hydra's audio deltas may have an odd byte count (protocol §3). The odd
     byte is the first half of a sample whose second half comes with the next delta; to drop
     or pad it would turn all that follows into noise.
     """
