@@ -89,6 +89,19 @@ def talk(
     bare: Annotated[
         bool, typer.Option("--bare", help="Use a pipeline without context aggregators.")
     ] = False,
+    sample_tools: Annotated[
+        bool,
+        typer.Option(
+            "--sample-tools", help="Offer the model a function, get_weather, with made-up data."
+        ),
+    ] = False,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Talk to the embedded emulator, which answers by this YAML file.",
+            show_default="echo what was said",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Play a recording to Hydra as if it were the microphone, and keep what was heard.
@@ -98,8 +111,10 @@ def talk(
     included, and a table tells turns, latencies, barge-in time, bytes and tokens.
     """
     key = os.environ.get(KEY_VARIABLE, "").strip()
+    emulator = emulator or script is not None
     if emulator and url:
-        raise typer.BadParameter("--emulator and --url exclude each other")
+        option = "--script" if script else "--emulator"
+        raise typer.BadParameter(f"{option} and --url exclude each other")
     if url and not key:
         raise typer.BadParameter(f"--url needs a key: set {KEY_VARIABLE}")
     if emulator:
@@ -118,6 +133,8 @@ def talk(
             limit_secs=limit,
             greet=greet,
             aggregators=not bare,
+            sample_tools=sample_tools,
+            script=script,
         )
         with talking.Display(progress=not verbose) as display:
             asyncio.run(talking.talk(options, display))

@@ -214,7 +214,7 @@ class Conversation:
         self._unsent: list[ItemCreate] = []
         self._playback = Playback() if resume_after_noise else None
         self._calls = OpenCalls()
-        # Calls of sessions that are gone: their ids mean nothing any more.
+        # Calls of turns or sessions that are gone: their ids mean nothing any more.
         self._orphans: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._output_sample_rate: int | None = None
         self._sent_events = 0
@@ -316,8 +316,7 @@ class Conversation:
         self._asked_at = None
         self._turn = None
         self._echo_due_until = None
-        self._orphans.extend(self._calls.unanswered)
-        self._calls = OpenCalls()
+        self._orphans.extend(self._calls.abandon())
         return effects
 
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
@@ -402,8 +401,8 @@ class Conversation:
         """Answer a function call: the first answer is sent, any other ignored.
 
         Args:
-            call_id: The call, as `ToolCall` named it. The answer to a call of a
-                session that is gone goes in as text, for its id means nothing now.
+            call_id: The call, as `ToolCall` named it. The answer to a call of a turn
+                or session that is gone goes in as text, for its id means nothing now.
             output: The result, as text.
             now: The time.
             respond: Whether the model shall speak about it.
@@ -481,6 +480,8 @@ class Conversation:
                 # All were answered, and the application wanted nothing said about it.
                 return [Report(Severity.INFO, message, error.code)]
             message = f"{message} (no answer in time from {names}; the turn is abandoned)"
+            # What they give later is told as text: the calls mean nothing any more.
+            self._orphans.extend(self._calls.abandon())
         if error.code in (ErrorCode.SERVER_FULL, ErrorCode.SESSION_ENDED):
             # A close follows, and is what gets reported; should none follow, this tells.
             return [Report(Severity.WARNING, message, error.code)]

@@ -96,15 +96,12 @@ class OpenCalls:
             call.fragments.append(fragment)
         return call.name
 
-    @property
-    def unanswered(self) -> list[str]:
-        """Ids of the calls that were not answered."""
-        return [
-            call_id
-            for batch in self._batches.values()
-            for call_id, call in batch.calls.items()
-            if not call.answered
-        ]
+    def abandon(self) -> list[str]:
+        """Forget all calls; gives those that were made and not answered."""
+        batches, self._batches = self._batches, {}
+        open_calls = [item for batch in batches.values() for item in batch.calls.items()]
+        self._settled.extend(call_id for call_id, _ in open_calls)
+        return [call_id for call_id, call in open_calls if call.complete and not call.answered]
 
     def call(
         self,

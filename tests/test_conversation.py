@@ -909,6 +909,16 @@ def test_a_tool_timeout_names_the_tool(driver: Driver):
     assert "get_weather" in report.message
 
 
+def test_a_result_after_its_turn_was_abandoned_goes_in_as_text(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.receive(wire.error("tool_response_timeout"))
+    assert not driver.conversation.reply_pending
+    effects = driver.conversation.answer_call("c1", "21 degrees", 0.0)
+    assert outputs(effects) == []
+    assert "21 degrees" in encode(sent(effects)[0]).decode()
+    assert creates(effects) == 1
+
+
 def test_unknown_and_malformed_events_are_reported_and_end_nothing(driver: Driver):
     (unknown,) = driver.receive(wire.event("response.mood"))
     assert isinstance(unknown, Report)

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
-from call import SHAPES, Call, Shape, call, emulator, session
+from call import SHAPES, Call, Shape, call, configuration, emulator, session
 from loguru import logger
 from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
@@ -243,6 +243,51 @@ async def test_a_result_that_nobody_is_to_speak_about_is_sent_and_not_asked_abou
         await talk.until(lambda: outputs(hydra))
         await asyncio.sleep(0.4)
         assert requests(hydra) == 0
+
+
+@tool_options(cancel_on_interruption=False, cancellable_by_llm=True)
+async def endless(params: FunctionCallParams):
+    """Work until told to stop."""
+    await asyncio.sleep(30)
+
+
+@shapes
+async def test_the_model_can_cancel_a_tool_that_allows_it(shape: Shape):
+    turns: Sequence[Any] = [
+        [ToolCall("endless", {}, "call_1"), Say.tones()],
+        [ToolCall("cancel_endless", {"tool_call_id": "call_1"}, "call_2"), Say.tones()],
+    ]
+    async with (
+        emulator(Script(turns)) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, endless)) as talk,
+    ):
+        await talk.say("hello")
+        await narrated(talk)
+        told = configuration(hydra)
+        assert [tool["name"] for tool in told["tools"]] == ["endless", "cancel_endless"]
+        await talk.say("hello")
+        await narrated(talk, 4)
+        assert [call_id for call_id, _ in outputs(hydra)] == ["call_1", "call_2"]
+        await talk.until(lambda: any("cancelled" in text for text in messages(hydra)))
+        assert not session(hydra).errors
+        await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+async def test_a_result_that_comes_too_late_for_its_turn_is_told_all_the_same():
+    async def very_slow(params: FunctionCallParams):
+        """Take longer than Hydra waits."""
+        await asyncio.sleep(0.6)
+        await params.result_callback("late news")
+
+    async with (
+        emulator(script(ToolCall("very_slow", {}, "call_1")), tool_timeout_secs=0.2) as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[very_slow]) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: messages(hydra))
+        assert "late news" in messages(hydra)[0]
+        assert outputs(hydra) == []
+        await talk.until_pushed(TTSAudioRawFrame)
 
 
 async def test_a_catch_all_handler_takes_every_call():

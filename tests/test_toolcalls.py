@@ -24,14 +24,12 @@ def test_a_batch_is_made_and_settled_once_when_done_and_answered():
     assert not calls.unsettled
     begin(calls, "a")
     assert calls.open_names == ["f"]
-    assert calls.unanswered == ["a"]
     assert calls.take_settled(9.0) == []
     calls.complete(DONE, "r", 0.0)
     assert made(calls, 0.0) == [ToolCall("a", "f", "{}")]
     assert made(calls, 9.0) == []
     assert calls.deadline is None
     assert calls.answer("a", 1.0, respond=True)
-    assert calls.unanswered == []
     assert calls.take_settled(1.0) == [("r", True)]
     assert calls.take_settled(9.0) == []
     assert not calls.unsettled
@@ -120,6 +118,18 @@ def test_a_cancelled_response_drops_the_calls_it_never_finished():
     calls.announce("a", "r", name="f", fragment="{")
     calls.complete(ResponseInfo(id="r", status="cancelled"), "r", 0.0)
     assert not calls.unsettled
+
+
+def test_calls_that_are_abandoned_are_forgotten():
+    calls = OpenCalls()
+    begin(calls, "a", "b")
+    calls.announce("c", "r", name="f")
+    calls.answer("a", 0.0, respond=True)
+    assert calls.abandon() == ["b"]
+    assert not calls.unsettled
+    assert not calls.answer("b", 0.0, respond=True)
+    begin(calls, "b")
+    assert made(calls, 9.0) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("cdat"), st.integers(0, 5), st.floats(0, 1))))
