@@ -184,7 +184,8 @@ class AnyServer(RuleBasedStateMachine):
     def speech_started(self, item: str):
         before = self.starts
         same = self.user_speaking and self.conversation._turn_item == item
-        self.suspended |= set(self.known)
+        if not same:
+            self.suspended |= set(self.known)
         self.receive(wire.started(item))
         # One interruption for each start, and none for a repeated one.
         assert self.starts == before + (0 if same else 1)

@@ -206,6 +206,8 @@ async def test_a_response_not_yet_done_can_be_cancelled_and_its_calls_answered(
         assert client.audio(narration["id"]) == ANSWER.audio
         await client.sync()
         assert len(client.of("response.done")) == count
+        said = [e for e in client.session.history if e.role == "assistant" and e.kind == "speech"]
+        assert len(said) == count - 1  # calling is not speaking
         assert client.of("error") == []
 
 

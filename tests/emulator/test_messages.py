@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pipecat_hydra.emulator import Call, Noise, Say, Script
+from pipecat_hydra.emulator import Call, Echo, Noise, Reply, Say, Script
 
 from .client import SILENCE, Client, emulated, recording
 
@@ -126,6 +126,19 @@ async def test_history_tells_what_the_model_knows() -> None:
         assert "So" not in repr(cut)
         times = [entry.time for entry in history]
         assert times == sorted(times)
+
+
+class Talker(Echo):
+    def prompted(self, messages: Any) -> Reply:
+        return [Say.tones(0.1, "one"), Call("look", ""), Say.tones(0.1, "two"), Say.tones(0.1)]
+
+
+async def test_history_tells_each_stretch_of_speech() -> None:
+    async with emulated(Talker()) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        assert [entry.text for entry in client.session.history] == ["one", "look ", "two"]
 
 
 async def test_what_means_nothing_is_no_history() -> None:

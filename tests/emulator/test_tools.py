@@ -92,6 +92,7 @@ async def test_a_session_tells_of_its_calls() -> None:
         (record,) = client.session.narrations
         assert [o.call_id for o in record.outputs] == ["call_1", "call_2"]
         assert (record.missing, record.response_id) == ((), narration["id"])
+        assert seen.time <= record.last_output_at < seen.time + 0.1
         assert record.settle_secs == pytest.approx(0.2, abs=0.1)
         assert record.asked_at == pytest.approx(client.session.create_times[1], abs=0.05)
         assert client.session.errors == []
@@ -317,6 +318,7 @@ async def test_a_call_not_followed_up_times_out(answered: bool) -> None:
             error = (await client.got("error", count + 2))["error"]
             assert error["code"] == "invalid_request_error"
             assert f"{call_id!r} was given up" in error["message"]
+        assert client.session.call("call_2").output is None
         await client.send("response.create")  # too late for a narration, and no turn
         assert (await client.got("error", 4))["error"]["code"] == "invalid_request_error"
         assert client.session.narrations == []
