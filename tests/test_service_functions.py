@@ -80,7 +80,16 @@ async def narrated(talk: Call, replies: int = 2) -> None:
 
 
 @shapes
-@pytest.mark.parametrize("calls_done", ["before", "after", "never"])
+@pytest.mark.parametrize(
+    "calls_done",
+    [
+        "before_arguments_done",
+        "before_outputs",
+        "after_outputs",
+        "before_narration",
+        "after_narration_began",
+    ],
+)
 async def test_two_tools_of_different_speed_get_one_narration(shape: Shape, calls_done: str):
     calls = [ToolCall("slow", {}, "call_1"), ToolCall("quick", {}, "call_2")]
     async with (
@@ -91,6 +100,9 @@ async def test_two_tools_of_different_speed_get_one_narration(shape: Shape, call
         await narrated(talk)
         assert outputs(hydra) == [("call_2", '"quick"'), ("call_1", '"slow"')]
         assert requests(hydra) == 1
+        (narration,) = session(hydra).narrations
+        assert len(narration.outputs) == 2
+        assert not narration.missing
         assert not session(hydra).errors
         (group,) = talk.frames.of(FunctionCallsStartedFrame)
         assert [c.tool_call_id for c in group.function_calls] == ["call_1", "call_2"]

@@ -124,7 +124,7 @@ class Delivery:
         self._owner.delivered()
 
     def finish(self) -> None:
-        """Say that the response is complete, if that was not said."""
+        """Say that the response is complete."""
         self._done("completed")
 
     def cancel(self, reason: CancelReason) -> None:
@@ -241,8 +241,6 @@ class Delivery:
         self._complete_calls()
 
     def _done(self, status: str, details: Event | None = None) -> None:
-        if self.done:
-            return
         self.done = True
         heard = math.ceil(self._heard_secs * _INPUT_TOKENS_PER_SEC)
         said_secs = self._sent_bytes / (BYTES_PER_SAMPLE * self._sample_rate)

@@ -83,7 +83,6 @@ class ToolCalls:
         """A tool was called."""
         batch = self._batches.setdefault(response_id, _Batch())
         batch.names[call_id] = name
-        self._over.pop(call_id, None)
         self._record.note_call(
             CallRecord(self._record.elapsed, response_id, call_id, name, arguments)
         )
@@ -134,10 +133,11 @@ class ToolCalls:
     def _watch(self, response_id: str, batch: _Batch) -> None:
         batch.stop_timer()
         loop = asyncio.get_running_loop()
-        batch.timer = loop.call_later(self._timeout_secs, self._abandon, response_id)
+        batch.timer = loop.call_later(self._timeout_secs, self._abandon, response_id, batch)
 
-    def _abandon(self, response_id: str) -> None:
-        for call_id in self._batches.pop(response_id).names:
+    def _abandon(self, response_id: str, batch: _Batch) -> None:
+        self._batches.pop(response_id, None)
+        for call_id in batch.names:
             self._over[call_id] = "was given up: its output or response.create came too late"
             self._record.note_abandoned(call_id)
         self._on_timeout(response_id)

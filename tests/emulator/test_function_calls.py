@@ -139,7 +139,7 @@ async def test_response_done_after_the_outputs() -> None:
 async def test_response_done_of_outputs_that_came_while_it_was_generated() -> None:
     class Thoughtful(Echo):
         def prompted(self, messages: Any) -> Reply:
-            return [LOOK, HEAR, Pause(0.3)]
+            return [LOOK, HEAR, Pause(0.6)]
 
     async with emulated(Thoughtful(), calls_done="after_outputs") as client:
         await called(client)

@@ -93,7 +93,7 @@ async def test_a_session_tells_of_its_calls() -> None:
         assert [o.call_id for o in record.outputs] == ["call_1", "call_2"]
         assert (record.missing, record.response_id) == ((), narration["id"])
         assert seen.time <= record.last_output_at < seen.time + 0.1
-        assert record.settle_secs == pytest.approx(0.2, abs=0.1)
+        assert 0.15 < record.settle_secs < 0.6
         assert record.asked_at == pytest.approx(client.session.create_times[1], abs=0.05)
         assert client.session.errors == []
         text = " ".join(d["delta"] for d in client.of("response.output_audio_transcript.delta"))
@@ -346,15 +346,15 @@ async def test_only_the_turn_that_is_late_is_abandoned() -> None:
 
 
 async def test_what_is_left_of_half_a_batch_has_its_time_again() -> None:
-    async with emulated([[LOOK, HEAR, ANSWER]], tool_timeout_secs=0.4) as client:
+    async with emulated([[LOOK, HEAR, ANSWER]], tool_timeout_secs=0.8) as client:
         await client.configure()
         await client.send("response.create")
         await client.got("response.done")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         await output(client, "call_1")
         await client.send("response.create")
         await client.got("response.done", 2)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.5)
         assert client.of("error") == []
         assert (await client.got("error"))["error"]["code"] == "tool_response_timeout"
         assert [call.abandoned for call in client.session.calls] == [False, True]
