@@ -16,6 +16,7 @@ VENV_IS_USABLE := $(shell test -x $(BIN)/python && test -x $(BIN)/pip && echo ye
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 
 RECORDING ?= examples/recordings/barge_in.wav
+SCRIPT ?= examples/demo.yaml
 CONVERSATION ?= conversation.wav
 
 .PHONY: help demo test check format clean venv
@@ -25,10 +26,11 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/runtime.stamp ## Hold a spoken conversation and write it to conversation.wav
-	@$(BIN)/pipecat-hydra talk "$(RECORDING)" "$(CONVERSATION)"
+	@$(BIN)/pipecat-hydra talk "$(RECORDING)" "$(CONVERSATION)" --sample-tools \
+		$(if $(strip $(value SMALLEST_API_KEY)),,--script "$(SCRIPT)")
 
 test: $(VENV)/development.stamp ## Run the tests
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 4
 
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .

@@ -133,7 +133,7 @@ __all__ = ["Conversation", "Phase"]
 
 _RETIRED_IDS: Final = 256
 _ECHO_SECS: Final = 1.0
-_DUE_SECS: Final = 5.0
+_DUE_SECS: Final = 8.0
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
 
@@ -145,6 +145,14 @@ class Phase(Enum):
     CREATED = auto()
     CONFIGURING = auto()
     LIVE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A `response.create` that waits until the way is free."""
+
+    tools_of: str | None
+    for_tools: bool
 
 
 @dataclass(slots=True)
@@ -159,14 +167,8 @@ class _UserTurn:
     asked_at: float | None = None
     # What an interruption by it threw away of what was being played.
     unheard: tuple[AudioChunk | TextChunk, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """A `response.create` that waits until the way is free."""
-
-    tools_of: str | None
-    for_tools: bool
+    # What nobody is asked about calls that were cancelled for it.
+    owed: tuple[_Request, ...] = ()
 
 
 class Conversation:
@@ -211,6 +213,7 @@ class Conversation:
         self._asked_at: float | None = None
         self._due_until = 0.0
         self._requests: deque[_Request] = deque()
+        self._create_ids: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._unsent: list[ItemCreate] = []
         self._playback = Playback() if resume_after_noise else None
         self._calls = OpenCalls()
@@ -285,7 +288,7 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
-        due = self._due_until if self._requests and self._expected else None
+        due = self._due_until if self._expected else None
         deadlines = (self._handshake_deadline, self._uplink.deadline, self._calls.deadline, due)
         return min((d for d in deadlines if d is not None), default=None)
 
@@ -345,6 +348,7 @@ class Conversation:
         """Stop the reply in flight, or the one that is due; its playing stops too."""
         if self._playback is not None:
             self._playback.clear()
+        self._expire(now)
         self._asked_at = None
         self._doomed = self._expected
         reply = self._reply
@@ -396,7 +400,13 @@ class Conversation:
         return self._send_tools()
 
     def answer_call(
-        self, call_id: str, output: str, now: float, *, respond: bool = True
+        self,
+        call_id: str,
+        output: str,
+        now: float,
+        *,
+        respond: bool = True,
+        cancelled: bool = False,
     ) -> list[Effect]:
         """Answer a function call: the first answer is sent, any other ignored.
 
@@ -406,18 +416,21 @@ class Conversation:
             output: The result, as text.
             now: The time.
             respond: Whether the model shall speak about it.
+            cancelled: Whether an interruption cancelled the call. Should it turn out to
+                have been noise, the model speaks about it after all.
         """
         if call_id in self._orphans:
             self._orphans.remove(call_id)
             text = f"Result of a function that was called before: {output}"
             return self.send_message(text, now, role="system", respond=respond)
-        if not self._calls.answer(call_id, now, respond=respond):
+        if not self._calls.answer(call_id, now, respond=respond, cancelled=cancelled):
             return []
         item = ItemCreate.tool_output(call_id, output, event_id=self._next_event_id())
         return [Send(item), *self._ask_about_settled_calls(now)]
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
+        self._expire(now)
         effects = self._append(self._uplink.tick(now))
         effects += self._calls.take_gathered(now)
         effects += self._ask_about_settled_calls(now)
@@ -466,6 +479,8 @@ class Conversation:
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
         error = event.error or ErrorDetail()
+        if error.event_id in self._create_ids:
+            self._unexpect()
         message = f"Hydra reports {error.code or error.type or 'an error'}: {error.message or ''}"
         message = message.rstrip(": ")
         if self._phase is Phase.CONFIGURING and error.param == VOICE_PARAM:
@@ -602,10 +617,11 @@ class Conversation:
         self._turn = None
         self._expected, self._doomed = turn.expected, turn.doomed
         self._asked_at = turn.asked_at
+        self._requests.extend(turn.owed)
         reply = self._reply
         if reply is None:
             # It had been generated whole; only its playing was interrupted.
-            finished = Reply(None, asked_at=None)
+            finished = self._new_reply(None)
             effects += finished.resume(turn.unheard) if turn.unheard else []
             return [*effects, *finished.close(interrupted=False)]
         if not reply.held:
@@ -645,17 +661,30 @@ class Conversation:
 
     def _begin_reply(self, response_id: str | None) -> list[Effect]:
         effects = self._end_reply(interrupted=False)
-        self._decide_turn()
-        self._expected = max(0, self._expected - 1)
-        reply = Reply(response_id, asked_at=self._asked_at)
-        self._asked_at = None
-        self._reply = reply
-        if not self._doomed:
-            return [*effects, *reply.begin()]
-        self._doomed -= 1
-        effects += reply.kill()
-        cancel = ResponseCancel(response_id=response_id, event_id=self._next_event_id())
-        return [*effects, Send(cancel)]
+        reply = self._reply = self._new_reply(response_id)
+        turn = self._turn
+        if turn is not None and turn.speaking and turn.expected:
+            # It was due before the user began to speak, and he speaks over it.
+            doomed = turn.doomed > 0
+            turn.expected -= 1
+            turn.doomed = max(0, turn.doomed - 1)
+            effects += reply.hold()
+        else:
+            doomed = self._doomed > 0
+            self._expected = max(0, self._expected - 1)
+            self._doomed = max(0, self._doomed - 1)
+            self._asked_at = None
+            self._decide_turn()
+            effects += [] if doomed else reply.begin()
+        if doomed:
+            effects += reply.kill()
+            cancel = ResponseCancel(response_id=response_id, event_id=self._next_event_id())
+            effects.append(Send(cancel))
+        return effects
+
+    def _new_reply(self, response_id: str | None) -> Reply:
+        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+        return Reply(response_id, asked_at=self._asked_at, sample_rate=rate)
 
     def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
         effects, reply = self._reply_of(event.response_id)
@@ -693,6 +722,10 @@ class Conversation:
             if not cancelled and reply.asked_at is not None:
                 took = max(0.0, now - reply.asked_at)
             effects += self._finish_reply(reply, cancelled=cancelled)
+        elif info.id is not None and info.id not in self._retired:
+            # It ended before it was announced, and will not be any more.
+            self._retired.append(info.id)
+            self._unexpect()
         self._calls.complete(info, response_id, now)
         effects.append(ResponseFinished(info.id, info.status, info.usage, took))
         if info.status in ("failed", "incomplete"):
@@ -733,11 +766,23 @@ class Conversation:
         self._asked_at = now
         self._due_until = now + _DUE_SECS
 
+    def _unexpect(self) -> None:
+        """One response that was due will not come."""
+        self._expected = max(0, self._expected - 1)
+        self._doomed = min(self._doomed, self._expected)
+
+    def _expire(self, now: float) -> None:
+        """What was due and has not come by now is due no more."""
+        if self._expected and now >= self._due_until:
+            self._expected = self._doomed = 0
+            self._asked_at = None
+
     def _send_requests(self, now: float) -> list[Effect]:
         """Ask for what waits to be asked for, one at a time, if the way is free."""
         if not self._requests or self._phase is not Phase.LIVE or self.user_speaking:
             return []
-        if self._expected and now < self._due_until:
+        self._expire(now)
+        if self._expected:
             return []
         reply, request = self._reply, self._requests[0]
         # A calling response may not be done before its narration has begun (protocol §6).
@@ -746,16 +791,17 @@ class Conversation:
             return []
         self._requests.popleft()
         self._expect_response(now)
-        return [Send(ResponseCreate(event_id=self._next_event_id()))]
+        create = ResponseCreate(event_id=self._next_event_id())
+        self._create_ids.append(create.event_id or "")
+        return [Send(create)]
 
     def _note_playback(self, effects: list[Effect]) -> None:
         if self._playback is None:
             return
-        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
         for effect in effects:
             match effect:
                 case AudioChunk() | TextChunk():
-                    self._playback.add(effect, rate)
+                    self._playback.add(effect)
                 case VoiceEnded():
                     self._playback.end()
                 case Flush():
@@ -781,9 +827,12 @@ class Conversation:
         return []
 
     def _ask_about_settled_calls(self, now: float) -> list[Effect]:
-        for response_id, respond in self._calls.take_settled(now):
-            if respond:
-                self._requests.append(_Request(response_id, for_tools=True))
+        for settled in self._calls.take_settled(now):
+            request = _Request(settled.response_id, for_tools=True)
+            if settled.respond:
+                self._requests.append(request)
+            elif settled.cancelled and self._turn is not None:
+                self._turn.owed += (request,)
         return self._send_requests(now)
 
     # Sending

@@ -151,9 +151,10 @@ class VoiceStarted:
 
 @dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """Reply audio: whole samples of PCM16 LE mono at the negotiated rate."""
+    """Reply audio: whole samples of PCM16 LE mono at `sample_rate` Hz."""
 
     pcm: bytes
+    sample_rate: int
 
 
 @dataclass(frozen=True, slots=True)

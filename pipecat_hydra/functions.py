@@ -65,7 +65,7 @@ class FunctionAnswers:
         self,
         name: str,
         *,
-        answer: Callable[[str, str, bool], None],
+        answer: Callable[[str, str, bool, bool], None],
         tell: Callable[[str, bool], None],
     ):
         """Make one for a session of the pipeline.
@@ -73,7 +73,8 @@ class FunctionAnswers:
         Args:
             name: The service, for warnings.
             answer: Sends the output of a call: its id, the text, whether the model
-                shall speak about it. Only the first output of a call goes out.
+                shall speak about it, whether an interruption cancelled it. Only the
+                first output of a call goes out.
             tell: Sends a message to the model: the text, whether it shall speak.
         """
         self._name = name
@@ -84,12 +85,12 @@ class FunctionAnswers:
     def begin_running(self, call_id: str, function: str) -> None:
         """A call's function runs on while the conversation does: answer it for now."""
         self._running[call_id] = function
-        self._answer(call_id, RUNNING, True)
+        self._answer(call_id, RUNNING, True, False)
 
     def refuse_arguments(self, call_id: str, function: str) -> None:
         """A call's arguments are no JSON object, so the function was not called."""
         logger.warning(f"{self._name}: the arguments of {function!r} are no JSON object")
-        self._answer(call_id, BAD_ARGUMENTS, True)
+        self._answer(call_id, BAD_ARGUMENTS, True, False)
 
     def on_result(self, frame: FunctionCallResultFrame) -> None:
         """A function gave a result, or an intermediate one."""
@@ -101,7 +102,7 @@ class FunctionAnswers:
         final = properties is None or properties.is_final
         if frame.tool_call_id not in self._running:
             if final:
-                self._answer(frame.tool_call_id, text, respond is not False)
+                self._answer(frame.tool_call_id, text, respond is not False, False)
             return
         if final:
             del self._running[frame.tool_call_id]
@@ -112,7 +113,7 @@ class FunctionAnswers:
         """A call was cancelled: by an interruption, by its time limit, or by the model."""
         text = TIMED_OUT if frame.run_llm else CANCELLED
         if self._running.pop(frame.tool_call_id, None) is None:
-            self._answer(frame.tool_call_id, text, frame.run_llm)
+            self._answer(frame.tool_call_id, text, frame.run_llm, not frame.run_llm)
         else:
             self._tell(f"{frame.function_name}: {text}", frame.run_llm)
 

@@ -40,16 +40,15 @@ class Playback:
         self._reported = False
         self._overrun = False
 
-    def add(self, part: _Part, sample_rate: int) -> None:
+    def add(self, part: _Part) -> None:
         """Take note of what enters the pipeline.
 
         Args:
             part: Audio, or text that belongs to the audio around it.
-            sample_rate: Rate of the audio in Hz.
         """
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._stretches[-1].add(part, sample_rate)
+        self._stretches[-1].add(part)
         if sum(stretch.secs for stretch in self._stretches) > _MAX_SECS:
             # Bounded in memory: what is that long is not kept, and so not said again.
             self._overrun = True
@@ -102,14 +101,14 @@ class Playback:
 
 class _Stretch:
     def __init__(self) -> None:
-        self.parts: list[tuple[float, _Part, int]] = []
+        self.parts: list[tuple[float, _Part]] = []
         self.secs = 0.0
         self.complete = False
 
-    def add(self, part: _Part, sample_rate: int) -> None:
-        self.parts.append((self.secs, part, sample_rate))
+    def add(self, part: _Part) -> None:
+        self.parts.append((self.secs, part))
         if isinstance(part, AudioChunk):
-            self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * sample_rate)
+            self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
 
     def after(self, heard: float) -> list[_Part]:
         """What lies behind `heard` seconds; audio from a little before."""
@@ -117,12 +116,12 @@ class _Stretch:
             return []
         begin = max(0.0, heard - _REWIND_SECS)
         rest: list[_Part] = []
-        for start, part, rate in self.parts:
+        for start, part in self.parts:
             if isinstance(part, TextChunk):
                 if start >= heard:
                     rest.append(part)
                 continue
-            skip = max(0, round((begin - start) * rate)) * BYTES_PER_SAMPLE
+            skip = max(0, round((begin - start) * part.sample_rate)) * BYTES_PER_SAMPLE
             if skip < len(part.pcm):
-                rest.append(AudioChunk(part.pcm[skip:]) if skip else part)
+                rest.append(AudioChunk(part.pcm[skip:], part.sample_rate) if skip else part)
         return rest

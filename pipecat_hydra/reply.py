@@ -46,12 +46,13 @@ class ReplyState(Enum):
 class Reply:
     """One response on its way into the pipeline."""
 
-    def __init__(self, response_id: str | None, *, asked_at: float | None):
+    def __init__(self, response_id: str | None, *, asked_at: float | None, sample_rate: int):
         """Make an active reply whose bracket is closed.
 
         Args:
             response_id: The response; None as long as the server has not named it.
             asked_at: When it was asked for, in seconds, if that is known.
+            sample_rate: Rate of its audio in Hz.
         """
         self.id = response_id
         self.asked_at = asked_at
@@ -62,7 +63,10 @@ class Reply:
         """Whether any of its audio has entered the pipeline."""
         self._open = False
         self._voiced = False
+        self._sample_rate = sample_rate
         self._last_text = ""
+        # Text that came before the first audio, to whose bracket it belongs.
+        self._early: list[TextChunk] = []
         self._samples = WholeSamples()
         self._held: list[AudioChunk | TextChunk] = []
         self._held_bytes = 0
@@ -92,7 +96,7 @@ class Reply:
         if self.dead:
             return []
         pcm = self._samples.push(delta)
-        return self._take(AudioChunk(pcm), now) if pcm else []
+        return self._take(AudioChunk(pcm, self._sample_rate), now) if pcm else []
 
     def text(self, delta: str, now: float) -> list[PipelineEffect]:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""
@@ -130,14 +134,15 @@ class Reply:
     def kill(self) -> list[PipelineEffect]:
         """Drop what was kept back and all that still comes."""
         self.state = ReplyState.DEAD
-        self._held, self._held_bytes = [], 0
+        self._held, self._held_bytes, self._early = [], 0, []
         return self.close(interrupted=True)
 
     def close(self, *, interrupted: bool) -> list[PipelineEffect]:
         """Close what is open of the bracket."""
         if not self._open:
             return []
-        voice: list[PipelineEffect] = [VoiceEnded(self.id)] if self._voiced else []
+        early, self._early = self._early, []
+        voice: list[PipelineEffect] = [VoiceEnded(self.id)] if self._voiced else [*early]
         self._open = self._voiced = False
         return [*voice, ReplyEnded(self.id, interrupted)]
 
@@ -150,10 +155,14 @@ class Reply:
         return self.kill() if self._held_bytes > _HELD_BYTES else []
 
     def _pass(self, part: AudioChunk | TextChunk, now: float | None) -> list[PipelineEffect]:
-        if isinstance(part, TextChunk) or self._voiced:
+        if self._voiced:
             return [part]
+        if isinstance(part, TextChunk):
+            self._early.append(part)
+            return []
         waited: float | None = None
         if now is not None and not self.heard and self.asked_at is not None:
             waited = max(0.0, now - self.asked_at)
         self._voiced = self.heard = True
-        return [VoiceStarted(self.id, waited), part]
+        early, self._early = self._early, []
+        return [VoiceStarted(self.id, waited), *early, part]

@@ -94,7 +94,6 @@ from pipecat_hydra.protocol import (
     DEFAULT_BASE_URL,
     DEFAULT_MODEL,
     MODELS,
-    UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
     ErrorCode,
 )
 from pipecat_hydra.settings import (
@@ -651,8 +650,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _on_effect(self, effect: PipelineEffect) -> None:
         """Do what the conversation asks of the pipeline."""
         match effect:
-            case AudioChunk(pcm):
-                await self._push_audio(pcm)
+            case AudioChunk(pcm, rate):
+                await self._push_audio(pcm, rate)
             case TextChunk(text):
                 await self._push_text(text)
             case UserStarted():
@@ -690,8 +689,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._reply_progress.set()
         self._replace_if_possible()
 
-    async def _push_audio(self, pcm: bytes) -> None:
-        rate = self._conversation.output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+    async def _push_audio(self, pcm: bytes, rate: int) -> None:
         if self._output_rate is not None and rate != self._output_rate:
             # Another model speaks at another rate; a transport takes only one (A4).
             if self._resampler is None:
@@ -800,9 +798,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._answers.on_cancel(frame)
         await super().push_frame(frame, direction)
 
-    def _answer(self, call_id: str, output: str, respond: bool) -> None:
-        now = self._now
-        self._perform(self._conversation.answer_call(call_id, output, now, respond=respond))
+    def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
+        self._perform(
+            self._conversation.answer_call(
+                call_id, output, self._now, respond=respond, cancelled=cancelled
+            )
+        )
 
     def _send_message(self, text: str, role: MessageRole = "system", respond: bool = False) -> None:
         self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))

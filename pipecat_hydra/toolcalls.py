@@ -13,7 +13,7 @@ from typing import Final
 from pipecat_hydra.effects import ToolCall, ToolCalls
 from pipecat_hydra.events import ResponseInfo
 
-__all__ = ["OpenCalls"]
+__all__ = ["OpenCalls", "Settled"]
 
 _SETTLE_SECS: Final = 0.2
 _GATHER_SECS: Final = 0.02
@@ -35,6 +35,7 @@ class _Batch:
     ready_at: float = 0.0
     done: bool = False
     respond: bool = False
+    cancelled: bool = False
     answered_at: float = 0.0
 
     @property
@@ -50,6 +51,21 @@ class _Batch:
             return self.ready_at
         complete = all(call.complete for call in self.calls.values())
         return self.ready_at + _GATHER_SECS if complete else None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A batch of calls that are all answered.
+
+    Parameters:
+        response_id: The response that called.
+        respond: Whether the model shall be asked to go on.
+        cancelled: Whether an interruption cancelled any of them.
+    """
+
+    response_id: str | None
+    respond: bool
+    cancelled: bool
 
 
 class OpenCalls:
@@ -164,7 +180,7 @@ class OpenCalls:
                 batch.ready.clear()
         return gathered
 
-    def answer(self, call_id: str, now: float, *, respond: bool) -> bool:
+    def answer(self, call_id: str, now: float, *, respond: bool, cancelled: bool = False) -> bool:
         """Take note of an answer. Returns whether it is the first, and so to be sent."""
         for batch in self._batches.values():
             call = batch.calls.get(call_id)
@@ -174,22 +190,19 @@ class OpenCalls:
                 return False
             call.answered = call.complete = True
             batch.respond = batch.respond or respond
+            batch.cancelled = batch.cancelled or cancelled
             batch.answered_at = now
             return True
         return False
 
-    def take_settled(self, now: float) -> list[tuple[str | None, bool]]:
-        """Remove the batches that are settled by `now`.
-
-        Returns:
-            For each, the response that called and whether to ask the model to go on.
-        """
-        settled: list[tuple[str | None, bool]] = []
+    def take_settled(self, now: float) -> list[Settled]:
+        """Remove the batches that are settled by `now`, and give what is to be done."""
+        settled: list[Settled] = []
         for response_id, batch in list(self._batches.items()):
             if not batch.answered:
                 continue
             if batch.done or now >= batch.answered_at + _SETTLE_SECS:
-                settled.append((response_id, batch.respond))
+                settled.append(Settled(response_id, batch.respond, batch.cancelled))
                 self._settled.extend(batch.calls)
                 del self._batches[response_id]
         return settled

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -110,6 +111,14 @@ class TestTalk:
         url = "ws://127.0.0.1:1/waves/v1/s2s"
         assert_failed(run("talk", HELLO, "--emulator", "--url", url), 2, "exclude each other")
         assert_failed(run("talk", HELLO, "--url", url), 2, "SMALLEST_API_KEY")
+        result = run("talk", HELLO, "--script", "any.yaml", "--url", url, key=KEY)
+        assert_failed(result, 2, "--script and --url exclude each other")
+
+    def test_a_script_is_for_the_emulator_even_if_there_is_a_key(self, tmp_path: Path):
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: 3\n")
+        result = run("talk", HELLO, tmp_path / "out.wav", "--script", script, key=KEY)
+        assert_failed(result, 2, f"{script}: turns")
 
     def test_no_such_url(self, tmp_path: Path):
         result = run("talk", HELLO, tmp_path / "out.wav", "--url", "http://host", key=KEY)
@@ -169,6 +178,26 @@ class TestTalk:
         assert "unexpected error: RuntimeError: two lines with [REDACTED]" in result.stderr
         assert ("--verbose shows more" in result.stderr) != bool(more)
         assert ("Traceback" in result.stderr) == bool(more)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("key", [None, "", KEY])
+def test_the_demo_talks_to_hydra_if_there_is_a_key(key: str | None):
+    environment = {name: value for name, value in os.environ.items() if "SMALLEST" not in name}
+    if key is not None:
+        environment["SMALLEST_API_KEY"] = key
+    done = subprocess.run(
+        ["make", "--dry-run", "demo"],
+        cwd=Path(__file__).parent.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command_line = done.stdout[done.stdout.index("pipecat-hydra talk") :]
+    assert "--sample-tools" in command_line
+    assert ("--script" in command_line) == (not key)
+    assert KEY not in done.stdout + done.stderr
 
 
 class TestEmulator:

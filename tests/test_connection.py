@@ -29,6 +29,10 @@ from pipecat_hydra.events import SessionConfiguration
 from pipecat_hydra.websocket import Endpoint
 
 
+def chunk(pcm: bytes) -> AudioChunk:
+    return AudioChunk(pcm, 24_000)
+
+
 class Listener:
     """Takes the effects, and can be made slow or faulty."""
 
@@ -155,12 +159,12 @@ async def test_what_waits_of_a_reply_can_be_discarded():
         made.open()
         await listener.until(Ready)
         listener.gate.clear()
-        made.perform([ReplyStarted("r"), AudioChunk(b"ab"), ReplyEnded("r", True)])
-        made.perform([Discard(), AudioChunk(b"cd")])
+        made.perform([ReplyStarted("r"), chunk(b"ab"), ReplyEnded("r", True)])
+        made.perform([Discard(), chunk(b"cd")])
         listener.gate.set()
         await listener.until(ReplyEnded)
         await listener.until(AudioChunk)
-        assert listener.of(AudioChunk) == [AudioChunk(b"cd")]
+        assert listener.of(AudioChunk) == [chunk(b"cd")]
 
 
 async def test_nothing_comes_between_what_is_done_between_effects():
@@ -169,7 +173,7 @@ async def test_nothing_comes_between_what_is_done_between_effects():
         await listener.until(Ready)
         seen = len(listener.effects)
         async with made.between_effects():
-            made.perform([AudioChunk(b"ab")])
+            made.perform([chunk(b"ab")])
             await asyncio.sleep(0.02)
             assert len(listener.effects) == seen
         await listener.until(AudioChunk)

@@ -248,6 +248,10 @@ class AnyServer(RuleBasedStateMachine):
     @connected
     @rule(response=responses, status=st.sampled_from(["completed", "cancelled", "failed"]))
     def response_done(self, response: str, status: str):
+        if response not in self.known:
+            # It ended before it was announced: it never will be.
+            self.known.insert(0, response)
+            self.dead.add(response)
         self.receive(wire.done(response, status))
 
     @connected

@@ -25,7 +25,7 @@ class Hydra:
     """Takes what is told."""
 
     def __init__(self):
-        self.answered: list[tuple[str, str, bool]] = []
+        self.answered: list[tuple[str, str, bool, bool]] = []
         self.told: list[tuple[str, bool]] = []
         self.answers = FunctionAnswers(
             "service",
@@ -73,7 +73,7 @@ def cancel(*, run_llm: bool = False) -> FunctionCallCancelFrame:
 def test_a_result_of_any_kind_is_told(hydra: Hydra, value: Any, text: str):
     assert result_text(value) == text
     hydra.answers.on_result(result(value))
-    assert hydra.answered == [("c", text, True)]
+    assert hydra.answered == [("c", text, True, False)]
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_arguments_are_a_json_object_or_nothing(arguments: str, parsed: Any):
 
 def test_arguments_that_are_none_are_refused(hydra: Hydra):
     hydra.answers.refuse_arguments("c", "f")
-    assert hydra.answered == [("c", BAD_ARGUMENTS, True)]
+    assert hydra.answered == [("c", BAD_ARGUMENTS, True, False)]
 
 
 @pytest.mark.parametrize("run_llm", [True, False])
 def test_whether_to_speak_about_it_is_honoured(hydra: Hydra, run_llm: bool):
     hydra.answers.on_result(result(1, run_llm=run_llm))
-    assert hydra.answered == [("c", "1", run_llm)]
+    assert hydra.answered == [("c", "1", run_llm, False)]
 
 
 def test_the_properties_of_a_result_win(hydra: Hydra):
@@ -108,18 +108,18 @@ def test_the_properties_of_a_result_win(hydra: Hydra):
     frame.run_llm = True
     frame.properties = FunctionCallResultProperties(run_llm=False)
     hydra.answers.on_result(frame)
-    assert hydra.answered == [("c", "1", False)]
+    assert hydra.answered == [("c", "1", False, False)]
 
 
 def test_a_cancelled_call_is_answered(hydra: Hydra):
     hydra.answers.on_cancel(cancel())
     hydra.answers.on_cancel(cancel(run_llm=True))
-    assert hydra.answered == [("c", CANCELLED, False), ("c", TIMED_OUT, True)]
+    assert hydra.answered == [("c", CANCELLED, False, True), ("c", TIMED_OUT, True, False)]
 
 
 def test_a_running_call_is_answered_at_once_and_told_later(hydra: Hydra):
     hydra.answers.begin_running("c", "f")
-    assert hydra.answered == [("c", RUNNING, True)]
+    assert hydra.answered == [("c", RUNNING, True, False)]
     hydra.answers.on_result(result("half"))
     assert len(hydra.answered) == 1
     ((text, respond),) = hydra.told
@@ -154,7 +154,7 @@ def test_a_running_call_that_is_cancelled_is_told(hydra: Hydra):
 
 def test_a_result_that_is_too_large_is_not_sent(hydra: Hydra):
     hydra.answers.on_result(result("x" * LIMIT_BYTES))
-    ((_, text, respond),) = hydra.answered
+    ((_, text, respond, _),) = hydra.answered
     assert "too large" in text
     assert str(LIMIT_BYTES + 2) in text
     assert respond

@@ -12,14 +12,23 @@ from numpy.typing import NDArray
 from pipecat.utils.errors import ErrorCategory
 from rich.console import Console
 
-from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
-from pipecat_hydra.talk import Display, ExitCode, Report, TalkError, TalkOptions, talk
+from pipecat_hydra.emulator import (
+    Call,
+    EmulatorSettings,
+    HydraEmulator,
+    Pause,
+    Say,
+    Script,
+    ScriptError,
+)
+from pipecat_hydra.talk import Display, ExitCode, Report, Row, TalkError, TalkOptions, talk
 from pipecat_hydra.talk.errors import from_category, without_key
 from pipecat_hydra.talk.sound import SoundMap
-from pipecat_hydra.talk.turns import TurnLog
+from pipecat_hydra.talk.turns import Turn, TurnLog
 from pipecat_hydra.virtual_transport import VirtualTransport, read_recording
 
 RECORDINGS = Path(__file__).parent / "recordings"
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def speech(name: str) -> NDArray[np.int16]:
@@ -29,9 +38,9 @@ def speech(name: str) -> NDArray[np.int16]:
 class Shown(Display):
     """A display whose lines can be read."""
 
-    def __init__(self):
+    def __init__(self, width: int = 120):
         self._file = io.StringIO()
-        super().__init__(Console(file=self._file, width=120, highlight=False))
+        super().__init__(Console(file=self._file, width=width, highlight=False))
 
     @property
     def text(self) -> str:
@@ -65,6 +74,7 @@ class TestTurnLog:
         log.bot_started(1.8)
         assert not log.answered
         log.tokens(3, 4)
+        log.response_ended()
         log.bot_stopped(3.0)
         assert log.answered
         assert log.last_event_secs == 3.0
@@ -105,6 +115,26 @@ class TestTurnLog:
         log.bot_stopped(0.9)
         log.user_started(2.0)
         assert [turn.user_started_secs for turn in log.turns] == [None, 2.0]
+
+    def test_a_function_call_is_no_answer_yet_whatever_was_said_before_it(self):
+        log = TurnLog()
+        log.user_started(0.0)
+        log.user_stopped(1.0)
+        log.response_started()
+        log.bot_started(1.2)
+        log.called()
+        log.called()
+        log.response_ended()
+        log.bot_stopped(1.5)
+        assert not log.answered  # what it says about them is to come
+        log.response_started()
+        assert not log.answered
+        log.bot_started(1.8)
+        log.response_ended()
+        assert not log.answered  # it is being heard
+        log.bot_stopped(2.5)
+        assert log.answered
+        assert log.turns[0].calls == 2
 
     def test_a_reply_in_two_parts_is_one_reply(self):
         log = TurnLog()
@@ -168,14 +198,16 @@ class TestErrors:
 
 
 class TestTalk:
-    async def test_two_turns_with_a_barge_in(self, tmp_path: Path):
-        recording = tmp_path / "two.wav"
-        pause = np.zeros(int(1.5 * 16_000), np.int16)
-        said = np.concatenate([speech("question"), pause, speech("interrupt")])
-        sf.write(recording, said, 16_000)
+    async def test_the_demo_two_turns_with_function_calls_and_a_barge_in(self, tmp_path: Path):
+        options = TalkOptions(
+            recording=EXAMPLES / "recordings" / "barge_in.wav",
+            output=tmp_path / "conversation.wav",
+            script=EXAMPLES / "demo.yaml",
+            sample_tools=True,
+        )
+        said, _ = read_recording(options.recording)
         display = Shown()
-        async with emulated(recording) as options:
-            report = await talk(options, display)
+        report = await talk(options, display)
 
         interrupted, last = report.rows
         for row in report.rows:
@@ -192,10 +224,10 @@ class TestTalk:
         assert interrupted.heard_bytes < interrupted.turn.received_bytes
         assert last.heard_bytes >= last.turn.received_bytes  # with the padding of a chunk
 
-        # The second utterance begins after 3.94 s, and cuts the reply that is being heard.
+        # The second utterance begins after 4.94 s, and cuts the reply that is being heard.
         assert interrupted.barge_in_secs is not None
         assert 0 < interrupted.barge_in_secs < 1.7
-        assert last.user_start_secs == pytest.approx(3.97, abs=0.1)
+        assert last.user_start_secs == pytest.approx(4.97, abs=0.1)
         assert interrupted.reply_start_secs is not None
         assert interrupted.reply_end_secs is not None
         assert last.reply_start_secs is not None
@@ -212,21 +244,31 @@ class TestTalk:
             last.reply_start_secs, abs=0.02
         )
 
-        assert "bot is interrupted" in display.text
-        assert "2 turns in" in display.text
-        assert f"{interrupted.barge_in_secs:.2f}" in display.text
-        assert options.api_key
-        assert options.api_key not in display.text
+        assert [row.turn.calls for row in report.rows] == [1, 1]
+        assert f"answers by {options.script}" in display.text.splitlines()[0]
+        for shown in (
+            'bot calls get_weather(city="Paris")',
+            'get_weather gives {"city": "Paris", "sky": "sunny", "degrees_celsius": 21}',
+            "bot says: sunny in Paris",
+            "bot is interrupted",
+            'bot calls get_weather(city="Rome")',
+            "2 turns in",
+            f"{interrupted.barge_in_secs:.2f}",
+        ):
+            assert shown in display.text
 
     async def test_a_bare_pipeline_and_a_recording_of_another_kind(self, tmp_path: Path):
         recording = tmp_path / "other.flac"
         fast = np.repeat(speech("hello"), 3)
         sf.write(recording, np.stack([fast, fast], axis=1), 48_000, subtype="PCM_24")
         async with emulated(recording, aggregators=False, model="hydra-v1.0") as options:
-            report = await talk(options, Shown())
+            display = Shown()
+            report = await talk(options, display)
         (row,) = report.rows
         assert row.reply_start_secs is not None
         assert row.barge_in_secs is None
+        assert options.api_key
+        assert options.api_key not in display.text
         stereo, rate = read_recording(options.output)
         assert rate == 48_000
         assert np.abs(stereo.astype(int)).max(axis=0).min() > 1_000  # both sides are heard
@@ -242,6 +284,41 @@ class TestTalk:
         assert row.user_start_secs is not None
         assert row.user_start_secs > greeting.reply_end_secs
         assert row.reply_start_secs is not None
+
+    async def test_what_is_said_before_a_function_call_is_not_all_of_the_reply(
+        self, tmp_path: Path
+    ):
+        recording = tmp_path / "hello.wav"
+        sf.write(recording, speech("hello"), 16_000)
+        script = Script(
+            [
+                [
+                    Say.tones(0.2, "I shall look"),
+                    Call("get_weather", {"city": "Oslo"}),
+                    Call("get_tides", {}),
+                    Pause(0.9),  # more than there is after the last word of a conversation
+                    Say.tones(0.4, "It says {output}"),
+                ]
+            ]
+        )
+        display = Shown()
+        async with HydraEmulator(script) as hydra:
+            options = TalkOptions(
+                recording=recording,
+                output=tmp_path / "conversation.wav",
+                api_key=hydra.api_key,
+                base_url=hydra.url,
+                aggregators=False,
+                sample_tools=True,
+            )
+            (row,) = (await talk(options, display)).rows
+            (session,) = hydra.sessions
+            assert row.heard_bytes >= len(session.sent_audio())
+            weather, tides = session.calls
+            assert "cloudy" in (weather.output or "")
+            assert "not" in (tides.output or "")
+        assert row.turn.calls == 2
+        assert "calls" in display.text
 
     async def test_silence_gets_no_answer(self, tmp_path: Path):
         recording = tmp_path / "silence.wav"
@@ -270,9 +347,58 @@ class TestTalk:
         assert options.output.exists()
         assert "1 turn in" in display.text
 
+    async def test_a_script_that_cannot_be_used(self, tmp_path: Path):
+        options = TalkOptions(
+            recording=RECORDINGS / "hello.wav",
+            output=tmp_path / "conversation.wav",
+            script=tmp_path / "none.yaml",
+        )
+        with pytest.raises(ScriptError, match="none"):
+            await talk(options, Shown())
+
     def test_options_do_not_show_the_key(self):
         options = TalkOptions(recording=Path("in"), output=Path("out"), api_key="sk-secret")
         assert "sk-secret" not in repr(options)
+
+
+class TestDisplay:
+    @pytest.mark.parametrize("calls", [0, 1])
+    @pytest.mark.parametrize("width", [80, 100, 120])
+    def test_no_figure_is_cut_at_any_width(self, width: int, calls: int):
+        display = Shown(width)
+        turns = [
+            Turn(
+                number,
+                interrupted_secs=31.0,
+                ttfb_secs=0.25,
+                received_bytes=1_234_567,
+                prompt_tokens=1_234,
+                completion_tokens=5_678,
+                calls=calls,
+            )
+            for number in (1, 2)
+        ]
+        rows = [Row(turn, 10.25, 20.25, 25.25, 31.75, 0.5, 765_432) for turn in turns]
+        display.report(Report(rows, 40.0, 1_280_000))
+        for figure in (
+            "10.25 - 20.25",
+            "25.25 - 31.75 cut",
+            "5.00 / -",
+            "0.25",
+            "0.50",
+            "1234567 / 765432",
+            "1234 / 5678",
+        ):
+            assert display.text.count(figure) >= 2
+        assert ("calls" in display.text) == bool(calls)
+        table = display.text[: display.text.index("2 turns in")]
+        assert max(map(len, table.splitlines())) <= width
+        assert "…" not in table
+
+    def test_nothing_of_a_table_is_shown_for_no_turns(self):
+        display = Shown()
+        display.report(Report([], 1.0, 32_000))
+        assert "0 turns in 1.0 s" in display.text
 
 
 def test_a_report_of_nothing_is_empty():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipecat_hydra.effects import ToolCall
 from pipecat_hydra.events import ConversationItem, ResponseInfo
-from pipecat_hydra.toolcalls import OpenCalls
+from pipecat_hydra.toolcalls import OpenCalls, Settled
 
 DONE = ResponseInfo(id="r", status="completed")
 
@@ -30,7 +30,7 @@ def test_a_batch_is_made_and_settled_once_when_done_and_answered():
     assert made(calls, 9.0) == []
     assert calls.deadline is None
     assert calls.answer("a", 1.0, respond=True)
-    assert calls.take_settled(1.0) == [("r", True)]
+    assert calls.take_settled(1.0) == [Settled("r", True, cancelled=False)]
     assert calls.take_settled(9.0) == []
     assert not calls.unsettled
     assert calls.open_names == []
@@ -54,11 +54,11 @@ def test_batches_are_settled_each_for_itself():
     calls.complete(ResponseInfo(id="r2", status="completed"), "r2", 0.0)
     calls.take_gathered(1.0)
     assert calls.answer("b", 1.0, respond=False)
-    assert calls.take_settled(1.0) == [("r2", False)]
+    assert calls.take_settled(1.0) == [Settled("r2", False, cancelled=False)]
     assert calls.answer("a", 1.0, respond=True)
     assert calls.deadline == 1.2
     assert calls.take_settled(1.1) == []
-    assert calls.take_settled(1.2) == [("r1", True)]
+    assert calls.take_settled(1.2) == [Settled("r1", True, cancelled=False)]
 
 
 def test_one_answer_that_wants_a_response_is_enough():
@@ -67,7 +67,7 @@ def test_one_answer_that_wants_a_response_is_enough():
     calls.complete(DONE, "r", 0.0)
     calls.answer("a", 0.0, respond=True)
     calls.answer("b", 0.0, respond=False)
-    assert calls.take_settled(0.0) == [("r", True)]
+    assert calls.take_settled(0.0) == [Settled("r", True, cancelled=False)]
 
 
 def test_a_call_that_is_still_coming_keeps_its_batch_open():

@@ -13,8 +13,19 @@ from pipecat_hydra.talk.report import DEFINITIONS, Report, Row
 
 __all__ = ["Display"]
 
-_PLAIN_WIDTH = 110
+_PLAIN_WIDTH = 120
 """Columns where there is no terminal to ask, as in a log file."""
+
+_HEADERS = (
+    "turn",
+    "user\nspoke, s",
+    "reply\nheard, s",
+    "first audio, s\nspeech / turn",
+    "TTFB\ns",
+    "barge-in\ns",
+    "reply bytes\nreceived / heard",
+    "tokens\nin / out",
+)
 
 
 class Display:
@@ -93,20 +104,10 @@ class Display:
             report: The figures.
         """
         self._progress.stop()
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for header in (
-            "turn",
-            "user\nspoke, s",
-            "reply\nheard, s",
-            "first audio, s\nspeech / turn",
-            "TTFB\ns",
-            "barge-in\ns",
-            "reply bytes\nreceived / heard",
-            "tokens\nin / out",
-        ):
-            table.add_column(header, justify="right", no_wrap=True)
-        for row in report.rows:
-            table.add_row(*_cells(row))
+        table = _table(report)
+        unlimited = self._console.options.update_width(1_000)
+        if self._console.measure(table, options=unlimited).maximum > self._console.width:
+            table = _upright_table(report)
         self._console.print(table)
         self.line(
             f"{len(report.rows)} turn{'s'[: len(report.rows) != 1]} in {report.length_secs:.1f} s, "
@@ -114,6 +115,39 @@ class Display:
         )
         for definition in DEFINITIONS:
             self._console.print(Text(definition, style="dim"), soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    """One line for each turn."""
+    headers, *lines = _figures(report)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, justify="right", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def _upright_table(report: Report) -> Table:
+    """One column for each turn: half as wide."""
+    numbers, *lines = zip(*_figures(report), strict=True)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number in numbers:
+        table.add_column(number, justify="right", no_wrap=True)
+    table.columns[0].justify = "left"
+    for header, *cells in lines:
+        table.add_row(header.replace("\n", " "), *cells)
+    return table
+
+
+def _figures(report: Report) -> list[list[str]]:
+    """What a table shows: the headers, then the figures of each turn."""
+    figures = [list(_HEADERS), *(_cells(row) for row in report.rows)]
+    if any(row.turn.calls for row in report.rows):
+        counts = [str(row.turn.calls) for row in report.rows]
+        for line, cell in zip(figures, ["calls", *counts], strict=True):
+            line.append(cell)
+    return figures
 
 
 def _cells(row: Row) -> list[str]:

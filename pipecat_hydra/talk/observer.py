@@ -1,13 +1,19 @@
 """From the frames of a pipeline to the turns of a conversation."""
 
+import json
 from collections.abc import Callable
+from typing import Any, Final
 
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     ErrorFrame,
     Frame,
+    FunctionCallCancelFrame,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
     InterruptionFrame,
+    LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
     MetricsFrame,
     TTSAudioRawFrame,
@@ -25,6 +31,9 @@ from pipecat_hydra.virtual_transport.timeline import Timeline
 __all__ = ["TalkObserver"]
 
 Note = Callable[[float, str], None]
+
+_LONGEST: Final = 80
+"""How much of arguments and results is shown, in characters."""
 
 
 class TalkObserver(BaseObserver):
@@ -89,6 +98,15 @@ class TalkObserver(BaseObserver):
                     self._note(secs, "bot is interrupted")
             case LLMFullResponseStartFrame():
                 self.log.response_started()
+            case LLMFullResponseEndFrame():
+                self.log.response_ended()
+            case FunctionCallInProgressFrame():
+                self.log.called()
+                self._note(secs, f"bot calls {frame.function_name}({_arguments(frame.arguments)})")
+            case FunctionCallResultFrame():
+                self._note(secs, f"{frame.function_name} gives {_shown(frame.result)}")
+            case FunctionCallCancelFrame():
+                self._note(secs, f"{frame.function_name} is cancelled")
             case TTSAudioRawFrame() if source is self._llm:
                 self.log.audio_received(len(frame.audio))
             case TTSTextFrame() if source is self._llm:
@@ -104,3 +122,14 @@ class TalkObserver(BaseObserver):
                 self.log.tokens(metric.value.prompt_tokens, metric.value.completion_tokens)
             elif isinstance(metric, TTFBMetricsData) and metric.processor == self._llm.name:
                 self.log.first_byte(metric.value)
+
+
+def _arguments(arguments: Any) -> str:
+    if not isinstance(arguments, dict):
+        return _shown(arguments)
+    return ", ".join(f"{name}={_shown(value)}" for name, value in arguments.items())
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -35,6 +35,7 @@ from pipecat_hydra.talk.display import Display
 from pipecat_hydra.talk.errors import ExitCode, TalkError, from_category, without_key
 from pipecat_hydra.talk.observer import TalkObserver
 from pipecat_hydra.talk.report import Report
+from pipecat_hydra.talk.tools import SAMPLE_TOOLS
 from pipecat_hydra.virtual_transport import VirtualTransport, read_recording
 
 __all__ = ["DEFAULT_INSTRUCTIONS", "TalkOptions", "talk"]
@@ -48,7 +49,7 @@ START_LIMIT_SECS: Final = 30.0
 
 END_OF_TURN_SECS: Final = 1.5
 """How much silence must have been played after the recording before all can be over: it takes
-up to 1.2 s until Hydra takes a turn as over (`hydra-protocol.md` section 5)."""
+up to 1.2 s until Hydra takes a turn as over (protocol §5)."""
 
 REPLY_LIMIT_SECS: Final = 120.0
 """How long the last reply is listened to."""
@@ -77,6 +78,8 @@ class TalkOptions:
         greet: Whether the bot speaks first; the recording begins when it has finished.
         aggregators: Whether the pipeline has context aggregators, as most do, or is the bare
             `[input, llm, output]`.
+        sample_tools: Whether the model is offered the functions of `SAMPLE_TOOLS`.
+        script: What the emulator answers, in YAML; `None` has it echo. Not used with a key.
     """
 
     recording: Path
@@ -89,6 +92,8 @@ class TalkOptions:
     limit_secs: float = 10.0
     greet: bool = False
     aggregators: bool = True
+    sample_tools: bool = False
+    script: Path | None = None
 
     def __repr__(self) -> str:
         """Leave out the key."""
@@ -108,18 +113,24 @@ async def talk(options: TalkOptions, display: Display) -> Report:
     Raises:
         TalkError: It was not possible, or there was no answer. In the latter case what
             there was of a conversation has been written and shown all the same.
+        ScriptError: The emulator's script cannot be used.
     """
     pcm, sample_rate = _recording(options.recording)
     _check_output(options.output)
     async with AsyncExitStack() as stack:
         if options.api_key is None:
             # The emulator loads Silero: only who talks to it should wait for that.
-            from pipecat_hydra.emulator import HydraEmulator
+            from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
 
+            # An echo has no words to show.
+            settings = EmulatorSettings(transcripts=options.script is not None)
+            emulator = HydraEmulator(options.script or "echo", settings=settings)
+            answers = f"answers by {options.script}" if options.script else "echoes"
             display.line(
-                "talking to the embedded emulator, which echoes (set SMALLEST_API_KEY for Hydra)"
+                f"talking to the embedded emulator, which {answers} "
+                "(set SMALLEST_API_KEY for Hydra)"
             )
-            hydra = await stack.enter_async_context(HydraEmulator())
+            hydra = await stack.enter_async_context(emulator)
             options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
         return await _Conversation(options, display, pcm, sample_rate).run()
 
@@ -319,6 +330,7 @@ def _service(options: TalkOptions) -> HydraLLMService:
                 system_instruction=options.instructions,
                 generate_initial_response=options.greet,
             ),
+            tools=SAMPLE_TOOLS if options.sample_tools else None,
         )
     except ValueError as error:
         message = without_key(str(error), options.api_key)

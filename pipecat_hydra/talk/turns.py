@@ -21,6 +21,7 @@ class Turn:
         received_bytes: Audio of the reply that came from Hydra, in bytes of PCM16.
         prompt_tokens: Tokens read, as Hydra counts; `None` if it did not say.
         completion_tokens: Tokens generated, likewise.
+        calls: How many functions the model called before it had answered.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Turn:
     received_bytes: int = 0
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    calls: int = 0
 
 
 class TurnLog:
@@ -50,11 +52,15 @@ class TurnLog:
         self.user_speaking = False
         self.bot_speaking = False
         self._responding: Turn | None = None
+        self._in_flight = False
+        self._goes_on = False
 
     @property
     def answered(self) -> bool:
-        """Whether a reply to the last turn was heard to its end."""
-        return bool(self.turns) and self.turns[-1].bot_stopped_secs is not None
+        """Whether a reply to the last turn was heard to its end, and no more of it is to come."""
+        if not self.turns or self._in_flight or self._goes_on:
+            return False
+        return self.turns[-1].bot_stopped_secs is not None
 
     @property
     def last_event_secs(self) -> float:
@@ -83,6 +89,17 @@ class TurnLog:
     def response_started(self) -> None:
         """Note that a response was begun; it counts for the turn that is current now."""
         self._responding = self._current
+        self._in_flight = True
+        self._goes_on = False
+
+    def response_ended(self) -> None:
+        """Note that a response was received whole, or was cut."""
+        self._in_flight = False
+
+    def called(self) -> None:
+        """Note that the model calls a function: with what it gives, it will go on."""
+        self._answering.calls += 1
+        self._goes_on = True
 
     def audio_received(self, num_bytes: int) -> None:
         """Note audio of a response."""
