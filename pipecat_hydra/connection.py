@@ -25,6 +25,7 @@ from pipecat_hydra.effects import (
     Discard,
     Effect,
     Fail,
+    FailureKind,
     Lost,
     PipelineEffect,
     Report,
@@ -36,6 +37,7 @@ from pipecat_hydra.events import (
     ClientEvent,
     InputAudioAppend,
     SessionConfiguration,
+    SessionConfigure,
     decode,
     encode,
 )
@@ -77,6 +79,7 @@ class HydraConnection:
         self._socket: HydraWebSocket | None = None
         self._failure: Fail | None = None
         self._replacing = False
+        self._closed = False
         self._runner: asyncio.Task[None] | None = None
         self._dispatcher: asyncio.Task[None] | None = None
         self._effects: deque[PipelineEffect] = deque()
@@ -89,8 +92,8 @@ class HydraConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether a WebSocket is open or being opened."""
-        return self._runner is not None and not self._runner.done()
+        """Whether a WebSocket is open, being opened or being replaced."""
+        return self._replacing or (self._runner is not None and not self._runner.done())
 
     @property
     def now(self) -> float:
@@ -98,11 +101,11 @@ class HydraConnection:
         return asyncio.get_running_loop().time()
 
     def open(self) -> None:
-        """Begin to connect, in the background. Does nothing while that goes on.
+        """Begin to connect, in the background. Does nothing while that goes on, or once closed.
 
         How it ends is told by effects: `SessionStarted`, or `Lost`.
         """
-        if self.is_open:
+        if self.is_open or self._closed:
             return
         self._loop = asyncio.get_running_loop()
         if self._dispatcher is None:
@@ -117,40 +120,52 @@ class HydraConnection:
             configuration: What the new session shall be; None if that is not known yet.
         """
         self._replacing = True
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.cancel()
-            await asyncio.gather(runner, return_exceptions=True)
-        self._replacing = False
+        try:
+            await self._stop_runner()
+        finally:
+            self._replacing = False
         self.endpoint = endpoint
         if configuration is not None:
             self.perform(self._conversation.configure(configuration, self.now))
         self.open()
 
     async def close(self, *, drain: bool = True) -> None:
-        """End the session. Idempotent; nothing is left running.
+        """End the session for good. Idempotent; nothing is left running.
 
         Args:
-            drain: Whether to hand on what the pipeline has still to be told, within
-                a second.
+            drain: Whether to end politely, and to hand on within a second what the
+                pipeline has still to be told. If not, all ends at once.
         """
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            runner.cancel()
-            await asyncio.gather(runner, return_exceptions=True)
-        dispatcher, self._dispatcher = self._dispatcher, None
+        self._closed = True
+        if not drain and self._socket is not None:
+            self._socket.abort()
+        await self._stop_runner()
+        dispatcher = self._dispatcher
         if dispatcher is not None:
-            if drain:
+            if drain and not dispatcher.done():
                 try:
                     await asyncio.wait_for(self._effects_done.wait(), _DRAIN_TIMEOUT_SECS)
                 except TimeoutError:
                     logger.debug("Hydra: the pipeline did not take all that it was told in time")
             dispatcher.cancel()
-            await asyncio.gather(dispatcher, return_exceptions=True)
+            await asyncio.wait({dispatcher})
+            self._dispatcher = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._effects.clear()
+
+    async def _stop_runner(self) -> None:
+        """End the session; if we are cancelled meanwhile it ends all the same."""
+        runner = self._runner
+        if runner is None:
+            return
+        if not runner.cancelling():
+            # A second time would cut short the closing of the socket.
+            runner.cancel()
+        await asyncio.wait({runner})
+        if self._runner is runner:
+            self._runner = None
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Do what a step of the conversation asked for, and mind its next deadline."""
@@ -159,9 +174,7 @@ class HydraConnection:
                 case Send(event):
                     self._send(event)
                 case Fail():
-                    self._failure = effect
-                    if self._socket is not None:
-                        self._socket.abort()
+                    self._fail(effect)
                 case Discard():
                     self._discard()
                 case _:
@@ -194,43 +207,69 @@ class HydraConnection:
     def _send(self, event: ClientEvent) -> None:
         if self._socket is None:
             return
+        try:
+            message = encode(event)
+        except (TypeError, ValueError, RecursionError) as error:
+            problem = f"{event.type} cannot be written as JSON: {error}"
+            if isinstance(event, SessionConfigure):
+                self._fail(Fail(FailureKind.CONFIGURATION, problem))
+            else:
+                self._tell(Report(Severity.ERROR, problem))
+            return
+        secs = 0.0
         if isinstance(event, InputAudioAppend):
             secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
-            self._socket.send(encode(event), audio_secs=secs)
-        else:
-            self._socket.send(encode(event))
+        self._socket.send(message, audio_secs=secs)
+
+    def _fail(self, failure: Fail) -> None:
+        self._failure = failure
+        if self._socket is not None:
+            self._socket.abort()
 
     async def _run(self) -> None:
         """Connect, read until it ends, and say why it did."""
         try:
-            self._socket = await HydraWebSocket.open(
+            self._tell(await self._serve())
+        except Exception as error:
+            # No call may end without a word.
+            logger.error(f"Hydra: the session failed: {error!r}")
+            message = f"the session with Hydra failed ({type(error).__name__})"
+            self._tell(Lost(FailureKind.SERVER, message, configured=False))
+
+    async def _serve(self) -> Lost:
+        self._failure = None
+        try:
+            socket = self._socket = await HydraWebSocket.open(
                 self.endpoint,
                 timeout_secs=self._open_timeout,
                 on_congested=self._report_congestion,
             )
         except HydraConnectionError as error:
-            self._tell(Lost(error.kind, error.message, configured=False))
-            return
-        self._failure = None
+            return Lost(error.kind, error.message, configured=False)
         configured = False
         try:
             self.perform(self._conversation.connected(self.now))
-            async for message in self._socket.messages():
-                self.perform(self._conversation.receive(decode(message), self.now))
+            async for message in socket.messages():
+                self._take(message)
                 if len(self._effects) > _MAX_WAITING_EFFECTS:
                     # A slow pipeline slows the reading, and that the server.
                     await self._effects_done.wait()
         finally:
             configured = self._conversation.phase is Phase.LIVE
-            socket, self._socket = self._socket, None
+            self._socket = None
             self.perform(self._conversation.disconnected(self.now, replaced=self._replacing))
             await socket.close()
         if self._failure is not None:
-            lost = Lost(self._failure.kind, self._failure.message, configured)
-        else:
-            outcome = socket.outcome()
-            lost = Lost(outcome.kind, outcome.message, configured)
-        self._tell(lost)
+            return Lost(self._failure.kind, self._failure.message, configured)
+        outcome = socket.outcome()
+        return Lost(outcome.kind, outcome.message, configured)
+
+    def _take(self, message: bytes) -> None:
+        try:
+            self.perform(self._conversation.receive(decode(message), self.now))
+        except Exception as error:
+            # An event that we take badly must not end the call (S3).
+            logger.error(f"Hydra: an event was not handled: {error!r}")
 
     async def _dispatch(self) -> None:
         """Hand the effects on, one at a time; the only place where any is."""

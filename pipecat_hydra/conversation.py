@@ -58,7 +58,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final
@@ -203,6 +203,7 @@ class Conversation:
         self._tools_in_force: tuple[FunctionTool, ...] = ()
         self._turn: _UserTurn | None = None
         self._echo_due_until: float | None = None
+        self._echo_of_noise = False
         self._reply: Reply | None = None
         self._retired: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._finished: deque[str] = deque(maxlen=_RETIRED_IDS)
@@ -339,7 +340,13 @@ class Conversation:
         if echo_due_until is not None and (self.user_speaking or now <= echo_due_until):
             if self._turn is not None:
                 self._turn.unheard += tuple(unheard)
-            return []
+                return []
+            if not self._echo_of_noise:
+                return []
+            # It was noise, known before the interruption had come round.
+            effects: list[Effect] = [Discard(), *self._say_again(unheard)]
+            self._note_playback(effects)
+            return effects
         if self._turn is not None:
             self._turn.unheard = ()
         return self.cancel_response(now)
@@ -575,6 +582,7 @@ class Conversation:
         self._expected = self._doomed = 0
         self._asked_at = None
         self._echo_due_until = now + _ECHO_SECS
+        self._echo_of_noise = False
         if self._reply is not None and self._reply.active:
             effects += self._reply.hold()
         return [*effects, UserStarted()]
@@ -615,21 +623,27 @@ class Conversation:
         """The turn was noise: all goes on as if it had not been (T3)."""
         effects = self._stop_user(discarded=True)
         self._turn = None
+        self._echo_of_noise = True
         self._expected, self._doomed = turn.expected, turn.doomed
         self._asked_at = turn.asked_at
         self._requests.extend(turn.owed)
         reply = self._reply
-        if reply is None:
-            # It had been generated whole; only its playing was interrupted.
-            finished = self._new_reply(None)
-            effects += finished.resume(turn.unheard) if turn.unheard else []
-            return [*effects, *finished.close(interrupted=False)]
-        if not reply.held:
-            return effects
+        if reply is None or not reply.held:
+            return effects + self._say_again(turn.unheard)
         effects += reply.resume(turn.unheard)
         if reply.generated:
             effects += self._end_reply(interrupted=False)
         return effects
+
+    def _say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[Effect]:
+        """Say what an interruption that was none threw away."""
+        if not parts:
+            return []
+        if self._reply is not None:
+            return [*self._reply.say_again(parts)]
+        # It had been generated whole; only its playing was interrupted.
+        finished = self._new_reply(None)
+        return [*finished.resume(parts), *finished.close(interrupted=False)]
 
     def _decide_turn(self) -> None:
         """The turn is real. While the user still speaks it stays open, to be closed."""

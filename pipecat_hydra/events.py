@@ -629,10 +629,16 @@ def encode(event: ClientEvent) -> bytes:
 
     Returns:
         The content of the text frame to send.
+
+    Raises:
+        TypeError: If the parameters of a tool are not JSON.
+        ValueError: Likewise.
     """
     if isinstance(event, InputAudioAppend) and event.event_id is None:
         return _Append.HEAD + base64.b64encode(event.audio) + _Append.TAIL
     data = event.model_dump(exclude_none=True)
     if isinstance(event, InputAudioAppend):
         data["audio"] = base64.b64encode(event.audio).decode()
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Half a surrogate pair, as cut-off text may hold, is no UTF-8.
+    return text.encode(errors="replace")

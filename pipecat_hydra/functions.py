@@ -55,7 +55,11 @@ def result_text(result: Any) -> str:
     """
     if result is None:
         return "COMPLETED"
-    return json.dumps(result, ensure_ascii=False, default=str)
+    try:
+        return json.dumps(result, ensure_ascii=False, default=str)
+    except (TypeError, ValueError, RecursionError):
+        # Keys that are no text, or a structure that holds itself.
+        return str(result)
 
 
 class FunctionAnswers:
@@ -118,7 +122,7 @@ class FunctionAnswers:
             self._tell(f"{frame.function_name}: {text}", frame.run_llm)
 
     def _limited(self, text: str, function: str) -> str:
-        size = len(text.encode())
+        size = len(text.encode(errors="replace"))
         if size <= LIMIT_BYTES:
             return text
         logger.warning(

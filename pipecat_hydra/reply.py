@@ -131,6 +131,12 @@ class Reply:
             effects += self._pass(part, None)
         return effects
 
+    def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        """Say once more what was thrown away, in the bracket that is open, if one is."""
+        if not self.active or not self._open:
+            return []
+        return [effect for part in parts for effect in self._pass(part, None)]
+
     def kill(self) -> list[PipelineEffect]:
         """Drop what was kept back and all that still comes."""
         self.state = ReplyState.DEAD

@@ -37,8 +37,6 @@ from pipecat.frames.frames import (
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
     LLMTextFrame,
-    ProposedUserStartedSpeakingFrame,
-    ProposedUserStoppedSpeakingFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -90,6 +88,7 @@ from pipecat_hydra.effects import (
 from pipecat_hydra.events import MessageRole, Usage
 from pipecat_hydra.functions import FunctionAnswers, parse_arguments
 from pipecat_hydra.pipeline import has_turn_strategies, shared_context
+from pipecat_hydra.proposals import TurnProposals
 from pipecat_hydra.protocol import (
     DEFAULT_BASE_URL,
     DEFAULT_MODEL,
@@ -129,6 +128,7 @@ _REPORT_CATEGORIES = {
 
 _HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_response"}
 _STALL_SECS = 5.0
+_POLL_SECS = 0.1
 _SETTLE_SECS = 0.05
 
 
@@ -263,14 +263,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             tell=lambda text, respond: self._send_message(text, respond=respond),
         )
         self._configured = False
-        self._instruction_told: str | None = None
-        self._outdated = False
+        self._told: tuple[str, str | None] | None = None
+        self._asks_anew = False
+        self._reopened = False
         self._replacer: asyncio.Task[None] | None = None
         self._saying = ""
         self._output_rate: int | None = None
         self._resampler: StreamResampler | None = None
         self._given_up = False
         self._user_was_heard = False
+        self._proposals = TurnProposals(self)
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._reply_progress = asyncio.Event()
         self._register_event_handler("on_function_call_arguments_delta")
@@ -378,14 +380,18 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _wait_for_reply(self) -> None:
         """Wait until no reply is in flight, but not for one that has stalled."""
         deadline = self._now + self._end_timeout
+        stalled_at = self._now + _STALL_SECS
         while self._connection.is_open and self._conversation.reply_pending:
-            remaining = min(deadline - self._now, _STALL_SECS)
-            self._reply_progress.clear()
-            try:
-                await asyncio.wait_for(self._reply_progress.wait(), remaining)
-            except TimeoutError:
+            if self._now >= min(deadline, stalled_at):
                 logger.warning(f"{self}: ended before Hydra's reply was received whole")
                 return
+            self._reply_progress.clear()
+            try:
+                # Not all that ends a reply tells the pipeline so.
+                await asyncio.wait_for(self._reply_progress.wait(), _POLL_SECS)
+                stalled_at = self._now + _STALL_SECS
+            except TimeoutError:
+                pass
 
     @property
     def _now(self) -> float:
@@ -410,10 +416,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             direction: Where it is going.
         """
         if isinstance(frame, InterruptionFrame):
+            self._proposals.see(frame)
             await super().process_frame(frame, direction)
             await self._on_interruption(frame, direction)
             return
         await super().process_frame(frame, direction)
+        self._proposals.see(frame)
         match frame:
             case InputAudioRawFrame():
                 self._on_user_audio(frame)
@@ -503,8 +511,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _open(self) -> None:
         """Have a connection, unless it is known that none can be had."""
-        if not self._given_up:
-            self._connection.open()
+        if self._given_up:
+            return
+        if not self._connection.is_open:
+            self._connection.endpoint = self._endpoint
+        self._connection.open()
 
     def _first_used(self) -> None:
         """The user's audio flows: configure now, or soon if a greeting may be asked for."""
@@ -528,8 +539,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._open()
         if not self._configured:
             self._configure(greet=True)
-            return
-        self._perform(self._conversation.request_response(self._now))
+        elif self._replacer is not None:
+            # Of the session that is about to begin, not of the one that ends.
+            self._asks_anew = True
+        else:
+            self._perform(self._conversation.request_response(self._now))
 
     def _configure(self, *, greet: bool = False) -> None:
         """Say what the session shall be, with all that is known by now."""
@@ -546,12 +560,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         context = self._known_context()
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
-        self._instruction_told = assert_given(self._settings.system_instruction)
-        self._outdated = False
+        self._told = self._wanted
+        voice, instruction = self._wanted
         return self._briefing.brief(
             context,
-            instruction=self._instruction_told,
-            voice=self._voice,
+            instruction=instruction,
+            voice=voice,
             service_tools=self._tool_schema(),
             greet=greet,
             under_way=under_way,
@@ -577,24 +591,29 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._conversation.model = self._model
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
-            self._outdate()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
+        self._replace_if_possible()
         return changed
 
     @override
     def _compose_system_instruction(self):
         super()._compose_system_instruction()
-        if self._settings.system_instruction != self._instruction_told:
-            self._outdate()
-
-    def _outdate(self) -> None:
-        """The session is not what the application asks for any more (S1)."""
-        self._outdated = self._configured or self._endpoint != self._connection.endpoint
         self._replace_if_possible()
+
+    @property
+    def _wanted(self) -> tuple[str, str | None]:
+        """Voice and instruction that the application asks for."""
+        return self._voice, assert_given(self._settings.system_instruction)
+
+    @property
+    def _outdated(self) -> bool:
+        """Whether the session is not what the application asks for any more (S1)."""
+        other = self._endpoint != self._connection.endpoint
+        return other or (self._configured and self._told != self._wanted)
 
     def _replace_if_possible(self) -> None:
         """Hydra freezes a session, so begin another, where no reply and no word is cut."""
-        if not self._outdated or self._replacer is not None or not self._connection.is_open:
+        if self._replacer is not None or not self._connection.is_open or not self._outdated:
             return
         if self._configured and not self._conversation.at_turn_boundary:
             return
@@ -605,13 +624,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await asyncio.sleep(_SETTLE_SECS)
         if not self._configured:
             await self._connection.replace(self._endpoint, None)
-            self._outdated = False
         elif self._conversation.at_turn_boundary:
             logger.debug(f"{self}: beginning a session with the settings that are new")
             brief = self._brief(greet=False, under_way=True)
             await self._connection.replace(self._endpoint, brief.configuration)
             self._tell(brief)
         self._replacer = None
+        asks, self._asks_anew = self._asks_anew, False
+        if asks:
+            self._ask()
+        self._replace_if_possible()
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -727,7 +749,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
         if self._proposes_turns:
-            await self.broadcast_frame(ProposedUserStartedSpeakingFrame)
+            await self._proposals.start()
             return
         await self.broadcast_frame(UserStartedSpeakingFrame)
         await self._interrupt()
@@ -736,7 +758,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _announce_user_stopped(self) -> None:
         if self._proposes_turns:
-            await self.broadcast_frame(ProposedUserStoppedSpeakingFrame)
+            await self._proposals.stop()
         else:
             await self.broadcast_frame(UserStoppedSpeakingFrame)
 
@@ -838,9 +860,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _report_loss(self, lost: Lost) -> None:
         self._cancel_kickoff_timer()
-        if lost.kind is FailureKind.ENDED and not lost.configured:
-            # Nobody has used it yet; it is opened again when somebody does.
+        if lost.kind is FailureKind.ENDED and not lost.configured and not self._reopened:
             logger.debug(f"{self}: {lost.message}, unused")
+            if self._configured:
+                # Its first use and its idle close have crossed.
+                self._reopened = True
+                self._open()
+            # Otherwise nobody has used it yet; it is opened again when somebody does.
             return
         self._given_up = True
         await self.push_error(

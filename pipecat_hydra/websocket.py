@@ -24,7 +24,6 @@ from websockets.exceptions import (
     InvalidHandshake,
     InvalidProxy,
     InvalidStatus,
-    WebSocketException,
 )
 from websockets.frames import CloseCode
 
@@ -162,7 +161,8 @@ class HydraWebSocket:
                 close_timeout=_CLOSE_TIMEOUT_SECS,
                 logger=_library_logger,
             )
-        except (WebSocketException, OSError, ValueError, EOFError) as error:
+        except Exception as error:
+            # Whatever it is, for instance a proxy's package that is missing.
             failure = _describe_failure(error, endpoint.host, timeout_secs)
         # Raised out here, so that the library's exception is not even its context.
         if connection is None:
@@ -216,8 +216,12 @@ class HydraWebSocket:
         """Send what waits if that is quick, close, and leave nothing behind."""
         if not self._sender.done():
             self._sender.cancel()
-        await asyncio.gather(self._sender, return_exceptions=True)
-        await self._connection.close()
+        try:
+            await asyncio.wait({self._sender})
+            await self._connection.close()
+        finally:
+            # Also when the closing is itself cancelled: a socket left open stays for ever.
+            self.abort()
 
     async def _send_waiting(self) -> None:
         while True:
@@ -263,7 +267,8 @@ def _describe_failure(error: Exception, host: str, timeout_secs: float) -> Hydra
     if isinstance(error, InvalidHandshake | EOFError):
         message = f"{host} does not speak the WebSocket protocol as Hydra does. Check base_url"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    message = f"Hydra at {host} cannot be reached: {type(error).__name__}"
+    reason = f": {error}" if isinstance(error, ImportError) else ""
+    message = f"Hydra at {host} cannot be reached ({type(error).__name__}{reason})"
     return HydraConnectionError(FailureKind.CONNECTIVITY, message)
 
 

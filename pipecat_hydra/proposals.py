@@ -1,0 +1,81 @@
+"""User turns that the service proposes, and what becomes of them.
+
+A proposal goes up to the user aggregator, whose turn strategies decide; what they decide
+comes back down as turn frames and an interruption. That takes less than a millisecond,
+but what Hydra says may come in bursts: the start of a turn and the reply to it in one
+TCP segment. So whoever proposes waits for the answer before going on. Else the reply is
+flushed by the interruption that belongs before it; and a start, which is a system frame,
+overtakes the stop before it, which is not (`frames/frames.py`).
+"""
+
+import asyncio
+from typing import Final
+
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    ProposedUserStartedSpeakingFrame,
+    ProposedUserStoppedSpeakingFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameProcessor
+
+__all__ = ["TurnProposals"]
+
+_ANSWER_SECS: Final = 0.2
+_INTERRUPTION_SECS: Final = 0.02
+
+
+class TurnProposals:
+    """Proposes the turns of one session, each after the one before was dealt with."""
+
+    def __init__(self, processor: FrameProcessor):
+        """Make one for the service that proposes.
+
+        Args:
+            processor: Pushes the proposals. Its `process_frame` must let us `see`
+                each frame.
+        """
+        self._processor = processor
+        self._started = asyncio.Event()
+        self._interrupted = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._stopped.set()
+        # Strategies that do not take proposals up are waited for but once.
+        self._answered = True
+
+    def see(self, frame: Frame) -> None:
+        """Take note of a frame that reached the service."""
+        if isinstance(frame, UserStartedSpeakingFrame):
+            self._answered = True
+            self._started.set()
+        elif isinstance(frame, InterruptionFrame):
+            self._started.set()
+            self._interrupted.set()
+        elif isinstance(frame, UserStoppedSpeakingFrame):
+            self._stopped.set()
+
+    async def start(self) -> None:
+        """Propose that a user turn has started."""
+        await self._answer(self._stopped, _ANSWER_SECS)
+        self._started.clear()
+        self._interrupted.clear()
+        await self._processor.broadcast_frame(ProposedUserStartedSpeakingFrame)
+        if await self._answer(self._started, _ANSWER_SECS):
+            # Strategies may announce the turn and let the bot speak on.
+            await self._answer(self._interrupted, _INTERRUPTION_SECS)
+
+    async def stop(self) -> None:
+        """Propose that the user turn has stopped."""
+        self._stopped.clear()
+        await self._processor.broadcast_frame(ProposedUserStoppedSpeakingFrame)
+
+    async def _answer(self, event: asyncio.Event, secs: float) -> bool:
+        if event.is_set() or not self._answered:
+            return event.is_set()
+        try:
+            await asyncio.wait_for(event.wait(), secs)
+        except TimeoutError:
+            self._answered = event is self._interrupted
+        return event.is_set()
