@@ -1,7 +1,9 @@
 """A Pipecat context as Hydra takes it: instructions, tools and what was said before."""
 
+import json
 from typing import Any, TypedDict, cast
 
+from loguru import logger
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -91,9 +93,11 @@ class HydraLLMAdapter(BaseLLMAdapter):
             tools_schema: The schema of the tools.
 
         Returns:
-            One `FunctionTool` for each function; Hydra has no other kind of tool.
+            One `FunctionTool` for each function; Hydra has no other kind of tool. A
+            function whose parameters are no JSON is left out, with an error in the log.
         """
-        return [_function_tool(schema) for schema in tools_schema.standard_tools]
+        tools = [_function_tool(schema) for schema in tools_schema.standard_tools]
+        return [tool for tool in tools if _is_json(tool)]
 
     def get_messages_for_logging(self, context: LLMContext) -> list[dict[str, Any]]:
         """Get the messages of a context in a form that is fit for logging.
@@ -118,3 +122,12 @@ def _function_tool(schema: FunctionSchema) -> FunctionTool:
             "required": schema.required,
         },
     )
+
+
+def _is_json(tool: FunctionTool) -> bool:
+    try:
+        json.dumps(tool.parameters)
+    except (TypeError, ValueError, RecursionError) as error:
+        logger.error(f"function {tool.name!r} is not offered to Hydra: its parameters are {error}")
+        return False
+    return True

@@ -13,7 +13,7 @@ from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.adapter import HydraLLMAdapter
-from pipecat_hydra.context import ContextReader, NewText
+from pipecat_hydra.context import ContextReader, NewText, key_of
 from pipecat_hydra.events import MessageRole, SessionConfiguration, configuration_size
 from pipecat_hydra.history import Turn, turns_of, with_history
 from pipecat_hydra.protocol import CONFIGURATION_WARNING_BYTES
@@ -62,7 +62,9 @@ class Briefing:
         self._own_messages: list[dict[str, str]] = []
 
     def note(self, role: MessageRole, text: str) -> None:
-        """Keep what was said, where no context does it."""
+        """Keep what was said, where no context does it; what was said last, only once."""
+        if role == "assistant" and self._own_messages and text in self._own_messages[-1]["content"]:
+            return
         self._own_messages.append({"role": role, "content": text})
         del self._own_messages[:-_OWN_MESSAGES]
 
@@ -101,13 +103,13 @@ class Briefing:
         params = self._adapter.session_params(
             context, system_instruction=instruction, service_tools=service_tools
         )
-        turns = params["turns"] + turns_of(self._own_messages)
         if context is not None:
+            self._drop_what_is_in(context)
             self.news(context)
-            self._own_messages.clear()
+        turns = params["turns"] + turns_of(self._own_messages)
         if under_way and not any(turn.who == "assistant" for turn in turns):
             # Of a bot without transcripts nothing is kept but that it was told to greet.
-            turns.append(_ALREADY_GREETED)
+            turns.insert(0, _ALREADY_GREETED)
         configuration = SessionConfiguration(
             instructions=params["system_instruction"],
             voice=voice,
@@ -119,6 +121,10 @@ class Briefing:
             quiet = configuration.model_copy(update={"generate_initial_response": False})
             return Brief(quiet, tuple((_role(turn), turn.text) for turn in turns), greet)
         return Brief(self._with_history(configuration, turns))
+
+    def _drop_what_is_in(self, context: LLMContext) -> None:
+        kept = {key_of(message) for message in self._adapter.get_messages(context)}
+        self._own_messages = [m for m in self._own_messages if key_of(m) not in kept]
 
     def _with_history(
         self, configuration: SessionConfiguration, turns: list[Turn]

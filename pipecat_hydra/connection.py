@@ -88,7 +88,6 @@ class HydraConnection:
         self._effects_done.set()
         self._handing_on = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def is_open(self) -> bool:
@@ -107,7 +106,6 @@ class HydraConnection:
         """
         if self.is_open or self._closed:
             return
-        self._loop = asyncio.get_running_loop()
         if self._dispatcher is None:
             self._dispatcher = asyncio.create_task(self._dispatch(), name="hydra-effects")
         self._runner = asyncio.create_task(self._run(), name="hydra-connection")
@@ -292,13 +290,13 @@ class HydraConnection:
     def _mind_deadline(self) -> None:
         """Have a timer at the conversation's deadline; one that is early does no harm."""
         deadline = self._conversation.deadline
-        if deadline is None or self._loop is None or self._runner is None:
+        if deadline is None or self._runner is None:
             return
         if self._timer is not None:
             if self._timer.when() <= deadline:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._tick)
+        self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

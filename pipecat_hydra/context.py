@@ -6,16 +6,18 @@ being told, and tool results are posted as such. What remains is typed text.
 """
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from pipecat.processors.aggregators import async_tool_messages
 
 from pipecat_hydra.events import MessageRole
 
-__all__ = ["ContextReader", "NewText", "text_of"]
+__all__ = ["ContextReader", "NewText", "key_of", "text_of"]
+
+_MAX_SPOKEN: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class ContextReader:
     def __init__(self) -> None:
         """Start with a context of which nothing is known."""
         self._known: Counter[str] = Counter()
-        self._spoken: list[str] = []
+        self._spoken: deque[str] = deque(maxlen=_MAX_SPOKEN)
 
     def hear(self, text: str) -> None:
         """Take note that the next message with this text was spoken."""
@@ -45,7 +47,7 @@ class ContextReader:
 
     def told(self, messages: Sequence[Any]) -> None:
         """Take note that Hydra was told these messages, besides those it knows."""
-        self._known.update(map(_key, messages))
+        self._known.update(map(key_of, messages))
 
     def take(self, messages: Sequence[Any]) -> NewText:
         """Give what is new in a context, and take note that Hydra knows all of it.
@@ -57,7 +59,7 @@ class ContextReader:
         typed: list[tuple[MessageRole, str]] = []
         spoken = False
         for entry in messages:
-            key = _key(entry)
+            key = key_of(entry)
             present[key] += 1
             if present[key] <= self._known[key] or not isinstance(entry, dict):
                 continue
@@ -87,5 +89,6 @@ def text_of(message: dict[str, Any]) -> str:
     return " ".join(str(p.get("text", "")) for p in parts if p.get("type") == "text").strip()
 
 
-def _key(message: Any) -> str:
+def key_of(message: Any) -> str:
+    """What two messages that say the same have in common."""
     return json.dumps(message, sort_keys=True, ensure_ascii=False, default=repr)

@@ -169,6 +169,8 @@ class _UserTurn:
     unheard: tuple[AudioChunk | TextChunk, ...] = ()
     # What nobody is asked about calls that were cancelled for it.
     owed: tuple[_Request, ...] = ()
+    # Whether the response in flight began within it.
+    begun: bool = False
 
 
 class Conversation:
@@ -321,6 +323,7 @@ class Conversation:
         self._turn = None
         self._echo_due_until = None
         self._orphans.extend(self._calls.abandon())
+        self._calls = OpenCalls()
         return effects
 
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
@@ -578,7 +581,7 @@ class Conversation:
             event.item_id, expected=self._expected, doomed=self._doomed, asked_at=self._asked_at
         )
         if undecided is not None:
-            self._turn.unheard = undecided.unheard
+            self._turn.unheard, self._turn.owed = undecided.unheard, undecided.owed
         self._expected = self._doomed = 0
         self._asked_at = None
         self._echo_due_until = now + _ECHO_SECS
@@ -588,13 +591,20 @@ class Conversation:
         return [*effects, UserStarted()]
 
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
-        if not self.user_speaking:
+        turn = self._turn
+        if turn is None or not turn.speaking:
             return []
-        if self._reply is None or not self._reply.active:
+        resumed: list[Effect] = []
+        if turn.begun and self._reply is not None and self._reply.held:
+            # Nobody has cancelled it, so it is the answer, and was but quick.
+            resumed += self._reply.resume(())
+            if self._reply.generated:
+                resumed += self._end_reply(interrupted=False)
+        elif self._reply is None or not self._reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
         self._uplink.mark()
-        return self._stop_user(discarded=False)
+        return [*self._stop_user(discarded=False), *resumed]
 
     def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
         item = event.item
@@ -678,10 +688,11 @@ class Conversation:
         reply = self._reply = self._new_reply(response_id)
         turn = self._turn
         if turn is not None and turn.speaking and turn.expected:
-            # It was due before the user began to speak, and he speaks over it.
+            # It may have been due before the user began to speak, who then speaks over it.
             doomed = turn.doomed > 0
             turn.expected -= 1
             turn.doomed = max(0, turn.doomed - 1)
+            turn.begun = True
             effects += reply.hold()
         else:
             doomed = self._doomed > 0
@@ -782,6 +793,9 @@ class Conversation:
 
     def _unexpect(self) -> None:
         """One response that was due will not come."""
+        if not self._expected and self._turn is not None:
+            self._turn.expected = max(0, self._turn.expected - 1)
+            self._turn.doomed = min(self._turn.doomed, self._turn.expected)
         self._expected = max(0, self._expected - 1)
         self._doomed = min(self._doomed, self._expected)
 
@@ -847,6 +861,8 @@ class Conversation:
                 self._requests.append(request)
             elif settled.cancelled and self._turn is not None:
                 self._turn.owed += (request,)
+            elif settled.cancelled and self._echo_of_noise:
+                self._requests.append(request)
         return self._send_requests(now)
 
     # Sending

@@ -166,9 +166,10 @@ class TextChunk:
 
 @dataclass(frozen=True, slots=True)
 class VoiceEnded:
-    """No more audio of this response follows."""
+    """No more audio follows; `interrupted` when the response did not come to its end."""
 
     response_id: str | None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 Pipecat reports each call by frames: a result, intermediate results, a cancellation.
 Hydra takes exactly one answer for a call, as text, and an unanswered call stalls the
 turn (protocol §6; F1, F3). So a function that runs on while the conversation goes on
-(`cancel_on_interruption=False`) is answered at once with a placeholder, and what it
-really gives goes in as a message when it comes.
+(`cancel_on_interruption=False`) is answered with a placeholder, unless it gives its
+result within a moment, and what it really gives goes in as a message when it comes.
 """
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, Final
@@ -18,6 +19,9 @@ __all__ = ["FunctionAnswers", "parse_arguments", "result_text"]
 
 LIMIT_BYTES: Final = 16_000
 """Results above this are not sent: above some 18 kB in all Hydra falls silent (protocol §2)."""
+
+GRACE_SECS: Final = 0.3
+"""How long a function that runs on may take to give its result as the answer itself."""
 
 RUNNING: Final = json.dumps(
     {"status": "running", "note": "Still at work. The result will be told to you later."}
@@ -84,12 +88,28 @@ class FunctionAnswers:
         self._name = name
         self._answer = answer
         self._tell = tell
-        self._running: dict[str, str] = {}
+        # Calls that run on, and what will answer them for now, while it has not.
+        self._running: dict[str, asyncio.TimerHandle | None] = {}
 
-    def begin_running(self, call_id: str, function: str) -> None:
-        """A call's function runs on while the conversation does: answer it for now."""
-        self._running[call_id] = function
-        self._answer(call_id, RUNNING, True, False)
+    def begin_running(self, call_id: str) -> None:
+        """A call's function runs on while the conversation does: answer it for now, soon."""
+        timer = asyncio.get_running_loop().call_later(GRACE_SECS, self._hold_off, call_id)
+        self._running[call_id] = timer
+
+    def close(self) -> None:
+        """Answer nothing any more."""
+        for timer in self._running.values():
+            if timer is not None:
+                timer.cancel()
+        self._running.clear()
+
+    def _hold_off(self, call_id: str) -> None:
+        """Answer a call that runs on for now, once."""
+        timer = self._running.get(call_id)
+        if timer is not None:
+            timer.cancel()
+            self._running[call_id] = None
+            self._answer(call_id, RUNNING, True, False)
 
     def refuse_arguments(self, call_id: str, function: str) -> None:
         """A call's arguments are no JSON object, so the function was not called."""
@@ -104,22 +124,33 @@ class FunctionAnswers:
             respond = frame.run_llm
         text = self._limited(result_text(frame.result), frame.function_name)
         final = properties is None or properties.is_final
-        if frame.tool_call_id not in self._running:
-            if final:
-                self._answer(frame.tool_call_id, text, respond is not False, False)
+        if final and self._settle(frame.tool_call_id):
+            self._answer(frame.tool_call_id, text, respond is not False, False)
             return
-        if final:
-            del self._running[frame.tool_call_id]
+        if not final:
+            if frame.tool_call_id not in self._running:
+                return
+            self._hold_off(frame.tool_call_id)
         kind = "result" if final else "intermediate result"
         self._tell(f"The {kind} of {frame.function_name} is: {text}", respond is not False)
 
     def on_cancel(self, frame: FunctionCallCancelFrame) -> None:
         """A call was cancelled: by an interruption, by its time limit, or by the model."""
         text = TIMED_OUT if frame.run_llm else CANCELLED
-        if self._running.pop(frame.tool_call_id, None) is None:
+        if self._settle(frame.tool_call_id):
             self._answer(frame.tool_call_id, text, frame.run_llm, not frame.run_llm)
         else:
             self._tell(f"{frame.function_name}: {text}", frame.run_llm)
+
+    def _settle(self, call_id: str) -> bool:
+        """A call has come to its end. Returns whether its answer is still due."""
+        if call_id not in self._running:
+            return True
+        timer = self._running.pop(call_id)
+        if timer is None:
+            return False
+        timer.cancel()
+        return True
 
     def _limited(self, text: str, function: str) -> str:
         size = len(text.encode(errors="replace"))

@@ -19,6 +19,7 @@ __all__ = ["Playback"]
 
 _REWIND_SECS: Final = 0.3
 _MAX_SECS: Final = 300.0
+_MAX_UNREPORTED_SECS: Final = 60.0
 
 _Part = AudioChunk | TextChunk
 
@@ -49,7 +50,8 @@ class Playback:
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
         self._stretches[-1].add(part)
-        if sum(stretch.secs for stretch in self._stretches) > _MAX_SECS:
+        limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
+        if sum(stretch.secs for stretch in self._stretches) > limit:
             # Bounded in memory: what is that long is not kept, and so not said again.
             self._overrun = True
             for stretch in self._stretches:

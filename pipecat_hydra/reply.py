@@ -148,7 +148,9 @@ class Reply:
         if not self._open:
             return []
         early, self._early = self._early, []
-        voice: list[PipelineEffect] = [VoiceEnded(self.id)] if self._voiced else [*early]
+        voice: list[PipelineEffect] = [*early]
+        if self._voiced:
+            voice = [VoiceEnded(self.id, interrupted)]
         self._open = self._voiced = False
         return [*voice, ReplyEnded(self.id, interrupted)]
 

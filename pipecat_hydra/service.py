@@ -37,6 +37,7 @@ from pipecat.frames.frames import (
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
     LLMTextFrame,
+    LLMUpdateSettingsFrame,
     TTSAudioRawFrame,
     TTSStartedFrame,
     TTSStoppedFrame,
@@ -264,6 +265,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         )
         self._configured = False
         self._told: tuple[str, str | None] | None = None
+        self._brief_due: Brief | None = None
         self._asks_anew = False
         self._reopened = False
         self._replacer: asyncio.Task[None] | None = None
@@ -372,6 +374,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _teardown(self, *, drain: bool = True) -> None:
         self._cancel_kickoff_timer()
+        self._answers.close()
         replacer, self._replacer = self._replacer, None
         if replacer is not None:
             await self.cancel_task(replacer)
@@ -417,8 +420,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         if isinstance(frame, InterruptionFrame):
             self._proposals.see(frame)
-            await super().process_frame(frame, direction)
             await self._on_interruption(frame, direction)
+            # After it is on its way: the base class waits for tools that it cancels.
+            await super().process_frame(frame, direction)
             return
         await super().process_frame(frame, direction)
         self._proposals.see(frame)
@@ -444,6 +448,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._open()
             case LLMSetToolsFrame():
                 self._on_tools(frame)
+            case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
+                # The base class has passed it on.
+                return
             case _:
                 pass
         await self.push_frame(frame, direction)
@@ -493,8 +500,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _put_in(self, text: str, role: MessageRole = "user") -> None:
         """Put text into the conversation; before the session is configured, into its history."""
-        if self._context is None or not self._configured:
-            self._briefing.note(role, text)
+        self._briefing.note(role, text)
         if self._configured:
             self._send_message(text, role)
 
@@ -539,9 +545,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._open()
         if not self._configured:
             self._configure(greet=True)
-        elif self._replacer is not None:
+        elif self._outdated:
             # Of the session that is about to begin, not of the one that ends.
             self._asks_anew = True
+            self._replace_if_outdated()
         else:
             self._perform(self._conversation.request_response(self._now))
 
@@ -553,6 +560,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         always = assert_given(self._settings.generate_initial_response)
         brief = self._brief(greet=greet if always is None else always)
         self._configured = True
+        if self._connection.is_open and self._endpoint != self._connection.endpoint:
+            # The model has changed: what is open is not what is to be configured.
+            self._brief_due = brief
+            self._replace_if_outdated()
+            return
         self._perform(self._conversation.configure(brief.configuration, self._now))
         self._tell(brief)
 
@@ -592,13 +604,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
-        self._replace_if_possible()
+        if changed and self._given_up:
+            # They may be the ones that make it work.
+            self._given_up = self._configured = False
+        self._replace_if_outdated()
         return changed
 
     @override
     def _compose_system_instruction(self):
         super()._compose_system_instruction()
-        self._replace_if_possible()
+        self._replace_if_outdated()
 
     @property
     def _wanted(self) -> tuple[str, str | None]:
@@ -611,29 +626,26 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         other = self._endpoint != self._connection.endpoint
         return other or (self._configured and self._told != self._wanted)
 
-    def _replace_if_possible(self) -> None:
-        """Hydra freezes a session, so begin another, where no reply and no word is cut."""
-        if self._replacer is not None or not self._connection.is_open or not self._outdated:
-            return
-        if self._configured and not self._conversation.at_turn_boundary:
-            return
-        self._replacer = self.create_task(self._replace_session())
+    def _replace_if_outdated(self) -> None:
+        if self._replacer is None and self._connection.is_open and self._outdated:
+            self._replacer = self.create_task(self._replace_session())
 
     async def _replace_session(self) -> None:
-        # Changes come by one frame each; several of them cost one new session.
-        await asyncio.sleep(_SETTLE_SECS)
-        if not self._configured:
-            await self._connection.replace(self._endpoint, None)
-        elif self._conversation.at_turn_boundary:
+        """Hydra freezes a session, so begin another, where no reply and no word is cut."""
+        while self._outdated and self._connection.is_open:
+            # Changes come by one frame each; several of them cost one new session.
+            await asyncio.sleep(_SETTLE_SECS)
+            brief, self._brief_due = self._brief_due, None
+            if self._configured and brief is None:
+                if not self._conversation.at_turn_boundary:
+                    continue
+                asks, self._asks_anew = self._asks_anew, False
+                brief = self._brief(greet=asks, under_way=True)
             logger.debug(f"{self}: beginning a session with the settings that are new")
-            brief = self._brief(greet=False, under_way=True)
-            await self._connection.replace(self._endpoint, brief.configuration)
-            self._tell(brief)
+            await self._connection.replace(self._endpoint, brief and brief.configuration)
+            if brief is not None:
+                self._tell(brief)
         self._replacer = None
-        asks, self._asks_anew = self._asks_anew, False
-        if asks:
-            self._ask()
-        self._replace_if_possible()
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -688,7 +700,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._report_ttfb(effect.waited)
                 await self.push_frame(TTSStartedFrame())
             case VoiceEnded():
-                await self._end_voice()
+                await self._end_voice(effect)
             case ReplyEnded():
                 await self._end_reply()
             case ResponseFinished():
@@ -709,7 +721,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case Lost():
                 await self._report_loss(effect)
         self._reply_progress.set()
-        self._replace_if_possible()
 
     async def _push_audio(self, pcm: bytes, rate: int) -> None:
         if self._output_rate is not None and rate != self._output_rate:
@@ -723,9 +734,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.process_ttfa_metrics(frame)
         await self.push_frame(frame)
 
-    async def _end_voice(self) -> None:
+    async def _end_voice(self, ended: VoiceEnded) -> None:
         resampler, self._resampler = self._resampler, None
-        if resampler is not None and self._output_rate is not None:
+        if resampler is not None and self._output_rate is not None and not ended.interrupted:
             rest = resampler.drain()
             await self.push_frame(TTSAudioRawFrame(rest, self._output_rate, 1))
         await self.push_frame(TTSStoppedFrame())
@@ -748,6 +759,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
+        # What was to be said next, the answer to the user says too.
+        self._asks_anew = False
         if self._proposes_turns:
             await self._proposals.start()
             return
@@ -767,10 +780,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # A neighbour that has not run since the last audio was pushed would take the
         # interruption first and that audio after it.
         await asyncio.sleep(0)
-        frame = InterruptionFrame()
-        # The broadcast goes to the neighbours only, so the base class does not see it.
-        await self._handle_interruptions(frame)
         await self.broadcast_interruption()
+        # The broadcast goes to the neighbours only, so the base class does not see it.
+        # It waits for the tools that it cancels, which is nobody else's business.
+        self.create_task(self._handle_interruptions(InterruptionFrame()), "interruption")
 
     @property
     def _proposes_turns(self) -> bool:
@@ -795,7 +808,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 continue
             registered = self._functions.get(call.name) or self._functions.get(None)
             if registered is not None and not registered.cancel_on_interruption:
-                self._answers.begin_running(call.call_id, call.name)
+                self._answers.begin_running(call.call_id)
             runnable.append(
                 FunctionCallFromLLM(
                     function_name=call.name,

@@ -213,7 +213,7 @@ class HydraWebSocket:
         self._connection.transport.abort()
 
     async def close(self) -> None:
-        """Send what waits if that is quick, close, and leave nothing behind."""
+        """Close, politely if the server answers, and leave nothing behind."""
         if not self._sender.done():
             self._sender.cancel()
         try:

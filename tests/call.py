@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,16 @@ Shape = Literal["aggregators", "bare"]
 SHAPES: list[Shape] = ["aggregators", "bare"]
 
 F = TypeVar("F", bound=Frame)
+
+
+class Server(Protocol):
+    """Whatever a service can be pointed at."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def api_key(self) -> str: ...
 
 
 def recording(name: str) -> NDArray[np.int16]:
@@ -124,7 +134,7 @@ class Call:
 
 @asynccontextmanager
 async def call(
-    hydra: HydraEmulator,
+    hydra: Server,
     shape: Shape = "aggregators",
     *,
     microphone: bytes | NDArray[np.int16] = b"",

@@ -217,3 +217,60 @@ async def test_a_handshake_that_hangs_is_given_up(slow: str):
         (lost,) = await listener.until(Lost)
         assert lost.kind is FailureKind.TIMEOUT
         await made.close()
+
+
+async def test_a_close_that_is_cancelled_leaves_nothing_behind():
+    """CancelFrame may come in the middle of the teardown of an EndFrame."""
+    before = asyncio.all_tasks()
+    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        closing = asyncio.create_task(made.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+        await made.close()
+        await session(hydra).wait_closed()
+        assert not made.is_open
+    async with asyncio.timeout(5):
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_is_closed_stays_so():
+    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        await made.close()
+        made.open()
+        assert not made.is_open
+        assert len(hydra.sessions) == 1
+
+
+async def test_a_session_is_replaced_by_one_only():
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        replacing = asyncio.create_task(
+            made.replace(made.endpoint, SessionConfiguration(voice="zoe"))
+        )
+        await asyncio.sleep(0)
+        made.open()
+        await replacing
+        await listener.until(Ready, 2)
+        assert [s.configuration["voice"] for s in hydra.sessions if s.configuration] == [
+            "aria",
+            "zoe",
+        ]
+
+
+async def test_a_failure_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch):
+    async with emulator() as hydra, connection(hydra) as (made, conversation, listener):
+
+        def broken(now: float) -> list[Any]:
+            raise RuntimeError("not foreseen")
+
+        monkeypatch.setattr(conversation, "connected", broken)
+        made.open()
+        (lost,) = await listener.until(Lost)
+        assert lost.kind is FailureKind.SERVER

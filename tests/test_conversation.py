@@ -341,7 +341,7 @@ def test_a_response_that_does_not_complete_says_why(
 def test_barge_in_while_the_reply_is_generated(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM))
     effects = driver.receive(wire.started("item_2"))
-    assert effects == [VoiceEnded("resp_1"), ReplyEnded("resp_1", True), UserStarted()]
+    assert effects == [VoiceEnded("resp_1", True), ReplyEnded("resp_1", True), UserStarted()]
     assert driver.interrupted() == []
     late = driver.receive(
         wire.audio(PCM),
@@ -537,6 +537,30 @@ def test_resuming_can_be_switched_off():
     assert said(noise(driver)) == b""
 
 
+def test_noise_that_is_known_before_its_interruption_has_come_round(driver: Driver):
+    """All of it came in one burst, and the pipeline answers only then."""
+    playing(driver)
+    driver.receive(wire.started("n"), wire.stopped("n"), wire.user_item("incomplete", "n"))
+    effects = driver.interrupted()
+    assert said(effects) == (3 * SECOND)[round(0.2 * 24_000) * 2 :]
+    assert kinds(effects)[0] is Discard
+    assert kinds(effects)[-2:] == [VoiceEnded, ReplyEnded]
+
+
+def test_noise_in_a_burst_over_a_reply_that_is_generated(driver: Driver):
+    playing(driver, generated=False)
+    before = driver.receive(
+        wire.started("n"), wire.audio(PCM), wire.stopped("n"), wire.user_item("incomplete", "n")
+    )
+    # What it says at once is not handed on before the interruption, which discards it.
+    assert said(before) == PCM
+    effects = driver.interrupted()
+    assert said(effects) == (3 * SECOND)[round(0.2 * 24_000) * 2 :] + PCM
+    assert ReplyStarted not in kinds(effects)
+    effects = driver.receive(wire.audio(PCM), wire.done())
+    assert said(effects) == PCM
+
+
 # Interruptions that are not Hydra's
 
 
@@ -583,10 +607,22 @@ def test_a_response_that_was_due_before_the_user_spoke_is_not_played_over_him(dr
     driver.receive(wire.started("b"))
     effects = driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
     assert effects == []
-    # Noise: it is heard after all. A real turn: it never is.
-    effects = driver.receive(wire.stopped("b"), wire.user_item("incomplete", "b"))
-    assert said(effects) == PCM
+    # Cancelled, it never is; else it is heard once the user has stopped.
+    assert said(driver.receive(wire.stopped("b"))) == PCM
     assert said(driver.receive(wire.audio(PCM, "r1"))) == PCM
+
+
+def test_a_response_that_was_due_and_is_cancelled_while_the_user_speaks(driver: Driver):
+    driver.receive(wire.started("a"), wire.stopped("a"), wire.started("b"))
+    effects = driver.receive(
+        wire.response_created("r1"),
+        wire.audio(PCM, "r1"),
+        wire.done("r1", "cancelled", "interrupted"),
+        wire.stopped("b"),
+        wire.user_item("completed", "b"),
+        wire.audio(PCM, "r1"),
+    )
+    assert said(effects) == b""
 
 
 def test_a_doomed_response_that_comes_while_the_user_speaks_is_cancelled(driver: Driver):
@@ -598,6 +634,22 @@ def test_a_doomed_response_that_comes_while_the_user_speaks_is_cancelled(driver:
     assert cancel.response_id == "r1"
     driver.receive(wire.done("r1", "cancelled"), wire.stopped(), wire.user_item("completed"))
     assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
+
+
+def test_a_quick_answer_is_heard_though_another_response_was_due_before(driver: Driver):
+    """It comes before the word that the turn is over, and nobody cancels it."""
+    driver.conversation.request_response(0.0)
+    effects = driver.receive(
+        wire.started(),
+        wire.response_created(),
+        wire.audio(PCM),
+        wire.stopped(),
+        wire.user_item("completed"),
+        wire.audio(PCM),
+        wire.done(),
+    )
+    assert said(effects) == 2 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
 
 
 @pytest.mark.parametrize("how", ["time", "error", "done"])
@@ -697,7 +749,7 @@ def test_noise_leaves_a_cancel_that_is_due_in_force(driver: Driver):
 def test_a_lost_connection_leaves_nothing_open(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM))
     effects = driver.conversation.disconnected(0.0)
-    assert effects == [VoiceEnded("resp_1"), ReplyEnded("resp_1", True)]
+    assert effects == [VoiceEnded("resp_1", True), ReplyEnded("resp_1", True)]
     driver.live().receive(wire.started())
     assert driver.conversation.disconnected(0.0) == [UserStopped(False)]
     assert driver.conversation.disconnected(0.0) == []

@@ -329,3 +329,7 @@ def test_the_other_events_keep_their_fields():
     assert isinstance(done, ItemDone)
     assert done.item is not None
     assert done.item.status == "incomplete"
+
+
+def test_half_a_surrogate_pair_does_no_harm():
+    assert b"caf?" in encode(ItemCreate.message("caf\ud83d"))

@@ -48,19 +48,8 @@ def example(name: str) -> ModuleType:
     return module
 
 
-class Line(VirtualTransport):
-    """A user who can hang up."""
-
-    def __init__(self):
-        super().__init__()
-        self._register_event_handler("on_client_disconnected")
-
-    async def hang_up(self) -> None:
-        await self._call_event_handler("on_client_disconnected", None)
-
-
 @asynccontextmanager
-async def talking(bot: Coroutine[Any, Any, None], line: Line) -> AsyncGenerator[None]:
+async def talking(bot: Coroutine[Any, Any, None], line: VirtualTransport) -> AsyncGenerator[None]:
     """Run a bot until the user hangs up, which must end it."""
     running = asyncio.create_task(bot)
     try:
@@ -80,7 +69,7 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(0.01)
 
 
-async def until_heard(line: Line, hydra: EmulatedSession, responses: int) -> None:
+async def until_heard(line: VirtualTransport, hydra: EmulatedSession, responses: int) -> None:
     """Wait until the user has heard all of so many replies."""
     await hydra.wait_for_sent("response.output_audio.done", count=responses, within=20)
     await until(lambda: len(line.heard_pcm) >= len(hydra.sent_audio()))
@@ -107,7 +96,7 @@ class TestFunctionCalling:
                 Say.tones(0.4, "The restaurant"),
             ]
         )
-        line = Line()
+        line = VirtualTransport()
         async with emulator(script) as hydra:
             run = bot.run_bot(
                 line,
@@ -143,7 +132,7 @@ class TestFunctionCalling:
         monkeypatch.setattr(bot, "SEARCH_SECS", 0.1)
         warnings: list[str] = []
         handler = logger.add(lambda message: warnings.append(str(message)), level="WARNING")
-        line = Line()
+        line = VirtualTransport()
         async with bot.hydra() as endpoint:
             logger.remove(handler)
             run = bot.run_bot(line, RunnerArguments(), **endpoint)
@@ -274,7 +263,7 @@ class TestABotOfAnotherService:
                 [Call("get_news", {}, "news"), Say.tones(0.4, "The news")],
             ]
         )
-        line = Line()
+        line = VirtualTransport()
         async with emulator(script) as hydra:
             worker = assembled(of_hydra(hydra), line)
             async with talking(run(worker), line):
@@ -308,4 +297,4 @@ class TestABotOfAnotherService:
         self, service: Callable[[HydraEmulator], LLMService[Any]]
     ):
         async with emulator() as hydra:
-            assert assembled(service(hydra), Line())
+            assert assembled(service(hydra), VirtualTransport())

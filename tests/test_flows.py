@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import pytest
 from call import emulator, recording
 from pipecat.flows import (
     FlowArgs,
@@ -241,7 +240,6 @@ async def test_another_role_is_another_session_that_knows_what_was_said():
         assert len(order.hydra.sessions) == 2
 
 
-@pytest.mark.xfail(reason="its placeholder is spoken about, however soon the result comes")
 async def test_a_function_that_flows_does_not_wait_for_is_answered_once():
     """What Flows makes of a function unless it is told otherwise."""
     async with ordering(first_node(waits=False), second_node(None)) as order:

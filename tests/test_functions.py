@@ -1,5 +1,6 @@
 """What Hydra is told of function calls."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pipecat.frames.frames import (
 from pipecat_hydra.functions import (
     BAD_ARGUMENTS,
     CANCELLED,
+    GRACE_SECS,
     LIMIT_BYTES,
     RUNNING,
     TIMED_OUT,
@@ -68,6 +70,7 @@ def cancel(*, run_llm: bool = False) -> FunctionCallCancelFrame:
         ("blue", '"blue"'),
         ({"sky": "bläu"}, '{"sky": "bläu"}'),
         ({"when": ValueError("x")}, '{"when": "x"}'),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
     ],
 )
 def test_a_result_of_any_kind_is_told(hydra: Hydra, value: Any, text: str):
@@ -117,8 +120,36 @@ def test_a_cancelled_call_is_answered(hydra: Hydra):
     assert hydra.answered == [("c", CANCELLED, False, True), ("c", TIMED_OUT, True, False)]
 
 
-def test_a_running_call_is_answered_at_once_and_told_later(hydra: Hydra):
-    hydra.answers.begin_running("c", "f")
+async def running(hydra: Hydra) -> None:
+    """A call runs on, and was answered for now."""
+    hydra.answers.begin_running("c")
+    while not hydra.answered:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_running_call_that_is_quick_is_answered_by_its_result(hydra: Hydra):
+    hydra.answers.begin_running("c")
+    hydra.answers.on_result(result("quick"))
+    await asyncio.sleep(GRACE_SECS + 0.1)
+    assert hydra.answered == [("c", '"quick"', True, False)]
+    assert hydra.told == []
+
+
+async def test_a_running_call_that_is_cancelled_at_once_is_answered_so(hydra: Hydra):
+    hydra.answers.begin_running("c")
+    hydra.answers.on_cancel(cancel(run_llm=True))
+    assert hydra.answered == [("c", TIMED_OUT, True, False)]
+
+
+async def test_nothing_is_answered_after_the_end(hydra: Hydra):
+    hydra.answers.begin_running("c")
+    hydra.answers.close()
+    await asyncio.sleep(GRACE_SECS + 0.1)
+    assert hydra.answered == []
+
+
+async def test_a_running_call_is_answered_soon_and_told_later(hydra: Hydra):
+    await running(hydra)
     assert hydra.answered == [("c", RUNNING, True, False)]
     hydra.answers.on_result(result("half"))
     assert len(hydra.answered) == 1
@@ -127,9 +158,10 @@ def test_a_running_call_is_answered_at_once_and_told_later(hydra: Hydra):
     assert respond
 
 
-def test_intermediate_results_are_told_and_the_last_ends_it(hydra: Hydra):
-    hydra.answers.begin_running("c", "f")
+async def test_intermediate_results_are_told_and_the_last_ends_it(hydra: Hydra):
+    hydra.answers.begin_running("c")
     hydra.answers.on_result(result("half", is_final=False))
+    assert hydra.answered == [("c", RUNNING, True, False)]
     hydra.answers.on_result(result("whole"))
     assert "intermediate" in hydra.told[0][0]
     assert "intermediate" not in hydra.told[1][0]
@@ -144,8 +176,8 @@ def test_an_intermediate_result_of_a_call_that_waits_is_no_answer(hydra: Hydra):
     assert hydra.told == []
 
 
-def test_a_running_call_that_is_cancelled_is_told(hydra: Hydra):
-    hydra.answers.begin_running("c", "f")
+async def test_a_running_call_that_is_cancelled_is_told(hydra: Hydra):
+    await running(hydra)
     hydra.answers.on_cancel(cancel())
     ((text, respond),) = hydra.told
     assert CANCELLED in text
@@ -160,3 +192,9 @@ def test_a_result_that_is_too_large_is_not_sent(hydra: Hydra):
     assert respond
     hydra.answers.on_result(result("x" * (LIMIT_BYTES - 2)))
     assert len(hydra.answered[1][1]) == LIMIT_BYTES
+
+
+def test_a_result_that_holds_itself_is_told(hydra: Hydra):
+    loop: list[Any] = []
+    loop.append(loop)
+    assert result_text(loop) == "[[...]]"

@@ -42,7 +42,7 @@ async def slow(params: FunctionCallParams):
 async def later(params: FunctionCallParams):
     """Give an answer while the conversation goes on."""
     await params.result_callback("half", properties=FunctionCallResultProperties(is_final=False))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     await params.result_callback("whole")
 
 

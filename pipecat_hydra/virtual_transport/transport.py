@@ -71,6 +71,7 @@ class VirtualTransport(BaseTransport):
     Event handlers:
         on_client_connected(transport, client): The conversation begins; `client` is `None`.
             A bot that greets does so here, as with any transport.
+        on_client_disconnected(transport, client): The user has hung up.
 
     Attributes:
         microphone: The user's side. More can be said at any time.
@@ -109,6 +110,7 @@ class VirtualTransport(BaseTransport):
         self._input = _VirtualInput(self, params)
         self._output = _VirtualOutput(self, params)
         self._register_event_handler("on_client_connected")
+        self._register_event_handler("on_client_disconnected")
 
     @classmethod
     def from_file(
@@ -129,6 +131,11 @@ class VirtualTransport(BaseTransport):
         """
         pcm, sample_rate = read_recording(path)
         return cls(pcm, sample_rate=sample_rate, num_channels=pcm.shape[1], params=params)
+
+    async def hang_up(self) -> None:
+        """Leave the conversation, as a caller does who hangs up."""
+        self.microphone.paused = True
+        await self._call_event_handler("on_client_disconnected", None)
 
     def input(self) -> BaseInputTransport:
         """Get the processor that puts out the microphone's frames.

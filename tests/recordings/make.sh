@@ -1,8 +1,7 @@
 #!/bin/sh
-# Makes every recording of the tests and of `make demo` anew. Needs espeak-ng and sox.
+# Makes every recording of the tests anew. Needs espeak-ng and sox.
 set -eu
 cd "$(dirname "$0")"
-demo=../../examples/recordings
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
@@ -18,11 +17,4 @@ say hello.wav "Hello there how are you"
 say question.wav "What will the weather be like in Paris tomorrow"
 say interrupt.wav "Wait stop what about Rome"
 
-say "$work/first.wav" \
-    "Please tell me the story of the old lighthouse at the end of the harbor"
-say "$work/second.wav" \
-    "Wait stop tell me about the keeper"
-sox -D "$work/first.wav" "$work/padded.wav" pad 0 1.7
-sox -D "$work/padded.wav" "$work/second.wav" "$demo/barge_in.wav"
-
-soxi -D ./*.wav "$work/first.wav" "$work/second.wav" "$demo"/*.wav
+soxi -D ./*.wav
