@@ -6,7 +6,6 @@ task, in order, so frames of a reply are pushed from one place only.
 """
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -30,35 +29,26 @@ from pipecat.frames.frames import (
     InterruptionFrame,
     LLMContextFrame,
     LLMContextUserTurnFrame,
-    LLMFullResponseEndFrame,
-    LLMFullResponseStartFrame,
     LLMMessagesAppendFrame,
     LLMRunFrame,
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
-    LLMTextFrame,
     LLMUpdateSettingsFrame,
-    TTSAudioRawFrame,
-    TTSStartedFrame,
-    TTSStoppedFrame,
-    TTSTextFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
-from pipecat.metrics.metrics import LLMTokenUsage
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
-from pipecat.utils.text.base_text_aggregator import TextType
 from pipecat.utils.types import assert_given, is_given
 from pydantic import SecretStr
 from typing_extensions import override
 
 from pipecat_hydra.adapter import HydraLLMAdapter
-from pipecat_hydra.audio import MicrophoneAudio, StreamResampler
+from pipecat_hydra.audio import MicrophoneAudio
 from pipecat_hydra.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.connection import HydraConnection
 from pipecat_hydra.context import text_of
@@ -86,7 +76,7 @@ from pipecat_hydra.effects import (
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.events import MessageRole, Usage
+from pipecat_hydra.events import MessageRole
 from pipecat_hydra.functions import FunctionAnswers, parse_arguments
 from pipecat_hydra.pipeline import has_turn_strategies, shared_context
 from pipecat_hydra.proposals import TurnProposals
@@ -102,6 +92,7 @@ from pipecat_hydra.settings import (
     default_voice,
     voice_warning,
 )
+from pipecat_hydra.speaker import Speaker
 from pipecat_hydra.uplink import Uplink
 from pipecat_hydra.websocket import AuthStyle, Endpoint
 
@@ -269,9 +260,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._asks_anew = False
         self._reopened = False
         self._replacer: asyncio.Task[None] | None = None
-        self._saying = ""
-        self._output_rate: int | None = None
-        self._resampler: StreamResampler | None = None
+        self._speaker = Speaker(self, on_said=self._on_said)
         self._given_up = False
         self._user_was_heard = False
         self._proposals = TurnProposals(self)
@@ -632,6 +621,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _replace_session(self) -> None:
         """Hydra freezes a session, so begin another, where no reply and no word is cut."""
+        try:
+            await self._replace_until_current()
+        finally:
+            self._replacer = None
+
+    async def _replace_until_current(self) -> None:
         while self._outdated and self._connection.is_open:
             # Changes come by one frame each; several of them cost one new session.
             await asyncio.sleep(_SETTLE_SECS)
@@ -645,7 +640,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             await self._connection.replace(self._endpoint, brief and brief.configuration)
             if brief is not None:
                 self._tell(brief)
-        self._replacer = None
 
     @property
     def _endpoint(self) -> Endpoint:
@@ -684,27 +678,22 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _on_effect(self, effect: PipelineEffect) -> None:
         """Do what the conversation asks of the pipeline."""
         match effect:
-            case AudioChunk(pcm, rate):
-                await self._push_audio(pcm, rate)
-            case TextChunk(text):
-                await self._push_text(text)
+            case (
+                AudioChunk()
+                | TextChunk()
+                | ReplyStarted()
+                | VoiceStarted()
+                | VoiceEnded()
+                | ReplyEnded()
+                | ResponseFinished()
+            ):
+                await self._speaker.say(effect)
             case UserStarted():
                 await self._announce_user_started()
             case UserStopped():
                 await self._announce_user_stopped()
             case Flush():
                 await self._interrupt()
-            case ReplyStarted():
-                await self.push_frame(LLMFullResponseStartFrame())
-            case VoiceStarted():
-                await self._report_ttfb(effect.waited)
-                await self.push_frame(TTSStartedFrame())
-            case VoiceEnded():
-                await self._end_voice(effect)
-            case ReplyEnded():
-                await self._end_reply()
-            case ResponseFinished():
-                await self._report_finished(effect)
             case ToolCalls():
                 await self._run_functions(effect.calls)
             case ToolArguments(call_id, name, fragment):
@@ -714,7 +703,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case SessionStarted(session_id):
                 logger.debug(f"{self}: Hydra session {session_id} opened")
             case Ready(_, rate):
-                self._output_rate = self._output_rate or rate
                 logger.debug(f"{self}: Hydra is ready: {self._model}, {self._voice}, {rate} Hz")
             case Report():
                 await self._report(effect)
@@ -722,40 +710,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._report_loss(effect)
         self._reply_progress.set()
 
-    async def _push_audio(self, pcm: bytes, rate: int) -> None:
-        if self._output_rate is not None and rate != self._output_rate:
-            # Another model speaks at another rate; a transport takes only one (A4).
-            if self._resampler is None:
-                self._resampler = StreamResampler(rate, self._output_rate)
-            pcm, rate = self._resampler.push(pcm), self._output_rate
-        if not pcm:
-            return
-        frame = TTSAudioRawFrame(audio=pcm, sample_rate=rate, num_channels=1)
-        await self.process_ttfa_metrics(frame)
-        await self.push_frame(frame)
-
-    async def _end_voice(self, ended: VoiceEnded) -> None:
-        resampler, self._resampler = self._resampler, None
-        if resampler is not None and self._output_rate is not None and not ended.interrupted:
-            rest = resampler.drain()
-            await self.push_frame(TTSAudioRawFrame(rest, self._output_rate, 1))
-        await self.push_frame(TTSStoppedFrame())
-
-    async def _end_reply(self) -> None:
-        if self._saying and self._known_context() is None:
-            self._briefing.note("assistant", self._saying)
-        self._saying = ""
-        await self.push_frame(LLMFullResponseEndFrame())
-
-    async def _push_text(self, text: str) -> None:
-        self._saying += text
-        # For RTVI's bot-llm-text; the aggregator records the TTSTextFrame.
-        llm_text = LLMTextFrame(text)
-        llm_text.append_to_context = False
-        await self.push_frame(llm_text)
-        spoken = TTSTextFrame(text, text_type=TextType.SENTENCE)
-        spoken.includes_inter_frame_spaces = True
-        await self.push_frame(spoken)
+    def _on_said(self, text: str) -> None:
+        if self._known_context() is None:
+            self._briefing.note("assistant", text)
 
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
@@ -844,22 +801,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))
 
     #
-    # Metrics and reports
+    # Reports
     #
-
-    async def _report_ttfb(self, waited: float | None) -> None:
-        # Started and stopped in one go: a measurement that runs would be reported,
-        # wrongly, by whatever interrupts it.
-        if waited is not None:
-            await self.start_ttfb_metrics(start_time=time.time() - waited)
-            await self.stop_ttfb_metrics()
-
-    async def _report_finished(self, finished: ResponseFinished) -> None:
-        if finished.took is not None:
-            await self.start_processing_metrics(start_time=time.time() - finished.took)
-            await self.stop_processing_metrics()
-        if finished.usage is not None:
-            await self.start_llm_usage_metrics(_token_usage(finished.usage))
 
     async def _report(self, report: Report) -> None:
         match report.severity:
@@ -885,12 +828,3 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.push_error(
             lost.message, category=_CATEGORIES[lost.kind], force_treat_as_permanent=True
         )
-
-
-def _token_usage(usage: Usage) -> LLMTokenUsage:
-    read, generated = usage.input_tokens or 0, usage.output_tokens or 0
-    return LLMTokenUsage(
-        prompt_tokens=read,
-        completion_tokens=generated,
-        total_tokens=usage.total_tokens or read + generated,
-    )

@@ -27,7 +27,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import HydraLLMService, HydraLLMSettings
 from pipecat_hydra.emulator import EmulatedSession, EmulatorSettings, HydraEmulator, Responder
 from pipecat_hydra.virtual_transport import (
     VirtualTransport,
@@ -39,6 +39,8 @@ RECORDINGS = Path(__file__).parent / "recordings"
 
 Shape = Literal["aggregators", "bare"]
 SHAPES: list[Shape] = ["aggregators", "bare"]
+
+NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
 F = TypeVar("F", bound=Frame)
 

@@ -14,3 +14,12 @@ def _quiet_pipecat() -> Generator[None]:
     logger.add(sys.stderr, level="WARNING")
     yield
     logger.remove()
+
+
+@pytest.fixture
+def warnings() -> Generator[list[str]]:
+    """What is logged at WARNING or above, one string a line."""
+    logged: list[str] = []
+    handler = logger.add(lambda message: logged.append(str(message)), level="WARNING")
+    yield logged
+    logger.remove(handler)

@@ -1,24 +1,13 @@
 """What a session is told when it begins."""
 
 import json
-from collections.abc import Generator
 
-import pytest
-from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.adapter import HydraLLMAdapter
 from pipecat_hydra.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.events import SessionConfigure, encode
 from pipecat_hydra.protocol import CONFIGURATION_WARNING_BYTES
-
-
-@pytest.fixture
-def warnings() -> Generator[list[str]]:
-    messages: list[str] = []
-    handler = logger.add(lambda message: messages.append(str(message)), level="WARNING")
-    yield messages
-    logger.remove(handler)
 
 
 def briefing(style: HistoryStyle = "instructions") -> Briefing:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bursts import Puppet, audio, created, done, item_done, puppet, started, stopped
-from call import SHAPES, Call, Shape, call
+from call import NO_GREETING, SHAPES, Call, Shape, call
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.frames.frames import (
     ErrorFrame,
@@ -22,7 +22,6 @@ from pipecat.processors.frame_processor import FrameDirection
 
 from pipecat_hydra import HydraLLMSettings
 
-NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 OLD = np.random.default_rng(1).integers(-9_000, 9_000, 4 * 24_000).astype("<i2").tobytes()
 NEW = np.random.default_rng(2).integers(-9_000, 9_000, 24_000).astype("<i2").tobytes()
 

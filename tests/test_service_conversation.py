@@ -4,8 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from call import SHAPES, Call, Shape, call, configuration, emulator, session
-from loguru import logger
+from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
@@ -44,18 +43,7 @@ from pipecat_hydra import HydraLLMService, HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Say, Script
 
-NO_GREETING = HydraLLMSettings(generate_initial_response=False)
-
 shapes = pytest.mark.parametrize("shape", SHAPES)
-
-
-@pytest.fixture
-def warnings():
-    """What is logged at WARNING or above."""
-    messages: list[str] = []
-    handler = logger.add(lambda message: messages.append(str(message)), level="WARNING")
-    yield messages
-    logger.remove(handler)
 
 
 def metrics(talk: Call, kind: type[MetricsData]) -> list[Any]:

@@ -1,12 +1,11 @@
 """Function calls in whole calls: each answered once, the model asked once (F1 to F3)."""
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from call import SHAPES, Call, Shape, call, configuration, emulator, session
-from loguru import logger
+from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
 from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     FunctionCallResultProperties,
@@ -18,11 +17,8 @@ from pipecat.frames.frames import (
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
 
-from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
-
-NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -337,14 +333,6 @@ async def test_arguments_can_be_watched_as_they_come():
         assert len(seen) > 1
         assert {(call_id, name) for call_id, name, _ in seen} == {("call_1", "quick")}
         assert "Paris" in "".join(fragment for _, _, fragment in seen)
-
-
-@pytest.fixture
-def warnings() -> Generator[list[str]]:
-    logged: list[str] = []
-    handler = logger.add(lambda message: logged.append(str(message)), level="WARNING")
-    yield logged
-    logger.remove(handler)
 
 
 async def test_a_result_that_is_too_large_is_warned_about(warnings: list[str]):

@@ -1,13 +1,11 @@
 """Settings that change in a call take effect by a new session, and cost nothing (S1)."""
 
 import asyncio
-from collections.abc import Generator
 from typing import Any
 
 import numpy as np
 import pytest
-from call import SHAPES, Call, Shape, call, emulator, recording
-from loguru import logger
+from call import NO_GREETING, SHAPES, Call, Shape, call, emulator, recording
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.frames.frames import (
     ErrorFrame,
@@ -23,8 +21,6 @@ from pipecat.services.llm_service import FunctionCallParams
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
-
-NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -233,14 +229,6 @@ async def test_tools_change_within_the_session(shape: Shape):
         # What changes nothing is not sent.
         assert len(hydra.sessions[0].received_of("session.update")) == 1
         assert not hydra.sessions[0].errors
-
-
-@pytest.fixture
-def warnings() -> Generator[list[str]]:
-    logged: list[str] = []
-    handler = logger.add(lambda message: logged.append(str(message)), level="WARNING")
-    yield logged
-    logger.remove(handler)
 
 
 async def test_a_voice_that_is_not_known_is_warned_about_again(warnings: list[str]):

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from call import SHAPES, Call, Shape, call, configuration, emulator, session
+from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
 from pipecat.frames.frames import (
     Frame,
     InputTextRawFrame,
@@ -21,10 +21,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.processors.frameworks.rtvi import models as rtvi_models
 
-from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
-
-NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
