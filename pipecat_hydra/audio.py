@@ -98,10 +98,6 @@ class WholeSamples:
             pcm = pcm[:-1]
         return pcm
 
-    def reset(self) -> None:
-        """Forget a pending half sample, at the end of one stream and the start of the next."""
-        self._carried = b""
-
 
 class StreamResampler:
     """Reply audio at another rate; made for one reply, whose end is drained."""

@@ -217,7 +217,7 @@ class Conversation:
         self._due_until = 0.0
         self._requests: deque[_Request] = deque()
         self._create_ids: deque[str] = deque(maxlen=_RETIRED_IDS)
-        self._unsent: list[ItemCreate] = []
+        self._unsent: deque[ItemCreate] = deque(maxlen=_RETIRED_IDS)
         self._playback = Playback() if resume_after_noise else None
         self._calls = OpenCalls()
         # Calls of turns or sessions that are gone: their ids mean nothing any more.
@@ -551,6 +551,12 @@ class Conversation:
             effects.append(Report(Severity.WARNING, message))
         if asked.generate_initial_response:
             self._expect_response(now)
+        if dropped := self._uplink.take_dropped_secs():
+            message = (
+                f"{dropped:.1f} s of what the user said before the session was ready are lost: "
+                "it took longer than is kept"
+            )
+            effects.append(Report(Severity.WARNING, message))
         effects += self._send_tools()
         effects += [Send(item) for item in self._unsent]
         self._unsent.clear()

@@ -58,8 +58,7 @@ class Uplink:
         self._allowance = 0.0
         self._allowed_at = 0.0
         self._silence_at = 0.0
-        self.dropped_bytes = 0
-        """Bytes of user audio dropped so far because they could not be sent in time."""
+        self._dropped_bytes = 0
 
     @property
     def is_open(self) -> bool:
@@ -70,6 +69,11 @@ class Uplink:
     def waiting_secs(self) -> float:
         """How much user audio is kept for later, in seconds."""
         return self._waiting_bytes / _BYTES_PER_SEC
+
+    def take_dropped_secs(self) -> float:
+        """How much user audio had to be dropped since this was last asked, in seconds."""
+        dropped, self._dropped_bytes = self._dropped_bytes, 0
+        return dropped / _BYTES_PER_SEC
 
     @property
     def deadline(self) -> float | None:
@@ -110,7 +114,7 @@ class Uplink:
         while self._waiting_bytes > self._capacity:
             dropped = len(self._waiting.popleft())
             self._waiting_bytes -= dropped
-            self.dropped_bytes += dropped
+            self._dropped_bytes += dropped
         self._silence_at = now + self._silence_after
         return self._release(now) if self._open else []
 

@@ -199,13 +199,6 @@ class TestWholeSamples:
         assert stream.push(b"\x04") == b"\x03\x04"
         assert not stream.pending
 
-    def test_reset_forgets_it(self):
-        stream = WholeSamples()
-        stream.push(b"\x01")
-        stream.reset()
-        assert not stream.pending
-        assert stream.push(b"\x02\x03") == b"\x02\x03"
-
     @given(st.lists(st.binary(max_size=20)))
     def test_loses_nothing_and_gives_only_whole_samples(self, pieces: list[bytes]):
         stream = WholeSamples()

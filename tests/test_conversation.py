@@ -45,6 +45,7 @@ from pipecat_hydra.events import (
     Usage,
     encode,
 )
+from pipecat_hydra.uplink import Uplink
 
 PCM = bytes(range(1, 241)) * 4
 TOOL = FunctionTool(name="get_weather", parameters={"type": "object"})
@@ -763,6 +764,17 @@ def test_what_is_said_while_offline_is_sent_by_the_next_session(driver: Driver):
     driver.now = 10.0
     driver.live()
     assert sent(driver.conversation.tick(10.1)) == [InputAudioAppend(audio=PCM[:640])]
+
+
+def test_what_was_said_and_could_not_be_kept_is_told():
+    driver = Driver(Conversation(model="hydra-v1.1", uplink=Uplink(preroll_secs=0.5)))
+    for _ in range(50):
+        driver.conversation.microphone(PCM[:640], 0.0)
+    driver.conversation.configure(SessionConfiguration(), 0.0)
+    driver.conversation.connected(0.0)
+    effects = driver.receive(wire.created(), wire.configured())
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert report.message.startswith("0.5 s")
 
 
 def test_nothing_can_be_asked_of_a_session_that_is_not_live():

@@ -37,7 +37,8 @@ def test_closed_nothing_is_sent_and_the_newest_is_kept():
     assert uplink.tick(2.0) == []
     assert uplink.deadline is None
     assert uplink.waiting_secs == 1.0
-    assert uplink.dropped_bytes == 50 * 640
+    assert uplink.take_dropped_secs() == 1.0
+    assert uplink.take_dropped_secs() == 0.0
     sent = uplink.open(2.0) + [pcm for _, pcm in run(uplink, 2.0, 2.6)]
     assert [pcm for pcm in sent if not is_silence(pcm)] == [chunk(n) for n in range(50, 100)]
 
@@ -159,4 +160,5 @@ def test_whatever_happens_order_holds_and_nothing_is_made_up(steps: list[tuple[f
         live += [pcm for pcm in sent if not is_silence(pcm)]
     numbers = [int.from_bytes(pcm[:2], "little") for pcm in live]
     assert numbers == sorted(set(numbers))
-    assert len(live) * 640 + uplink.dropped_bytes + uplink.waiting_secs * 32_000 == pushed * 640
+    dropped = uplink.take_dropped_secs() * 32_000
+    assert len(live) * 640 + dropped + uplink.waiting_secs * 32_000 == pushed * 640
