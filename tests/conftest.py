@@ -1,10 +1,17 @@
 """What all tests share."""
 
+import os
 import sys
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
 from loguru import logger
+
+# Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True, scope="session")
