@@ -220,6 +220,8 @@ async def test_a_server_that_does_not_read_costs_the_oldest_audio_and_nothing_el
         opened.send(b"first")
         await asyncio.sleep(0.05)
         for n in range(200):
+            if n % 40 == 20:
+                opened.send(f"event {n}".encode())
             opened.send(f"audio {n} {padding}".encode(), audio_secs=0.1)
             await asyncio.sleep(0)
         opened.send(b"last")
@@ -229,7 +231,9 @@ async def test_a_server_that_does_not_read_costs_the_oldest_audio_and_nothing_el
         await asyncio.wait_for(done.wait(), 10)
     assert received[0] == "first"
     assert received[-1] == "last"
-    audio = [int(message.split()[1]) for message in received[1:-1]]
+    events = [message for message in received if message.startswith("event")]
+    assert events == [f"event {n}" for n in range(20, 200, 40)]
+    audio = [int(m.split()[1]) for m in received if m.startswith("audio")]
     assert audio == sorted(audio)
     assert audio[-50:] == list(range(150, 200))
     assert len(audio) < 200
