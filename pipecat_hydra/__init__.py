@@ -1,22 +1,27 @@
 """Smallest AI's Hydra speech-to-speech model as a Pipecat service."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipecat_hydra.keys import KeySource
+    from pipecat_hydra.retries import RetryPolicy
     from pipecat_hydra.service import HydraLLMService
     from pipecat_hydra.settings import HydraLLMSettings
 
-__all__ = ["HydraLLMService", "HydraLLMSettings"]
+__all__ = ["HydraLLMService", "HydraLLMSettings", "KeySource", "RetryPolicy"]
+
+# Importing Pipecat takes two seconds; the emulator and `--help` need none of it.
+_HOMES = {
+    "HydraLLMService": "pipecat_hydra.service",
+    "HydraLLMSettings": "pipecat_hydra.settings",
+    "KeySource": "pipecat_hydra.keys",
+    "RetryPolicy": "pipecat_hydra.retries",
+}
 
 
 def __getattr__(name: str) -> object:
-    # Importing Pipecat takes two seconds; the emulator and `--help` need none of it.
-    if name == "HydraLLMService":
-        from pipecat_hydra.service import HydraLLMService
-
-        return HydraLLMService
-    if name == "HydraLLMSettings":
-        from pipecat_hydra.settings import HydraLLMSettings
-
-        return HydraLLMSettings
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

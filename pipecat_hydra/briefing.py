@@ -36,11 +36,13 @@ class Brief:
         configuration: What `session.configure` says.
         items: Messages to put in once it is configured, each with whose it is.
         respond: Whether to ask the model to speak after them.
+        complete: Whether it says all that is known to have been said before.
     """
 
     configuration: SessionConfiguration
     items: tuple[tuple[MessageRole, str], ...] = ()
     respond: bool = False
+    complete: bool = True
 
 
 class Briefing:
@@ -59,17 +61,35 @@ class Briefing:
         self._style: HistoryStyle = style
         self._reader = ContextReader()
         # What no context keeps.
-        self._own_messages: list[dict[str, str]] = []
+        self._own_messages: list[dict[str, Any]] = []
+        self._spoken = 0
 
     def note(self, role: MessageRole, text: str) -> None:
         """Keep what was said, where no context does it; what was said last, only once."""
-        if role == "assistant" and self._own_messages and text in self._own_messages[-1]["content"]:
+        last = self._own_messages[-1] if self._own_messages else {}
+        if role == "assistant" and text in last.get("content", ""):
             return
-        self._own_messages.append({"role": role, "content": text})
+        self._keep({"role": role, "content": text})
+
+    def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
+        """Keep what a function was called with and gave, where no context does it."""
+        function = {"name": name, "arguments": arguments}
+        called = {"id": call_id, "type": "function", "function": function}
+        self._keep({"role": "assistant", "tool_calls": [called]})
+        self._keep({"role": "tool", "tool_call_id": call_id, "content": result})
+
+    def _keep(self, message: dict[str, Any]) -> None:
+        self._own_messages.append(message)
         del self._own_messages[:-_OWN_MESSAGES]
+
+    @property
+    def spoken(self) -> int:
+        """How many messages there were that the user had spoken."""
+        return self._spoken
 
     def hear(self, text: str) -> None:
         """Take note that a message which will be in the context was spoken."""
+        self._spoken += 1
         self._reader.hear(text)
 
     def told(self, messages: Sequence[Any]) -> None:
@@ -119,24 +139,26 @@ class Briefing:
         if self._style == "items" and turns:
             # With something to answer, the model is asked to once it has been told.
             quiet = configuration.model_copy(update={"generate_initial_response": False})
-            return Brief(quiet, tuple((_role(turn), turn.text) for turn in turns), greet)
-        return Brief(self._with_history(configuration, turns))
+            # Whether Hydra heeds them, nobody knows.
+            items: list[tuple[MessageRole, str]] = [(_role(turn), turn.text) for turn in turns]
+            return Brief(quiet, tuple(items), greet, complete=False)
+        return self._with_history(configuration, turns)
 
     def _drop_what_is_in(self, context: LLMContext) -> None:
         kept = {key_of(message) for message in self._adapter.get_messages(context)}
         self._own_messages = [m for m in self._own_messages if key_of(m) not in kept]
 
-    def _with_history(
-        self, configuration: SessionConfiguration, turns: list[Turn]
-    ) -> SessionConfiguration:
+    def _with_history(self, configuration: SessionConfiguration, turns: list[Turn]) -> Brief:
         room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
         history = with_history(configuration.instructions, turns, budget_bytes=room)
-        if history.dropped or history.shortened:
+        complete = not history.dropped and not history.shortened
+        if not complete:
             logger.warning(
                 f"{self._name}: Hydra takes a conversation only as part of its instructions, "
                 f"which are limited: it is told the newest {history.kept} of {len(turns)} turns"
             )
-        return configuration.model_copy(update={"instructions": history.text})
+        told = configuration.model_copy(update={"instructions": history.text})
+        return Brief(told, complete=complete)
 
 
 def _role(turn: Turn) -> MessageRole:

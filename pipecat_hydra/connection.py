@@ -6,15 +6,21 @@ effects on in order. Steps of the conversation are synchronous and may come from
 anywhere in the event loop; what they send goes out at once, and what the pipeline
 is told waits its turn, so neither ever waits for the other.
 
-There is one WebSocket at a time. It is opened by `open`, and `open` may be called
-again once it is gone: the conversation goes on, and user audio is kept meanwhile.
+There is one WebSocket at a time. `prewarm` opens it before anybody uses the session, to
+save the time that takes; `open` says that it is used. From then on, when it is lost, it is
+opened again (`retries.py`): the conversation goes on, and user audio is kept meanwhile.
 `replace` exchanges it for another, for what Hydra lets nobody change in a session.
+
+What becomes of it is told by effects: `Connected`, `SessionStarted`, `Ready`, and then
+`Disconnected`, followed by `Lost` and `Retrying` if it will be opened again, by `GivenUp`
+if it will not, and by `Rested` if nobody needs it.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from loguru import logger
@@ -22,13 +28,20 @@ from loguru import logger
 from pipecat_hydra.conversation import Conversation, Phase
 from pipecat_hydra.effects import (
     AudioChunk,
+    Connected,
     Discard,
+    Disconnected,
     Effect,
     Fail,
     FailureKind,
+    GivenUp,
     Lost,
     PipelineEffect,
+    Ready,
     Report,
+    Rest,
+    Rested,
+    Retrying,
     Send,
     Severity,
     TextChunk,
@@ -36,12 +49,12 @@ from pipecat_hydra.effects import (
 from pipecat_hydra.events import (
     ClientEvent,
     InputAudioAppend,
-    SessionConfiguration,
     SessionConfigure,
     decode,
     encode,
 )
 from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
+from pipecat_hydra.retries import Retries, RetryPolicy
 from pipecat_hydra.websocket import Endpoint, HydraConnectionError, HydraWebSocket
 
 __all__ = ["HydraConnection"]
@@ -50,34 +63,56 @@ _MAX_WAITING_EFFECTS: Final = 256
 _DRAIN_TIMEOUT_SECS: Final = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How one attempt to have a session ended."""
+
+    kind: FailureKind
+    message: str
+    configured: bool = False
+    created: bool = False
+    retry_after_secs: float | None = None
+
+
 class HydraConnection:
     """Runs one conversation. After making one you must `close` it."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        endpoint: Callable[[], Awaitable[Endpoint]],
         conversation: Conversation,
         *,
         on_effect: Callable[[PipelineEffect], Awaitable[None]],
+        on_connected: Callable[[], None] = lambda: None,
+        retry: RetryPolicy | None = None,
         open_timeout_secs: float = 10.0,
     ):
         """Make a connection that is not open.
 
         Args:
-            endpoint: Where to connect to; may be replaced through `endpoint`
-                while not connected.
+            endpoint: Awaited for where to connect to and with which key, each time. It
+                may raise `HydraConnectionError`.
             conversation: What to run. From now on its steps must be performed by
                 `perform`.
             on_effect: Awaited with each effect for the pipeline, one at a time, in
                 order. What it raises is logged and ends nothing.
+            on_connected: Called each time a WebSocket is open, before anything is said,
+                to configure the session.
+            retry: What a lost session is worth; the defaults if None.
             open_timeout_secs: How long connecting may take, in seconds.
         """
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         self._conversation = conversation
         self._on_effect = on_effect
+        self._on_connected = on_connected
+        self._retries = Retries(retry or RetryPolicy())
         self._open_timeout = open_timeout_secs
         self._socket: HydraWebSocket | None = None
+        self._closing: asyncio.Task[None] | None = None
         self._failure: Fail | None = None
+        self._rest: Rest | None = None
+        self._stop_reason = ""
+        self._wanted = self._given_up = False
         self._replacing = False
         self._closed = False
         self._runner: asyncio.Task[None] | None = None
@@ -91,41 +126,57 @@ class HydraConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether a WebSocket is open, being opened or being replaced."""
+        """Whether a WebSocket is open, being opened or replaced, or will be opened again."""
         return self._replacing or (self._runner is not None and not self._runner.done())
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a WebSocket is open."""
+        return self._socket is not None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody uses the session, so that a loss of it matters."""
+        return self._wanted
 
     @property
     def now(self) -> float:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()
 
-    def open(self) -> None:
-        """Begin to connect, in the background. Does nothing while that goes on, or once closed.
+    def prewarm(self) -> None:
+        """Begin to connect, in the background, for a session that nobody uses yet.
 
-        How it ends is told by effects: `SessionStarted`, or `Lost`.
+        If it cannot be had, or is lost, it is not tried again before `open`.
         """
-        if self.is_open or self._closed:
+        if self.is_open or self._closed or self._given_up:
             return
         if self._dispatcher is None:
             self._dispatcher = asyncio.create_task(self._dispatch(), name="hydra-effects")
+        self._retries.settle()
         self._runner = asyncio.create_task(self._run(), name="hydra-connection")
 
-    async def replace(self, endpoint: Endpoint, configuration: SessionConfiguration | None) -> None:
-        """Exchange the session for another one, in the background once the old is closed.
+    def open(self) -> None:
+        """Have a session from now on: connect, in the background, if that is still to be done.
 
-        Args:
-            endpoint: Where to connect to from now on.
-            configuration: What the new session shall be; None if that is not known yet.
+        Once it was given up, nothing is tried any more before `renew`.
         """
+        self._wanted = True
+        self.prewarm()
+
+    def renew(self) -> None:
+        """Allow for another try after all was given up, with all budgets whole."""
+        self._given_up = False
+        self._retries.renew()
+
+    async def replace(self) -> None:
+        """Exchange the session for another one, in the background once the old is closed."""
         self._replacing = True
         try:
-            await self._stop_runner()
+            await self._stop_runner("replaced by another")
         finally:
             self._replacing = False
-        self.endpoint = endpoint
-        if configuration is not None:
-            self.perform(self._conversation.configure(configuration, self.now))
-        self.open()
+        self.prewarm()
 
     async def close(self, *, drain: bool = True) -> None:
         """End the session for good. Idempotent; nothing is left running.
@@ -137,7 +188,7 @@ class HydraConnection:
         self._closed = True
         if not drain and self._socket is not None:
             self._socket.abort()
-        await self._stop_runner()
+        await self._stop_runner("the pipeline has ended")
         dispatcher = self._dispatcher
         if dispatcher is not None:
             if drain and not dispatcher.done():
@@ -153,8 +204,9 @@ class HydraConnection:
             self._timer = None
         self._effects.clear()
 
-    async def _stop_runner(self) -> None:
+    async def _stop_runner(self, reason: str) -> None:
         """End the session; if we are cancelled meanwhile it ends all the same."""
+        self._stop_reason = reason
         runner = self._runner
         if runner is None:
             return
@@ -173,6 +225,8 @@ class HydraConnection:
                     self._send(event)
                 case Fail():
                     self._fail(effect)
+                case Rest():
+                    self._end_politely(effect)
                 case Discard():
                     self._discard()
                 case _:
@@ -193,6 +247,8 @@ class HydraConnection:
             yield
 
     def _tell(self, effect: PipelineEffect) -> None:
+        if isinstance(effect, Ready):
+            self._retries.configured(self.now)
         self._effects.append(effect)
         self._effects_done.clear()
         self._effects_waiting.set()
@@ -224,43 +280,105 @@ class HydraConnection:
         if self._socket is not None:
             self._socket.abort()
 
+    def _end_politely(self, rest: Rest) -> None:
+        self._rest = rest
+        self._wanted = False
+        if self._socket is not None:
+            self._closing = asyncio.create_task(self._socket.close(), name="hydra-closing")
+
     async def _run(self) -> None:
+        """Have a session, and another one when it is lost, as long as that is wanted."""
+        delay_secs: float | None = 0.0
+        while delay_secs is not None:
+            await asyncio.sleep(delay_secs)
+            delay_secs = self._after(await self._attempt())
+
+    def _after(self, ending: _Ending) -> float | None:
+        """Tell how an attempt ended. Returns the seconds to the next one, or None."""
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            self._tell(Rested(rest.message, failed=False))
+            # Somebody may have come back while it was being closed.
+            self._retries.settle()
+            return 0.0 if self._wanted else None
+        kind, message = ending.kind, ending.message
+        useless = kind in (FailureKind.AUTHENTICATION, FailureKind.CONFIGURATION)
+        if not self._wanted and not useless:
+            failed = not (ending.created and kind is FailureKind.ENDED)
+            self._tell(Rested(message, failed=failed))
+            return None
+        retry = self._retries.next(kind, self.now, retry_after_secs=ending.retry_after_secs)
+        if retry is None:
+            self._tell(GivenUp(kind, message))
+            self._wanted = False
+            self._given_up = True
+            return None
+        # A session's first use and its idle close may cross, which is nobody's fault.
+        crossed = ending.created and not ending.configured and kind is FailureKind.ENDED
+        if ending.configured or (retry.attempt == 1 and not crossed):
+            self._tell(Lost(kind, message, ending.configured))
+        self._tell(Retrying(retry.attempt, retry.delay_secs, kind, message))
+        return retry.delay_secs
+
+    async def _attempt(self) -> _Ending:
         """Connect, read until it ends, and say why it did."""
         try:
-            self._tell(await self._serve())
+            return await self._serve()
+        except HydraConnectionError as error:
+            return _Ending(error.kind, error.message, retry_after_secs=error.retry_after_secs)
         except Exception as error:
             # No call may end without a word.
             logger.error(f"Hydra: the session failed: {error!r}")
             message = f"the session with Hydra failed ({type(error).__name__})"
-            self._tell(Lost(FailureKind.SERVER, message, configured=False))
+            return _Ending(FailureKind.SERVER, message)
 
-    async def _serve(self) -> Lost:
+    async def _serve(self) -> _Ending:
         self._failure = None
+        socket = self._socket = await HydraWebSocket.open(
+            await self._endpoint(),
+            timeout_secs=self._open_timeout,
+            on_congested=self._report_congestion,
+        )
+        phase, reason = Phase.OFFLINE, ""
         try:
-            socket = self._socket = await HydraWebSocket.open(
-                self.endpoint,
-                timeout_secs=self._open_timeout,
-                on_congested=self._report_congestion,
-            )
-        except HydraConnectionError as error:
-            return Lost(error.kind, error.message, configured=False)
-        configured = False
-        try:
+            self._tell(Connected())
+            self._on_connected()
             self.perform(self._conversation.connected(self.now))
             async for message in socket.messages():
                 self._take(message)
                 if len(self._effects) > _MAX_WAITING_EFFECTS:
                     # A slow pipeline slows the reading, and that the server.
                     await self._effects_done.wait()
+        except asyncio.CancelledError:
+            reason = self._stop_reason
+            raise
         finally:
-            configured = self._conversation.phase is Phase.LIVE
+            phase = self._conversation.phase
             self._socket = None
-            self.perform(self._conversation.disconnected(self.now, replaced=self._replacing))
+            if self._rest is not None:
+                reason = self._rest.message
+            self.perform(self._conversation.disconnected(self.now))
+            self._tell(Disconnected(reason or self._why(socket).message))
+            await self._close(socket)
+        ending = self._why(socket)
+        return _Ending(
+            ending.kind,
+            ending.message,
+            configured=phase is Phase.LIVE,
+            created=phase not in (Phase.OFFLINE, Phase.CONNECTED),
+        )
+
+    def _why(self, socket: HydraWebSocket) -> Fail | HydraConnectionError:
+        """Why a socket is closed."""
+        return self._failure or socket.outcome()
+
+    async def _close(self, socket: HydraWebSocket) -> None:
+        closing, self._closing = self._closing, None
+        try:
             await socket.close()
-        if self._failure is not None:
-            return Lost(self._failure.kind, self._failure.message, configured)
-        outcome = socket.outcome()
-        return Lost(outcome.kind, outcome.message, configured)
+        finally:
+            if closing is not None and not closing.done():
+                closing.cancel()
 
     def _take(self, message: bytes) -> None:
         try:

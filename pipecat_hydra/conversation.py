@@ -54,6 +54,15 @@ typed text too, and the request is dropped; the one that a batch of calls is owe
 **Replacing.** `at_turn_boundary` tells when a connection can be replaced by another with
 nothing lost: nobody speaks, nothing is generated or due, no call is open.
 
+**Losing.** `disconnected()` may come at any moment. What is open is closed; what the user
+has said and no answer was heard to is sent again on the next connection, and answered
+there. Calls that are open are answered as text. What the model owed besides, a greeting,
+the answer to typed text or to the results of functions, is remembered: `owes_reply` says
+so, and whoever configures the next session has it speak first.
+
+**Resting.** A session costs money for as long as it is open. One that was not configured
+within a while, and one to which nothing has happened for long, asks to be closed (`Rest`).
+
 Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
@@ -73,14 +82,17 @@ from pipecat_hydra.effects import (
     Ready,
     Report,
     ResponseFinished,
+    Rest,
     Send,
     SessionStarted,
     Severity,
     TextChunk,
     ToolArguments,
+    ToolCalls,
     UserStarted,
     UserStopped,
     VoiceEnded,
+    VoiceStarted,
 )
 from pipecat_hydra.events import (
     AudioDelta,
@@ -182,6 +194,8 @@ class Conversation:
         model: str,
         uplink: Uplink | None = None,
         handshake_timeout_secs: float = 10.0,
+        unused_timeout_secs: float = 20.0,
+        idle_timeout_secs: float = 300.0,
         resume_after_noise: bool = True,
     ):
         """Make a conversation that is offline.
@@ -191,6 +205,10 @@ class Conversation:
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long the server may take, in seconds, to
                 create and again to configure the session.
+            unused_timeout_secs: How long a session is kept, in seconds, that nobody
+                configures.
+            idle_timeout_secs: How long one is kept, in seconds, in which nobody says
+                anything: no audio of the user comes, and no response.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end.
         """
@@ -198,6 +216,9 @@ class Conversation:
         """The model asked for; may be changed while offline, or just before."""
         self._uplink = uplink or Uplink()
         self._handshake_timeout = handshake_timeout_secs
+        self._unused_timeout = unused_timeout_secs
+        self._idle_timeout = idle_timeout_secs
+        self._rest_at: float | None = None
         self._phase = Phase.OFFLINE
         self._handshake_deadline: float | None = None
         self._configuration: SessionConfiguration | None = None
@@ -215,9 +236,17 @@ class Conversation:
         self._doomed = 0
         self._asked_at: float | None = None
         self._due_until = 0.0
+        # Whether the application has asked for a response of which nothing was heard, and
+        # whether one that it had asked for was lost with its connection.
+        self._asked_for = False
+        self._owed = False
+        self._bot_was_heard = False
+        self._user_turns = 0
+        self._sessions = 0
         self._requests: deque[_Request] = deque()
         self._create_ids: deque[str] = deque(maxlen=_RETIRED_IDS)
-        self._unsent: deque[ItemCreate] = deque(maxlen=_RETIRED_IDS)
+        # Messages that wait for a session, each with whose it is.
+        self._unsent: deque[tuple[MessageRole, str]] = deque(maxlen=_RETIRED_IDS)
         self._playback = Playback() if resume_after_noise else None
         self._calls = OpenCalls()
         # Calls of turns or sessions that are gone: their ids mean nothing any more.
@@ -273,6 +302,27 @@ class Conversation:
         return generating or greeting or due or self._calls.unsettled
 
     @property
+    def under_way(self) -> bool:
+        """Whether anything was said in this conversation: a session that begins follows it."""
+        return self._bot_was_heard or self._user_turns > 0
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions were configured so far."""
+        return self._sessions
+
+    @property
+    def user_turns(self) -> int:
+        """How many turns the user has spoken that were answered."""
+        return self._user_turns
+
+    @property
+    def owes_reply(self) -> bool:
+        """Whether the model, in a session that begins, owes a reply to what it is told."""
+        # What the user has said it hears again, and answers by itself.
+        return (self._owed or bool(self._requests)) and not self._uplink.keeping
+
+    @property
     def at_turn_boundary(self) -> bool:
         """Whether the session can be replaced with nothing lost."""
         between = self._reply is None or self._reply.dead
@@ -292,7 +342,13 @@ class Conversation:
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
         due = self._due_until if self._expected else None
-        deadlines = (self._handshake_deadline, self._uplink.deadline, self._calls.deadline, due)
+        deadlines = (
+            self._handshake_deadline,
+            self._rest_at,
+            self._uplink.deadline,
+            self._calls.deadline,
+            due,
+        )
         return min((d for d in deadlines if d is not None), default=None)
 
     #
@@ -303,21 +359,23 @@ class Conversation:
         """A socket is open; the server speaks first."""
         self._phase = Phase.CONNECTED
         self._handshake_deadline = now + self._handshake_timeout
+        self._rest_at = None if self._configuration else now + self._unused_timeout
         return []
 
-    def disconnected(self, now: float, *, replaced: bool = False) -> list[Effect]:
-        """The socket is gone: nothing that was open stays open.
-
-        Args:
-            now: The time.
-            replaced: Whether we closed it, to open another.
-        """
+    def disconnected(self, now: float) -> list[Effect]:
+        """The socket is gone: nothing that was open stays open."""
         effects = [*self._end_reply(interrupted=True), *self._stop_user(discarded=False)]
-        self._note_playback(effects)
+        self._note(effects)
+        if self._phase is Phase.LIVE and self._configuration is not None:
+            self._owed = self._asked_for or bool(self._requests) or self._calls.owed
+            self._requests.clear()
+            # Should nobody know better, it is the same again, but for a second greeting.
+            again = {"generate_initial_response": self.owes_reply}
+            self._configuration = self._configuration.model_copy(update=again)
         self._phase = Phase.OFFLINE
-        self._handshake_deadline = None
-        self._uplink.close(rewind=replaced)
-        self._requests.clear()
+        self._handshake_deadline = self._rest_at = None
+        self._uplink.close()
+        self._asked_for = False
         self._expected = self._doomed = 0
         self._asked_at = None
         self._turn = None
@@ -329,11 +387,17 @@ class Conversation:
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
         """Say what the session shall be. Sent once created; once it is sent, too late."""
         self._configuration = configuration
+        self._rest_at = None
+        if configuration.generate_initial_response and self._requests:
+            # It speaks anyway.
+            self._owed = True
+            self._requests.clear()
         self._tools_wanted = configuration.tools or ()
         return self._send_configuration(now) if self._phase is Phase.CREATED else []
 
     def microphone(self, chunk: bytes, now: float) -> list[Effect]:
         """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
+        self._mind_use(now)
         return self._append(self._uplink.push(chunk, now))
 
     def interrupted(self, now: float) -> list[Effect]:
@@ -348,7 +412,7 @@ class Conversation:
                 return []
             # It was noise, known before the interruption had come round.
             effects: list[Effect] = [Discard(), *self._say_again(unheard)]
-            self._note_playback(effects)
+            self._note(effects)
             return effects
         if self._turn is not None:
             self._turn.unheard = ()
@@ -360,7 +424,10 @@ class Conversation:
             self._playback.clear()
         self._expire(now)
         self._asked_at = None
+        self._asked_for = self._owed = False
         self._doomed = self._expected
+        if not self.user_speaking:
+            self._uplink.mark()
         reply = self._reply
         if reply is None or reply.dead:
             return [Discard()]
@@ -372,7 +439,10 @@ class Conversation:
 
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free."""
-        self._requests.append(_Request(None, for_tools=False))
+        self._mind_use(now)
+        # One that waits answers all that was said before it is sent.
+        if all(request.for_tools for request in self._requests):
+            self._requests.append(_Request(None, for_tools=False))
         return self._send_requests(now)
 
     def send_message(
@@ -386,12 +456,9 @@ class Conversation:
             role: Whose it is.
             respond: Whether the model shall answer it.
         """
-        item = ItemCreate.message(text, role=role, event_id=self._next_event_id())
-        effects: list[Effect] = []
-        if self._phase is Phase.LIVE:
-            effects.append(Send(item))
-        else:
-            self._unsent.append(item)
+        self._mind_use(now)
+        self._unsent.append((role, text))
+        effects = self._send_messages() if self._phase is Phase.LIVE else []
         return effects + (self.request_response(now) if respond else [])
 
     def bot_started(self, now: float) -> None:
@@ -443,13 +510,38 @@ class Conversation:
         self._expire(now)
         effects = self._append(self._uplink.tick(now))
         effects += self._calls.take_gathered(now)
+        self._note(effects)
         effects += self._ask_about_settled_calls(now)
         if self._handshake_deadline is not None and now >= self._handshake_deadline:
             self._handshake_deadline = None
             step = "session.configured" if self._phase is Phase.CONFIGURING else "session.created"
             message = f"Hydra sent no {step} within {self._handshake_timeout:g} s"
             effects.append(Fail(FailureKind.TIMEOUT, message))
+        if self._rest_at is not None and now >= self._rest_at:
+            effects += self._rest(now)
         return effects
+
+    def take_unsent(self) -> list[tuple[MessageRole, str]]:
+        """Take the messages that wait for a session, to put them into its configuration."""
+        messages = [*self._unsent]
+        self._unsent.clear()
+        return messages
+
+    def _rest(self, now: float) -> list[Effect]:
+        if self._phase is not Phase.LIVE:
+            message = f"the session was not used for {self._unused_timeout:g} s"
+        elif self.at_turn_boundary:
+            message = f"nothing was said for {self._idle_timeout:g} s"
+        else:
+            self._mind_use(now)
+            return []
+        # At once, so that nothing goes to a socket that is being closed.
+        return [*self.disconnected(now), Rest(message)]
+
+    def _mind_use(self, now: float) -> None:
+        """The session is in use."""
+        if self._phase is Phase.LIVE:
+            self._rest_at = now + self._idle_timeout
 
     #
     # What the server says
@@ -460,8 +552,8 @@ class Conversation:
         if self._phase is Phase.OFFLINE:
             return []
         effects = self._handlers[type(event)](event, now)
-        self._note_playback(effects)
         effects += self._calls.take_gathered(now)
+        self._note(effects)
         effects += self._send_requests(now)
         if not isinstance(event, MalformedMessage) and event.dropped_fields:
             names = ", ".join(event.dropped_fields)
@@ -542,24 +634,28 @@ class Conversation:
             return []
         self._phase = Phase.LIVE
         self._handshake_deadline = None
+        self._owed = False
+        self._mind_use(now)
         session = event.session or SessionInfo()
         self._output_sample_rate = self._negotiate_rate(session)
-        effects: list[Effect] = [Ready(session, self._output_sample_rate)]
+        dropped = self._uplink.take_dropped_secs()
+        self._sessions += 1
+        effects: list[Effect] = [Ready(session, self._output_sample_rate, dropped)]
         asked = self._configuration or SessionConfiguration()
         if session.voice is not None and session.voice != asked.voice:
             message = f"Hydra speaks with voice {session.voice!r}, not {asked.voice!r} as asked"
             effects.append(Report(Severity.WARNING, message))
         if asked.generate_initial_response:
+            self._asked_for = True
             self._expect_response(now)
-        if dropped := self._uplink.take_dropped_secs():
+        if dropped:
             message = (
                 f"{dropped:.1f} s of what the user said before the session was ready are lost: "
                 "it took longer than is kept"
             )
             effects.append(Report(Severity.WARNING, message))
         effects += self._send_tools()
-        effects += [Send(item) for item in self._unsent]
-        self._unsent.clear()
+        effects += self._send_messages()
         return effects + self._append(self._uplink.open(now))
 
     def _send_tools(self) -> list[Effect]:
@@ -588,6 +684,8 @@ class Conversation:
         )
         if undecided is not None:
             self._turn.unheard, self._turn.owed = undecided.unheard, undecided.owed
+        self._uplink.keep()
+        self._mind_use(now)
         self._expected = self._doomed = 0
         self._asked_at = None
         self._echo_due_until = now + _ECHO_SECS
@@ -609,8 +707,10 @@ class Conversation:
         elif self._reply is None or not self._reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
-        self._uplink.mark()
-        return [*self._stop_user(discarded=False), *resumed]
+        effects = [*self._stop_user(discarded=False), *resumed]
+        if self._reply is not None and self._reply.heard and self._reply.active:
+            self._understood()
+        return effects
 
     def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
         item = event.item
@@ -638,6 +738,7 @@ class Conversation:
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
         effects = self._stop_user(discarded=True)
+        self._uplink.mark()
         self._turn = None
         self._echo_of_noise = True
         self._expected, self._doomed = turn.expected, turn.doomed
@@ -753,6 +854,9 @@ class Conversation:
             if not cancelled and reply.asked_at is not None:
                 took = max(0.0, now - reply.asked_at)
             effects += self._finish_reply(reply, cancelled=cancelled)
+            self._asked_for = False
+            if info.status == "completed" and reply.active and not self.user_speaking:
+                self._understood()
         elif info.id is not None and info.id not in self._retired:
             # It ended before it was announced, and will not be any more.
             self._retired.append(info.id)
@@ -792,6 +896,13 @@ class Conversation:
     def _current_id(self) -> str | None:
         return self._reply.id if self._reply is not None else None
 
+    def _understood(self) -> None:
+        """What the user has said is being answered."""
+        if self._uplink.keeping:
+            self._user_turns += 1
+            self._asked_for = False
+        self._uplink.mark()
+
     def _expect_response(self, now: float) -> None:
         self._expected += 1
         self._asked_at = now
@@ -810,6 +921,9 @@ class Conversation:
         if self._expected and now >= self._due_until:
             self._expected = self._doomed = 0
             self._asked_at = None
+            self._asked_for = False
+            if not self.user_speaking:
+                self._uplink.mark()
 
     def _send_requests(self, now: float) -> list[Effect]:
         """Ask for what waits to be asked for, one at a time, if the way is free."""
@@ -824,21 +938,26 @@ class Conversation:
         if reply is not None and reply.active and not calling:
             return []
         self._requests.popleft()
+        self._asked_for = True
         self._expect_response(now)
         create = ResponseCreate(event_id=self._next_event_id())
         self._create_ids.append(create.event_id or "")
         return [Send(create)]
 
-    def _note_playback(self, effects: list[Effect]) -> None:
-        if self._playback is None:
-            return
+    def _note(self, effects: list[Effect]) -> None:
+        """Take note of what the pipeline is told."""
         for effect in effects:
             match effect:
-                case AudioChunk() | TextChunk():
+                case VoiceStarted() | ToolCalls():
+                    self._asked_for = False
+                    self._bot_was_heard = True
+                    if not self.user_speaking:
+                        self._understood()
+                case AudioChunk() | TextChunk() if self._playback is not None:
                     self._playback.add(effect)
-                case VoiceEnded():
+                case VoiceEnded() if self._playback is not None:
                     self._playback.end()
-                case Flush():
+                case Flush() if self._playback is not None:
                     self._playback.clear()
                 case _:
                     pass
@@ -872,6 +991,12 @@ class Conversation:
         return self._send_requests(now)
 
     # Sending
+
+    def _send_messages(self) -> list[Effect]:
+        return [
+            Send(ItemCreate.message(text, role=role, event_id=self._next_event_id()))
+            for role, text in self.take_unsent()
+        ]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

@@ -1,8 +1,9 @@
 """What the conversation asks for: one immutable value for each thing to be done.
 
 `Conversation` decides and does nothing itself. Each of its methods returns the
-effects of one step, in order: `Send` is for the socket, `Fail` and `Discard` for
-whoever runs the connection, everything else is for the pipeline.
+effects of one step, in order: `Send` is for the socket, `Fail`, `Rest` and `Discard` for
+whoever runs the connection, everything else is for the pipeline. What becomes of the
+connection itself the pipeline is told by whoever runs it, by effects too.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,15 @@ from pipecat_hydra.events import ClientEvent, SessionInfo, Usage
 
 __all__ = [
     "AudioChunk",
+    "Connected",
+    "ConnectionEffect",
     "Discard",
+    "Disconnected",
     "Effect",
     "Fail",
     "FailureKind",
     "Flush",
+    "GivenUp",
     "Lost",
     "PipelineEffect",
     "Ready",
@@ -25,6 +30,9 @@ __all__ = [
     "ReplyStarted",
     "Report",
     "ResponseFinished",
+    "Rest",
+    "Rested",
+    "Retrying",
     "Send",
     "SessionStarted",
     "Severity",
@@ -82,8 +90,51 @@ class Fail:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Nobody uses this session: close it quietly, until somebody does.
+
+    Parameters:
+        message: For a log.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A WebSocket is open; there is no session yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The WebSocket that was open is gone, whoever closed it.
+
+    Parameters:
+        reason: For a person. Never holds the key or the URL's query.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rested:
+    """There is no session, and nobody wants one; it is opened when somebody does.
+
+    Parameters:
+        message: Why, for a log. Never holds the key or the URL's query.
+        failed: Whether that is because none could be had.
+    """
+
+    message: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
-    """There is no session any more, or there could be none.
+    """The session is lost, or could not be had; it will be tried again.
+
+    Told once for each session that was lost, however many attempts it takes to get
+    another.
 
     Parameters:
         kind: Why.
@@ -94,6 +145,36 @@ class Lost:
     kind: FailureKind
     message: str
     configured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """Another attempt to get a session follows.
+
+    Parameters:
+        attempt: Which it is since the session was lost, counted from 1.
+        delay_secs: How long it waits.
+        kind: Why the one before failed.
+        message: The same, for a person.
+    """
+
+    attempt: int
+    delay_secs: float
+    kind: FailureKind
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """There is no session, and there will be none.
+
+    Parameters:
+        kind: Why.
+        message: For a person. Never holds the key or the URL's query.
+    """
+
+    kind: FailureKind
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +191,17 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The session is configured. Reply audio has `output_sample_rate` Hz from now on."""
+    """The session is configured.
+
+    Parameters:
+        session: What is in force.
+        output_sample_rate: Rate of reply audio in Hz, from now on.
+        lost_secs: How much of what the user said before could not be kept, in seconds.
+    """
 
     session: SessionInfo
     output_sample_rate: int
+    lost_secs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,10 +332,13 @@ class Report:
     code: str | None = None
 
 
+ConnectionEffect: TypeAlias = (
+    Connected | SessionStarted | Ready | Disconnected | Rested | Lost | Retrying | GivenUp
+)
+"""What becomes of the connection."""
+
 PipelineEffect: TypeAlias = (
-    SessionStarted
-    | Ready
-    | UserStarted
+    UserStarted
     | UserStopped
     | Flush
     | ReplyStarted
@@ -260,9 +351,9 @@ PipelineEffect: TypeAlias = (
     | ToolCalls
     | ToolArguments
     | Report
-    | Lost
+    | ConnectionEffect
 )
 """What the pipeline is told."""
 
-Effect: TypeAlias = Send | Fail | Discard | PipelineEffect
+Effect: TypeAlias = Send | Fail | Rest | Discard | PipelineEffect
 """Whatever a step of the conversation may ask for."""

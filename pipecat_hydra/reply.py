@@ -14,6 +14,7 @@ a second bracket, marked so.
 Pure, like `conversation.py`, whose theory of operation says when which step is taken.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Final
@@ -32,6 +33,7 @@ from pipecat_hydra.effects import (
 __all__ = ["Reply", "ReplyState"]
 
 _HELD_BYTES: Final = 120 * 48_000 * 2
+_EARLY_PHRASES: Final = 1_000
 _NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
 
 
@@ -66,7 +68,7 @@ class Reply:
         self._sample_rate = sample_rate
         self._last_text = ""
         # Text that came before the first audio, to whose bracket it belongs.
-        self._early: list[TextChunk] = []
+        self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
         self._held: list[AudioChunk | TextChunk] = []
         self._held_bytes = 0
@@ -140,15 +142,15 @@ class Reply:
     def kill(self) -> list[PipelineEffect]:
         """Drop what was kept back and all that still comes."""
         self.state = ReplyState.DEAD
-        self._held, self._held_bytes, self._early = [], 0, []
+        self._held, self._held_bytes = [], 0
+        self._early.clear()
         return self.close(interrupted=True)
 
     def close(self, *, interrupted: bool) -> list[PipelineEffect]:
         """Close what is open of the bracket."""
         if not self._open:
             return []
-        early, self._early = self._early, []
-        voice: list[PipelineEffect] = [*early]
+        voice: list[PipelineEffect] = self._take_early()
         if self._voiced:
             voice = [VoiceEnded(self.id, interrupted)]
         self._open = self._voiced = False
@@ -172,5 +174,9 @@ class Reply:
         if now is not None and not self.heard and self.asked_at is not None:
             waited = max(0.0, now - self.asked_at)
         self._voiced = self.heard = True
-        early, self._early = self._early, []
-        return [VoiceStarted(self.id, waited), *early, part]
+        return [VoiceStarted(self.id, waited), *self._take_early(), part]
+
+    def _take_early(self) -> list[PipelineEffect]:
+        early: list[PipelineEffect] = [*self._early]
+        self._early.clear()
+        return early

@@ -55,9 +55,13 @@ from pipecat_hydra.context import text_of
 from pipecat_hydra.conversation import Conversation
 from pipecat_hydra.effects import (
     AudioChunk,
+    Connected,
+    ConnectionEffect,
+    Disconnected,
     Effect,
     FailureKind,
     Flush,
+    GivenUp,
     Lost,
     PipelineEffect,
     Ready,
@@ -65,6 +69,8 @@ from pipecat_hydra.effects import (
     ReplyStarted,
     Report,
     ResponseFinished,
+    Rested,
+    Retrying,
     SessionStarted,
     Severity,
     TextChunk,
@@ -77,7 +83,8 @@ from pipecat_hydra.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.events import MessageRole
-from pipecat_hydra.functions import FunctionAnswers, parse_arguments
+from pipecat_hydra.functions import FunctionAnswers, parse_arguments, result_text
+from pipecat_hydra.keys import Keyring, KeySource
 from pipecat_hydra.pipeline import has_turn_strategies, shared_context
 from pipecat_hydra.proposals import TurnProposals
 from pipecat_hydra.protocol import (
@@ -86,6 +93,7 @@ from pipecat_hydra.protocol import (
     MODELS,
     ErrorCode,
 )
+from pipecat_hydra.retries import RetryPolicy
 from pipecat_hydra.settings import (
     HydraLLMSettings,
     complete_settings,
@@ -118,6 +126,16 @@ _REPORT_CATEGORIES = {
     ErrorCode.TOOL_RESPONSE_TIMEOUT: ErrorCategory.APPLICATION,
 }
 
+_CONNECTION_EVENTS = (
+    "on_connected",
+    "on_session_started",
+    "on_disconnected",
+    "on_reconnecting",
+    "on_reconnected",
+    "on_capacity",
+    "on_given_up",
+)
+
 _HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_response"}
 _STALL_SECS = 5.0
 _POLL_SECS = 0.1
@@ -148,6 +166,26 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     model speaks first, or by the user's audio. What the user says until then is kept
     and sent.
 
+    A connection that is lost is reported by one error frame, which leaves the service
+    usable, and is opened again; the new session is told what was said, and hears again
+    what it had not answered. A key that is refused, a configuration that is rejected, and
+    attempts that are used up leave the service unusable, with one permanent error.
+
+    Event handlers, besides those of `LLMService`:
+
+    - `on_connected(service)`: a connection is open.
+    - `on_session_started(service, session_id)`: Hydra has opened a session.
+    - `on_disconnected(service, reason)`: the connection is closed, whoever closed it.
+    - `on_reconnecting(service, attempt, delay_secs)`: a lost connection, or one that could
+      not be had, is tried again after a delay.
+    - `on_capacity(service, attempt, delay_secs)`: the same, for Hydra is full.
+    - `on_reconnected(service, state_restored)`: there is a session again. `state_restored`
+      tells whether it knows all that was said; Hydra gives no transcript of the user, so
+      it can only be true if an STT service does, or nobody has spoken yet.
+    - `on_given_up(service, reason)`: there is no session and will be none.
+    - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model
+      writes the arguments of a call.
+
     Example::
 
         llm = HydraLLMService(
@@ -168,7 +206,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def __init__(
         self,
         *,
-        api_key: str,
+        api_key: str | KeySource,
         base_url: str = DEFAULT_BASE_URL,
         settings: HydraLLMSettings | None = None,
         tools: ToolsSchema | Sequence[FunctionSchema | DirectFunction] | None = None,
@@ -182,12 +220,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         kickoff_timeout_secs: float = 1.0,
         end_timeout_secs: float = 30.0,
         preroll_secs: float = 10.0,
+        unused_timeout_secs: float = 20.0,
+        idle_timeout_secs: float = 300.0,
+        retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
         """Initialize the Hydra service.
 
         Args:
-            api_key: The Smallest AI key, or a short-lived `wat_…` token.
+            api_key: The Smallest AI key or a short-lived `wat_…` token; or a coroutine
+                function that gives one, called each time that the service connects.
             base_url: The endpoint, `wss://` or `ws://`, without query.
             settings: Model, voice, instructions; what is not given has a default.
             tools: Functions the model may call, for pipelines without a context; the
@@ -215,19 +257,30 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             end_timeout_secs: How long an `EndFrame` may wait, in seconds, for the
                 reply in flight to be received whole.
             preroll_secs: How much of what the user says is kept, in seconds, while
-                it cannot be sent; beyond it the newest is kept.
+                it cannot be sent, or might have to be sent again; beyond it the newest
+                is kept.
+            unused_timeout_secs: How long a session that nobody uses yet is kept open, in
+                seconds. It is opened again when somebody does.
+            idle_timeout_secs: How long a session is kept open, in seconds, in which nobody
+                says anything: no user audio comes, as while the user is muted, and no
+                reply. It is opened again, and told what was said, when somebody does.
+            retry: How often, how fast and how long a session that is lost, or cannot be
+                had, is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
 
         Raises:
             ValueError: If the key is empty or `base_url` is no WebSocket URL.
         """
-        if not api_key:
-            raise ValueError("api_key is empty: set SMALLEST_API_KEY, or use HydraEmulator")
+        keyring = Keyring(api_key)
         complete = complete_settings(settings)
         model = assert_given(complete.model) or DEFAULT_MODEL
-        endpoint = Endpoint(base_url, model, SecretStr(api_key), auth)
+        # What is wrong with the URL shows here, not in the background.
+        endpoint = Endpoint(base_url, model, SecretStr("none yet"), auth)
         super().__init__(settings=complete, **kwargs)
 
+        self._endpoint = endpoint
+        self._keyring = keyring
+        self._open_timeout = open_timeout_secs
         self._tools = tools if tools is None or isinstance(tools, ToolsSchema) else list(tools)
         self._turn_frames: TurnFrames = turn_frames
         self._decided_turn_frames: TurnFrames | None = None
@@ -239,12 +292,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             model=model,
             uplink=Uplink(preroll_secs=preroll_secs),
             handshake_timeout_secs=handshake_timeout_secs,
+            unused_timeout_secs=unused_timeout_secs,
+            idle_timeout_secs=idle_timeout_secs,
             resume_after_noise=resume_after_noise,
         )
         self._connection = HydraConnection(
-            endpoint,
+            self._dial,
             self._conversation,
             on_effect=self._on_effect,
+            on_connected=self._on_connected,
+            retry=retry,
             open_timeout_secs=open_timeout_secs,
         )
         self._context: LLMContext | None = None
@@ -254,19 +311,24 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             answer=self._answer,
             tell=lambda text, respond: self._send_message(text, respond=respond),
         )
-        self._configured = False
-        self._told: tuple[str, str | None] | None = None
-        self._brief_due: Brief | None = None
+        # Whether the service is in use: whatever session there is gets configured.
+        self._begun = False
+        self._greets = False
         self._asks_anew = False
-        self._reopened = False
+        self._told: tuple[str, str | None] | None = None
         self._replacer: asyncio.Task[None] | None = None
         self._speaker = Speaker(self, on_said=self._on_said)
-        self._given_up = False
+        # Replies, and those of them whose words are known.
+        self._replies = self._replies_known = 0
+        self._knows_all = True
+        self._is_connected = self._is_lost = False
         self._user_was_heard = False
         self._proposals = TurnProposals(self)
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._reply_progress = asyncio.Event()
         self._register_event_handler("on_function_call_arguments_delta")
+        for event in _CONNECTION_EVENTS:
+            self._register_event_handler(event)
         self._warn_about_settings()
 
     def can_generate_metrics(self) -> bool:
@@ -335,7 +397,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             setup: The pipeline's configuration.
         """
         await super().setup(setup)
-        self._connection.open()
+        self._connection.prewarm()
 
     async def stop(self, frame: EndFrame):
         """Let the reply in flight be received whole, then close the session.
@@ -368,6 +430,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if replacer is not None:
             await self.cancel_task(replacer)
         await self._connection.close(drain=drain)
+        if self._is_connected:
+            # Nobody hands on what the connection has told last.
+            await self._on_disconnected("the pipeline has ended")
 
     async def _wait_for_reply(self) -> None:
         """Wait until no reply is in flight, but not for one that has stalled."""
@@ -434,7 +499,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._put_in(frame.text)
                 self._ask()
             case ClientConnectedFrame():
-                self._open()
+                self._prewarm()
             case LLMSetToolsFrame():
                 self._on_tools(frame)
             case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
@@ -447,8 +512,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
         if self._audio_paused:
             return
-        if not self._configured:
+        if not self._begun:
             self._first_used()
+        elif not self._connection.is_wanted:
+            self._open()
         for chunk in self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels):
             self._perform(self._conversation.microphone(chunk, self._now))
 
@@ -463,7 +530,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if frame.speculation:
             return
         self._context = frame.context
-        if not self._configured:
+        if not self._begun:
             self._run()
             return
         new = self._briefing.news(frame.context)
@@ -488,9 +555,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._ask()
 
     def _put_in(self, text: str, role: MessageRole = "user") -> None:
-        """Put text into the conversation; before the session is configured, into its history."""
+        """Put text into the conversation; while there is no session, into what it is told."""
         self._briefing.note(role, text)
-        if self._configured:
+        if self._begun and self._connection.is_connected:
             self._send_message(text, role)
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
@@ -504,36 +571,45 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     # Configuring
     #
 
+    def _prewarm(self) -> None:
+        if self.is_usable:
+            self._connection.prewarm()
+
     def _open(self) -> None:
-        """Have a connection, unless it is known that none can be had."""
-        if self._given_up:
-            return
-        if not self._connection.is_open:
-            self._connection.endpoint = self._endpoint
-        self._connection.open()
+        """Have a session, unless it is known that none can be had."""
+        if self.is_usable:
+            self._connection.open()
+
+    async def _dial(self) -> Endpoint:
+        """Say where to connect to, with what is in force by now."""
+        key = await self._keyring.key(timeout_secs=self._open_timeout)
+        self._endpoint = replace(self._endpoint, model=self._model, api_key=key)
+        self._conversation.model = self._model
+        return self._endpoint
 
     def _first_used(self) -> None:
         """The user's audio flows: configure now, or soon if a greeting may be asked for."""
         self._open()
-        if assert_given(self._settings.generate_initial_response) is not None:
-            self._configure(greet=False)
+        if self._speaks_first is not None:
+            self._configure()
         elif self._kickoff_timer is None:
             loop = asyncio.get_running_loop()
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._configure)
 
     def _run(self) -> None:
         """The pipeline wants the model to speak, about nothing new."""
-        always = assert_given(self._settings.generate_initial_response)
-        if self._configured and always is not None and not self._user_was_heard:
-            # The settings say who speaks first, and it has been seen to.
+        if self._speaks_first is None or self._user_was_heard:
+            self._ask()
             return
-        self._ask()
+        # The settings say who speaks first.
+        self._open()
+        self._configure()
 
     def _ask(self) -> None:
         """Have the model speak; in a session to be configured, it does so by itself."""
         self._open()
-        if not self._configured:
-            self._configure(greet=True)
+        if not self._begun:
+            self._configure(asked=True)
         elif self._outdated:
             # Of the session that is about to begin, not of the one that ends.
             self._asks_anew = True
@@ -541,23 +617,49 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         else:
             self._perform(self._conversation.request_response(self._now))
 
-    def _configure(self, *, greet: bool = False) -> None:
-        """Say what the session shall be, with all that is known by now."""
-        self._cancel_kickoff_timer()
-        if self._configured:
-            return
-        always = assert_given(self._settings.generate_initial_response)
-        brief = self._brief(greet=greet if always is None else always)
-        self._configured = True
-        if self._connection.is_open and self._endpoint != self._connection.endpoint:
-            # The model has changed: what is open is not what is to be configured.
-            self._brief_due = brief
-            self._replace_if_outdated()
-            return
-        self._perform(self._conversation.configure(brief.configuration, self._now))
-        self._tell(brief)
+    def _configure(self, *, asked: bool = False) -> None:
+        """Have the session configured, now or as soon as there is one.
 
-    def _brief(self, *, greet: bool, under_way: bool = False) -> Brief:
+        Args:
+            asked: Whether the model has something to answer.
+        """
+        self._cancel_kickoff_timer()
+        if self._begun:
+            return
+        self._greets = asked or bool(self._speaks_first)
+        self._begun = True
+        if self._outdated:
+            # The model has changed: what is open is not what is to be configured.
+            self._replace_if_outdated()
+        elif self._connection.is_connected:
+            self._begin_session()
+
+    def _on_connected(self) -> None:
+        if self._begun:
+            self._begin_session()
+
+    def _begin_session(self) -> None:
+        """Say what the session shall be, with all that is known by now."""
+        conversation, briefing = self._conversation, self._briefing
+        for role, text in conversation.take_unsent():
+            briefing.note(role, text)
+        greets = conversation.owes_reply or self._asks_anew
+        if not conversation.sessions:
+            greets = greets or self._greets
+        self._asks_anew = False
+        brief = self._brief(greet=greets, under_way=conversation.under_way)
+        self._knows_all = (
+            brief.complete
+            and briefing.spoken >= conversation.user_turns
+            and self._replies_known >= self._replies
+        )
+        self._perform(conversation.configure(brief.configuration, self._now))
+        for role, text in brief.items:
+            self._send_message(text, role)
+        if brief.respond:
+            self._perform(conversation.request_response(self._now))
+
+    def _brief(self, *, greet: bool, under_way: bool) -> Brief:
         context = self._known_context()
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
@@ -572,13 +674,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             under_way=under_way,
         )
 
-    def _tell(self, brief: Brief) -> None:
-        """Put in what a brief says besides the configuration."""
-        for role, text in brief.items:
-            self._send_message(text, role)
-        if brief.respond:
-            self._perform(self._conversation.request_response(self._now))
-
     def _update_tools(self) -> None:
         params = self.get_llm_adapter().session_params(
             self._known_context(), service_tools=self._tool_schema()
@@ -588,14 +683,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
         changed = await super()._update_settings(delta)
-        if "model" in changed:
-            self._conversation.model = self._model
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
-        if changed and self._given_up:
-            # They may be the ones that make it work.
-            self._given_up = self._configured = False
         self._replace_if_outdated()
         return changed
 
@@ -612,38 +702,26 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     @property
     def _outdated(self) -> bool:
         """Whether the session is not what the application asks for any more (S1)."""
-        other = self._endpoint != self._connection.endpoint
-        return other or (self._configured and self._told != self._wanted)
+        if not self._connection.is_connected:
+            return False
+        other = self._endpoint.model != self._model
+        return other or (self._told is not None and self._told != self._wanted)
 
     def _replace_if_outdated(self) -> None:
-        if self._replacer is None and self._connection.is_open and self._outdated:
+        if self._replacer is None and self._outdated:
             self._replacer = self.create_task(self._replace_session())
 
     async def _replace_session(self) -> None:
         """Hydra freezes a session, so begin another, where no reply and no word is cut."""
         try:
-            await self._replace_until_current()
+            while self._outdated:
+                # Changes come by one frame each; several of them cost one new session.
+                await asyncio.sleep(_SETTLE_SECS)
+                if self._outdated and self._conversation.at_turn_boundary:
+                    logger.debug(f"{self}: beginning a session with the settings that are new")
+                    await self._connection.replace()
         finally:
             self._replacer = None
-
-    async def _replace_until_current(self) -> None:
-        while self._outdated and self._connection.is_open:
-            # Changes come by one frame each; several of them cost one new session.
-            await asyncio.sleep(_SETTLE_SECS)
-            brief, self._brief_due = self._brief_due, None
-            if self._configured and brief is None:
-                if not self._conversation.at_turn_boundary:
-                    continue
-                asks, self._asks_anew = self._asks_anew, False
-                brief = self._brief(greet=asks, under_way=True)
-            logger.debug(f"{self}: beginning a session with the settings that are new")
-            await self._connection.replace(self._endpoint, brief and brief.configuration)
-            if brief is not None:
-                self._tell(brief)
-
-    @property
-    def _endpoint(self) -> Endpoint:
-        return replace(self._connection.endpoint, model=self._model)
 
     def _known_context(self) -> LLMContext | None:
         return self._context or shared_context(self.pipeline_worker.pipeline)
@@ -655,6 +733,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if self._kickoff_timer is not None:
             self._kickoff_timer.cancel()
             self._kickoff_timer = None
+
+    @property
+    def _speaks_first(self) -> bool | None:
+        return assert_given(self._settings.generate_initial_response)
 
     @property
     def _voice(self) -> str:
@@ -678,11 +760,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _on_effect(self, effect: PipelineEffect) -> None:
         """Do what the conversation asks of the pipeline."""
         match effect:
+            case VoiceStarted():
+                self._replies += 1
+                await self._speaker.say(effect)
             case (
                 AudioChunk()
                 | TextChunk()
                 | ReplyStarted()
-                | VoiceStarted()
                 | VoiceEnded()
                 | ReplyEnded()
                 | ResponseFinished()
@@ -700,17 +784,66 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._call_event_handler(
                     "on_function_call_arguments_delta", call_id, name, fragment
                 )
-            case SessionStarted(session_id):
-                logger.debug(f"{self}: Hydra session {session_id} opened")
-            case Ready(_, rate):
-                logger.debug(f"{self}: Hydra is ready: {self._model}, {self._voice}, {rate} Hz")
             case Report():
                 await self._report(effect)
-            case Lost():
-                await self._report_loss(effect)
+            case _:
+                await self._on_connection(effect)
         self._reply_progress.set()
 
+    async def _on_connection(self, effect: ConnectionEffect) -> None:
+        """Tell what becomes of the connection."""
+        match effect:
+            case Connected():
+                self._is_connected = True
+                await self._call_event_handler("on_connected")
+                self._replace_if_outdated()
+            case SessionStarted(session_id):
+                logger.debug(f"{self}: Hydra session {session_id!r} opened")
+                await self._call_event_handler("on_session_started", session_id)
+            case Ready():
+                await self._on_ready(effect)
+            case Disconnected(reason):
+                await self._on_disconnected(reason)
+            case Rested(message, failed):
+                level = "WARNING" if failed else "DEBUG"
+                logger.log(level, "{}: no session is open until it is used: {}", self, message)
+            case Lost():
+                self._is_lost = True
+                self._push_error_soon(effect.message, _CATEGORIES[effect.kind])
+            case Retrying():
+                await self._on_retrying(effect)
+            case GivenUp():
+                self._cancel_kickoff_timer()
+                category = _CATEGORIES[effect.kind]
+                # First, so that whoever is told finds it so.
+                await self.set_usable(False)
+                # Whoever makes us usable again has a reason to.
+                self._connection.renew()
+                self._push_error_soon(effect.message, category, permanent=True)
+                await self._call_event_handler("on_given_up", effect.message)
+
+    async def _on_ready(self, ready: Ready) -> None:
+        rate = ready.output_sample_rate
+        logger.debug(f"{self}: Hydra is ready: {self._model}, {self._voice}, {rate} Hz")
+        if self._is_lost:
+            self._is_lost = False
+            restored = self._knows_all and not ready.lost_secs
+            await self._call_event_handler("on_reconnected", restored)
+
+    async def _on_disconnected(self, reason: str) -> None:
+        self._is_connected = False
+        logger.debug(f"{self}: disconnected: {reason}")
+        await self._call_event_handler("on_disconnected", reason)
+
+    async def _on_retrying(self, retrying: Retrying) -> None:
+        attempt, delay_secs = retrying.attempt, retrying.delay_secs
+        logger.debug(f"{self}: attempt {attempt} in {delay_secs:.2f} s: {retrying.message}")
+        await self._call_event_handler("on_reconnecting", attempt, delay_secs)
+        if retrying.kind is FailureKind.CAPACITY:
+            await self._call_event_handler("on_capacity", attempt, delay_secs)
+
     def _on_said(self, text: str) -> None:
+        self._replies_known += 1
         if self._known_context() is None:
             self._briefing.note("assistant", text)
 
@@ -786,6 +919,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if direction == FrameDirection.DOWNSTREAM:
             if isinstance(frame, FunctionCallResultFrame):
                 self._answers.on_result(frame)
+                if self._known_context() is None:
+                    result = result_text(frame.result)
+                    self._briefing.note_call(
+                        frame.tool_call_id, frame.function_name, frame.arguments, result
+                    )
             elif isinstance(frame, FunctionCallCancelFrame):
                 self._answers.on_cancel(frame)
         await super().push_frame(frame, direction)
@@ -812,19 +950,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 logger.warning(f"{self}: {report.message}")
             case Severity.ERROR:
                 category = _REPORT_CATEGORIES.get(report.code or "", ErrorCategory.UNKNOWN)
-                await self.push_error(report.message, category=category)
+                self._push_error_soon(report.message, category)
 
-    async def _report_loss(self, lost: Lost) -> None:
-        self._cancel_kickoff_timer()
-        if lost.kind is FailureKind.ENDED and not lost.configured and not self._reopened:
-            logger.debug(f"{self}: {lost.message}, unused")
-            if self._configured:
-                # Its first use and its idle close have crossed.
-                self._reopened = True
-                self._open()
-            # Otherwise nobody has used it yet; it is opened again when somebody does.
-            return
-        self._given_up = True
-        await self.push_error(
-            lost.message, category=_CATEGORIES[lost.kind], force_treat_as_permanent=True
-        )
+    def _push_error_soon(
+        self, message: str, category: ErrorCategory, *, permanent: bool = False
+    ) -> None:
+        """Push an error; the application's `on_error` handlers are nobody else's business."""
+        pushing = self.push_error(message, category=category, force_treat_as_permanent=permanent)
+        self.create_task(pushing, "error")

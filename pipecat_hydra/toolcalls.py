@@ -18,12 +18,16 @@ __all__ = ["OpenCalls", "Settled"]
 _SETTLE_SECS: Final = 0.2
 _GATHER_SECS: Final = 0.02
 _REMEMBERED_CALLS: Final = 256
+# More than any model calls at a time, and more than it writes: bounds for a server gone wild.
+_MAX_OPEN_CALLS: Final = 256
+_MAX_ARGUMENT_CHARS: Final = 1_000_000
 
 
 @dataclass(slots=True)
 class _Call:
     name: str = ""
     fragments: list[str] = field(default_factory=list[str])
+    size: int = 0
     complete: bool = False
     answered: bool = False
 
@@ -83,6 +87,11 @@ class OpenCalls:
         return bool(self._batches)
 
     @property
+    def owed(self) -> bool:
+        """Whether the model is still to be asked to go on, with all calls answered."""
+        return any(batch.answered and batch.respond for batch in self._batches.values())
+
+    @property
     def open_names(self) -> list[str]:
         """Names of the functions whose calls are not answered."""
         return [
@@ -108,7 +117,9 @@ class OpenCalls:
         if call is None or call.complete:
             return name or ""
         call.name = name or call.name
-        if fragment:
+        call.size += len(fragment)
+        if fragment and call.size <= _MAX_ARGUMENT_CHARS:
+            # What is longer is cut, and so no JSON any more.
             call.fragments.append(fragment)
         return call.name
 
@@ -214,4 +225,6 @@ class OpenCalls:
         for batch in self._batches.values():
             if call_id in batch.calls:
                 return batch.calls[call_id]
+        if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
+            return None
         return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, _Call())

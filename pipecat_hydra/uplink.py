@@ -10,8 +10,9 @@ idle one after half a minute, and needs to hear silence to end a turn (protocol
   that comes after waits its turn, so that the server hears every word in order;
 - when it has caught up, audio passes straight through, save that a burst longer
   than half a second is spread out;
-- when the connection is replaced, what was sent since the user last stopped speaking is
-  kept to be sent again, so that a word that had just begun is not cut in two;
+- when the connection is lost or replaced, what the server has heard and not answered
+  is sent again on the next one: all of what the user is saying, or has said, else the
+  last second, so that a word that had just begun is not cut in two;
 - when the microphone falls quiet (mute, pause, a transport that sends nothing) it
   sends silence in its place, at the microphone's pace.
 
@@ -43,7 +44,7 @@ class Uplink:
 
         Args:
             preroll_secs: How much audio is kept, in seconds, while it cannot be
-                sent; beyond it the oldest is dropped.
+                sent, or may have to be sent again; beyond it the oldest is dropped.
             silence_after_secs: How long the microphone may be quiet, in seconds,
                 before silence is sent in its place. Shorter than the shortest
                 pause that a network makes would put silence into speech.
@@ -54,6 +55,7 @@ class Uplink:
         self._waiting_bytes = 0
         self._recent: deque[bytes] = deque()
         self._recent_bytes = 0
+        self._keeping = False
         self._open = False
         self._allowance = 0.0
         self._allowed_at = 0.0
@@ -90,20 +92,33 @@ class Uplink:
         self._silence_at = now + self._silence_after
         return self._release(now)
 
-    def close(self, *, rewind: bool = False) -> None:
-        """Stop sending: the connection is gone. What is waiting stays.
+    def close(self) -> None:
+        """Stop sending: the connection is gone.
 
-        Args:
-            rewind: Whether to send the last second again, as far back as `mark`.
+        What is waiting stays, behind what is to be sent again.
         """
+        if not self._open:
+            return
         self._open = False
-        if rewind:
-            self._waiting.extendleft(reversed(self._recent))
-            self._waiting_bytes += self._recent_bytes
-        self.mark()
+        self._waiting.extendleft(reversed(self._recent))
+        self._waiting_bytes += self._recent_bytes
+        self._forget()
+
+    @property
+    def keeping(self) -> bool:
+        """Whether the user has been heard to speak, and has not been understood yet."""
+        return self._keeping
+
+    def keep(self) -> None:
+        """The user speaks: from the last second on, keep all that is sent, until `mark`."""
+        self._keeping = True
 
     def mark(self) -> None:
         """What was sent so far has been understood, and need never be sent again."""
+        self._keeping = False
+        self._forget()
+
+    def _forget(self) -> None:
         self._recent.clear()
         self._recent_bytes = 0
 
@@ -150,7 +165,8 @@ class Uplink:
             released.append(chunk)
             self._recent.append(chunk)
             self._recent_bytes += len(chunk)
-        while self._recent_bytes > _REWIND_BYTES:
+        limit = self._capacity if self._keeping else _REWIND_BYTES
+        while self._recent_bytes > limit:
             self._recent_bytes -= len(self._recent.popleft())
         return released
 

@@ -5,6 +5,9 @@ nothing in here logs it, the WebSocket library is given a logger that is silent 
 INFO, and whatever goes wrong is told by a `HydraConnectionError` of our own, which
 carries neither the library's exception nor its URL.
 
+A connection that is gone without a word is noticed too: by pings that nobody answers,
+and by a server that takes nothing any more. What either side may pile up is bounded.
+
 Protocol: §1.
 """
 
@@ -14,18 +17,25 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import Final, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from loguru import logger
 from pydantic import SecretStr
+from typing_extensions import override
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
     InvalidProxy,
     InvalidStatus,
+    ProxyError,
 )
 from websockets.frames import CloseCode
+from websockets.http11 import Response
 
 from pipecat_hydra.effects import FailureKind
 from pipecat_hydra.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
@@ -36,8 +46,38 @@ AuthStyle = Literal["query", "header"]
 """Where the key goes: `api_key` in the URL's query, or an `Authorization` header."""
 
 _CLOSE_TIMEOUT_SECS: Final = 2.0
+
+# A network that goes away closes nothing, and TCP alone notices after a quarter of an hour.
+# This takes 12 to 15 s: longer than a phone needs to find its network again.
+_PING_INTERVAL_SECS: Final = 3.0
+_MAX_UNANSWERED_PINGS: Final = 4
+
+# How long one message may wait for room in the socket. By then all the audio that may
+# wait has been dropped twice.
+_STALL_TIMEOUT_SECS: Final = 10.0
+
 _MAX_WAITING_AUDIO_SECS: Final = 5.0
-_MAX_WAITING_EVENTS: Final = 1_000
+_MAX_WAITING_BYTES: Final = 16 * 2**20
+
+# More than four minutes of reply audio, at 24 kHz, in one event.
+_MAX_EVENT_MIB: Final = 16
+
+# Beyond it the server is not read, which slows it: what it may pile up in here is this
+# many events, and the one that is being read.
+_MAX_UNREAD_EVENTS: Final = 1
+
+# A longer wait is either a mistake or of no use to a call.
+_MAX_RETRY_AFTER_SECS: Final = 3600.0
+
+_CLOSINGS: Final = {
+    CLOSE_NORMAL: (FailureKind.ENDED, "ended the session"),
+    CloseCode.GOING_AWAY: (FailureKind.CONNECTIVITY, "is going away"),
+    CloseCode.INTERNAL_ERROR: (FailureKind.SERVER, "failed"),
+    CloseCode.SERVICE_RESTART: (FailureKind.SERVER, "is being restarted"),
+    CLOSE_AT_CAPACITY: (FailureKind.CAPACITY, "has no room at the moment"),
+}
+
+_hosts_warned_about: set[str] = set()
 
 _library_logger = logging.getLogger("pipecat_hydra.websocket.library")
 # The library logs the request line and the headers at DEBUG, and with them the key.
@@ -51,18 +91,22 @@ class HydraConnectionError(Exception):
     Attributes:
         kind: Why.
         message: For a person; holds neither the key nor the URL's query.
+        retry_after_secs: How long the server asks to wait before the next attempt,
+            in seconds; None if it does not say.
     """
 
-    def __init__(self, kind: FailureKind, message: str):
+    def __init__(self, kind: FailureKind, message: str, retry_after_secs: float | None = None):
         """Make the error.
 
         Args:
             kind: Why.
             message: For a person.
+            retry_after_secs: How long the server asks to wait, in seconds.
         """
-        super().__init__(kind, message)
+        super().__init__(kind, message, retry_after_secs)
         self.kind = kind
         self.message = message
+        self.retry_after_secs = retry_after_secs
 
     def __str__(self) -> str:
         return self.message
@@ -85,22 +129,46 @@ class Endpoint:
     auth: AuthStyle = "query"
 
     def __post_init__(self) -> None:
-        """Check the URL.
+        """Check the URL and the key.
 
         Raises:
             ValueError: If it is no WebSocket URL, or carries a key.
+            HydraConnectionError: If the key holds a control character, as no key does.
         """
-        parts = urlsplit(self.base_url)
+        try:
+            parts = urlsplit(self.base_url)
+            _ = parts.port
+        except ValueError:
+            # Its text quotes the URL.
+            raise ValueError("base_url is malformed: check its host and port") from None
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             message = f"base_url must be a ws:// or wss:// URL, not {parts.scheme or 'nothing'}://"
             raise ValueError(message)
-        if {"api_key", "model"} & dict(parse_qsl(parts.query)).keys() or parts.password:
+        keys = {"api_key", "model"} & dict(parse_qsl(parts.query)).keys()
+        if keys or parts.username is not None:
             raise ValueError("base_url must not carry the key or the model: pass them as arguments")
+        if not self.api_key.get_secret_value().isprintable():
+            # The last line break of a file, for instance; in a header it would begin another.
+            message = "the API key holds a line break or another control character"
+            raise HydraConnectionError(FailureKind.AUTHENTICATION, message)
 
     @property
     def host(self) -> str:
         """Host and port, which may be shown."""
         return urlsplit(self.base_url).netloc
+
+    @property
+    def insecure_host(self) -> str | None:
+        """The host that is reached unencrypted over a network; None if there is none such."""
+        parts = urlsplit(self.base_url)
+        host = parts.hostname or ""
+        name = host.rstrip(".")
+        if parts.scheme == "wss" or name == "localhost" or name.endswith(".localhost"):
+            return None
+        try:
+            return None if ip_address(name).is_loopback else host
+        except ValueError:
+            return host
 
     def url(self) -> str:
         """The URL to connect to, with the key if it goes there. Never log it."""
@@ -117,6 +185,17 @@ class Endpoint:
         return {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
 
 
+class _Connect(connect):
+    """Follows no redirect: no server may have the key, or the call, taken elsewhere.
+
+    `websockets` 15.0 takes the headers along to another host.
+    """
+
+    @override
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class HydraWebSocket:
     """One open WebSocket. After making one you must `close` it."""
 
@@ -130,9 +209,15 @@ class HydraWebSocket:
         # Each entry: the message and, for audio, its length in seconds.
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._waiting_audio = 0.0
+        self._waiting_bytes = 0
         self._dropped_audio = 0.0
+        self._failure: HydraConnectionError | None = None
+        self._refused_with: int | None = None
+        self._listening = False
+        self._unanswered_pings = 0
         self._wake = asyncio.Event()
         self._sender = asyncio.create_task(self._send_waiting(), name="hydra-websocket-sender")
+        self._pinger = asyncio.create_task(self._ping(), name="hydra-websocket-pinger")
 
     @classmethod
     async def open(
@@ -149,16 +234,21 @@ class HydraWebSocket:
         Raises:
             HydraConnectionError: If it cannot be had.
         """
+        _warn_if_insecure(endpoint)
         connection, failure = None, None
         try:
-            connection = await connect(
+            connection = await _Connect(
                 endpoint.url(),
                 additional_headers=endpoint.headers(),
                 # Deflating base64 audio costs four times what all else does.
                 compression=None,
-                max_size=None,
+                max_size=_MAX_EVENT_MIB * 2**20,
+                max_queue=_MAX_UNREAD_EVENTS,
                 open_timeout=timeout_secs,
                 close_timeout=_CLOSE_TIMEOUT_SECS,
+                # Its pings wait behind what cannot be sent, and count for lost the
+                # answers that we have not read.
+                ping_interval=None,
                 logger=_library_logger,
             )
         except Exception as error:
@@ -176,36 +266,52 @@ class HydraWebSocket:
             message: UTF-8 text.
             audio_secs: Length of the audio in it. When more than five seconds of
                 audio wait for a server that does not read, the oldest are dropped;
-                other messages never are.
+                other messages never are. When too many of those wait, or nothing at
+                all can be sent for ten seconds, the connection is given up.
         """
+        if self._failure is not None or self._sender.done():
+            return
         self._waiting.append((message, audio_secs))
-        self._waiting_audio += audio_secs
-        if self._waiting_audio > _MAX_WAITING_AUDIO_SECS:
-            self._drop_oldest_audio()
-        elif len(self._waiting) > _MAX_WAITING_EVENTS:
-            self.abort()
         self._wake.set()
+        if audio_secs:
+            self._waiting_audio += audio_secs
+            if self._waiting_audio > _MAX_WAITING_AUDIO_SECS:
+                self._drop_oldest_audio()
+        elif self._waiting_bytes > _MAX_WAITING_BYTES:
+            self._give_up("takes no data: too much waits to be sent")
+        else:
+            self._waiting_bytes += len(message)
 
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield what the server sends until the connection closes, however it does."""
         while True:
+            self._listening = True
             try:
-                yield await self._connection.recv(decode=False)
-            except ConnectionClosed:
+                message = await self._connection.recv(decode=False)
+            except ConnectionClosed as closed:
+                if closed.sent is not None and not closed.rcvd_then_sent:
+                    self._refused_with = closed.sent.code
                 return
+            self._listening = False
+            self._unanswered_pings = 0
+            yield message
 
     def outcome(self) -> HydraConnectionError:
         """Why the connection closed, after `messages` has ended."""
+        if self._failure is not None:
+            return self._failure
+        server = f"Hydra at {self._host}"
+        if self._refused_with == CloseCode.MESSAGE_TOO_BIG:
+            message = f"{server} sent an event larger than {_MAX_EVENT_MIB} MiB, which was refused"
+            return HydraConnectionError(FailureKind.SERVER, message)
         code, reason = self._connection.close_code, self._connection.close_reason
-        kind = {
-            CLOSE_NORMAL: FailureKind.ENDED,
-            CLOSE_AT_CAPACITY: FailureKind.CAPACITY,
-            CloseCode.INTERNAL_ERROR: FailureKind.SERVER,
-        }.get(code or CloseCode.ABNORMAL_CLOSURE, FailureKind.CONNECTIVITY)
-        reason = f", {reason[:120]!r}" if reason else ""
-        message = f"Hydra at {self._host} closed the connection (code {code}{reason})"
         if code in (None, CloseCode.ABNORMAL_CLOSURE):
-            message = f"the connection to Hydra at {self._host} broke"
+            message = f"the connection to {server} broke"
+            return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+        kind, words = _CLOSINGS.get(code, (FailureKind.CONNECTIVITY, ""))
+        reason = f", {reason[:120]!r}" if reason else ""
+        words = f"{words} and " if words else ""
+        message = f"{server} {words}closed the connection (code {code}{reason})"
         return HydraConnectionError(kind, message)
 
     def abort(self) -> None:
@@ -214,14 +320,25 @@ class HydraWebSocket:
 
     async def close(self) -> None:
         """Close, politely if the server answers, and leave nothing behind."""
-        if not self._sender.done():
-            self._sender.cancel()
+        tasks = {self._sender, self._pinger}
+        for task in tasks:
+            task.cancel()
         try:
-            await asyncio.wait({self._sender})
-            await self._connection.close()
+            await asyncio.wait(tasks)
+            # The library's own limit does not hold while it cannot send.
+            async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
+                await self._connection.close()
+        except TimeoutError:
+            pass
         finally:
             # Also when the closing is itself cancelled: a socket left open stays for ever.
             self.abort()
+
+    def _give_up(self, why: str) -> None:
+        """Drop a connection that is of no use any more."""
+        message = f"Hydra at {self._host} {why}"
+        self._failure = HydraConnectionError(FailureKind.TIMEOUT, message)
+        self.abort()
 
     async def _send_waiting(self) -> None:
         while True:
@@ -229,12 +346,40 @@ class HydraWebSocket:
             self._wake.clear()
             while self._waiting:
                 message, audio_secs = self._waiting.popleft()
-                self._waiting_audio -= audio_secs
+                if audio_secs:
+                    self._waiting_audio -= audio_secs
+                else:
+                    self._waiting_bytes -= len(message)
                 try:
-                    await self._connection.send(message, text=True)
+                    async with asyncio.timeout(_STALL_TIMEOUT_SECS):
+                        await self._connection.send(message, text=True)
                 except ConnectionClosed:
                     return
+                except TimeoutError:
+                    secs = f"{_STALL_TIMEOUT_SECS:g} s"
+                    self._give_up(f"takes no data: nothing could be sent for {secs}")
+                    return
             self._waiting_audio = self._dropped_audio = 0.0
+
+    async def _ping(self) -> None:
+        """Notice that the server is gone: neither pong nor event, though we listen."""
+        while True:
+            await asyncio.sleep(_PING_INTERVAL_SECS)
+            if self._unanswered_pings >= _MAX_UNANSWERED_PINGS:
+                secs = f"{_MAX_UNANSWERED_PINGS * _PING_INTERVAL_SECS:g} s"
+                self._give_up(f"does not answer any more: nothing came for {secs}")
+                return
+            try:
+                pong = asyncio.ensure_future(await self._connection.ping())
+            except ConnectionClosed:
+                return
+            pong.add_done_callback(self._take_pong)
+            # Counted, not timed: time passes also while our own event loop stands still,
+            # and what a slow pipeline leaves unread may be the pong.
+            self._unanswered_pings += self._listening
+
+    def _take_pong(self, pong: asyncio.Future[float]) -> None:
+        self._unanswered_pings = 0
 
     def _drop_oldest_audio(self) -> None:
         for index, (_, audio_secs) in enumerate(self._waiting):
@@ -247,10 +392,22 @@ class HydraWebSocket:
                 return
 
 
+def _warn_if_insecure(endpoint: Endpoint) -> None:
+    """Warn of a connection that anybody on the way can listen to, once for each host."""
+    host = endpoint.insecure_host
+    if host is None or host in _hosts_warned_about:
+        return
+    _hosts_warned_about.add(host)
+    logger.warning(
+        f"Hydra: the connection to {host} is not encrypted: whoever is on the way can read the "
+        "API key and hear the call. Use wss://"
+    )
+
+
 def _describe_failure(error: Exception, host: str, timeout_secs: float) -> HydraConnectionError:
     """Say what went wrong, without the library's exception, which may hold the URL."""
     if isinstance(error, InvalidStatus):
-        return _describe_status(error.response.status_code, host)
+        return _describe_status(error.response, host)
     if isinstance(error, TimeoutError):
         message = f"Hydra at {host} did not answer within {timeout_secs:g} s"
         return HydraConnectionError(FailureKind.TIMEOUT, message)
@@ -261,7 +418,7 @@ def _describe_failure(error: Exception, host: str, timeout_secs: float) -> Hydra
         reason = error.strerror or type(error).__name__
         message = f"Hydra at {host} cannot be reached: {reason}. Check the network and base_url"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    if isinstance(error, InvalidProxy):
+    if isinstance(error, InvalidProxy | ProxyError):
         message = "the proxy named in the environment is not usable"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
     if isinstance(error, InvalidHandshake | EOFError):
@@ -272,7 +429,8 @@ def _describe_failure(error: Exception, host: str, timeout_secs: float) -> Hydra
     return HydraConnectionError(FailureKind.CONNECTIVITY, message)
 
 
-def _describe_status(status: int, host: str) -> HydraConnectionError:
+def _describe_status(response: Response, host: str) -> HydraConnectionError:
+    status = response.status_code
     if status in (401, 403):
         message = (
             f"Hydra at {host} refused the API key (HTTP {status}). Check that SMALLEST_API_KEY "
@@ -281,9 +439,23 @@ def _describe_status(status: int, host: str) -> HydraConnectionError:
         return HydraConnectionError(FailureKind.AUTHENTICATION, message)
     message = f"Hydra at {host} refused the connection with HTTP {status}"
     if status == 429:
-        return HydraConnectionError(FailureKind.CAPACITY, message)
-    if status >= 500:
-        return HydraConnectionError(FailureKind.SERVER, message)
+        return HydraConnectionError(FailureKind.CAPACITY, message, _retry_after(response))
+    if status >= 500 or status in (408, 425):
+        return HydraConnectionError(FailureKind.SERVER, message, _retry_after(response))
     return HydraConnectionError(
         FailureKind.CONFIGURATION, f"{message}. Check the model and base_url"
     )
+
+
+def _retry_after(response: Response) -> float | None:
+    """How long to wait, in seconds, if the server says so and it makes sense (RFC 9110 §10.2.3)."""
+    text = ", ".join(response.headers.get_all("Retry-After")).strip()
+    try:
+        if text.isdecimal():
+            secs = float(text)
+        else:
+            secs = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        # No date; or one without a time zone, which cannot be compared.
+        return None
+    return min(secs, _MAX_RETRY_AFTER_SECS) if secs >= 0 else None

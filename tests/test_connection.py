@@ -1,7 +1,7 @@
 """The logical session over real sockets: opening, effects in order, closing."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,19 +14,27 @@ from pipecat_hydra.connection import HydraConnection
 from pipecat_hydra.conversation import Conversation, Phase
 from pipecat_hydra.effects import (
     AudioChunk,
+    Connected,
     Discard,
+    Disconnected,
     FailureKind,
+    GivenUp,
     Lost,
     PipelineEffect,
     Ready,
     ReplyEnded,
     ReplyStarted,
+    Rested,
+    Retrying,
     SessionStarted,
     VoiceStarted,
 )
 from pipecat_hydra.emulator import HydraEmulator
 from pipecat_hydra.events import SessionConfiguration
-from pipecat_hydra.websocket import Endpoint
+from pipecat_hydra.retries import RetryPolicy
+from pipecat_hydra.websocket import Endpoint, HydraConnectionError
+
+QUICK = RetryPolicy(first_delay_secs=0.02, longest_delay_secs=0.02)
 
 
 def chunk(pcm: bytes) -> AudioChunk:
@@ -58,15 +66,26 @@ class Listener:
         return self.of(kind)
 
 
+def dial(hydra: HydraEmulator, key: str | None = None) -> Callable[[], Awaitable[Endpoint]]:
+    async def endpoint() -> Endpoint:
+        return Endpoint(hydra.url, "hydra-v1.1", SecretStr(key or hydra.api_key))
+
+    return endpoint
+
+
 @asynccontextmanager
 async def connection(
-    hydra: HydraEmulator, *, greet: bool = True, key: str | None = None
+    hydra: HydraEmulator,
+    *,
+    greet: bool = True,
+    key: str | None = None,
+    retry: RetryPolicy = QUICK,
+    **conversation_arguments: Any,
 ) -> AsyncGenerator[tuple[HydraConnection, Conversation, Listener]]:
-    conversation = Conversation(model="hydra-v1.1")
+    conversation = Conversation(model="hydra-v1.1", **conversation_arguments)
     conversation.configure(SessionConfiguration(voice="aria", generate_initial_response=greet), 0.0)
     listener = Listener()
-    endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(key or hydra.api_key))
-    made = HydraConnection(endpoint, conversation, on_effect=listener)
+    made = HydraConnection(dial(hydra, key), conversation, on_effect=listener, retry=retry)
     try:
         yield made, conversation, listener
     finally:
@@ -82,7 +101,7 @@ async def test_a_session_from_opening_to_closing():
         await listener.until(ReplyEnded)
         assert made.is_open
         order = [type(e) for e in listener.effects if not isinstance(e, AudioChunk)]
-        assert order[:4] == [SessionStarted, Ready, ReplyStarted, VoiceStarted]
+        assert order[:5] == [Connected, SessionStarted, Ready, ReplyStarted, VoiceStarted]
         pcm = b"".join(e.pcm for e in listener.of(AudioChunk))
         assert pcm == session(hydra).sent_audio()
         await made.close()
@@ -103,27 +122,133 @@ async def test_a_close_tells_the_pipeline_what_was_left_open():
         assert ended.interrupted
 
 
-async def test_a_loss_is_told_and_a_new_session_may_be_opened():
-    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+async def test_a_session_that_is_lost_is_had_again():
+    async with emulator() as hydra, connection(hydra) as (made, conversation, listener):
         made.open()
         await listener.until(ReplyEnded)
         await hydra.stop()
         (lost,) = await listener.until(Lost)
         assert lost.configured
-        assert lost.kind is not FailureKind.AUTHENTICATION
+        await listener.until(Retrying, 2)
         await hydra.start()
-        made.endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
-        made.open()
         await listener.until(Ready, 2)
         assert len(hydra.sessions) == 2
+        # One report; and no second greeting.
+        assert len(listener.of(Lost)) == 1
+        assert len(listener.of(Disconnected)) == 1
+        assert hydra.sessions[1].configuration == {
+            "voice": "aria",
+            "generate_initial_response": False,
+        }
+        assert [retrying.attempt for retrying in listener.of(Retrying)][:2] == [1, 2]
+        assert conversation.sessions == 2
 
 
-async def test_a_refusal_is_told():
+async def test_what_cannot_be_had_is_given_up():
+    retry = RetryPolicy(attempts_per_drop=3, first_delay_secs=0.01, longest_delay_secs=0.01)
+    async with emulator() as hydra, connection(hydra, retry=retry) as (made, _, listener):
+        await hydra.stop()
+        made.open()
+        (given_up,) = await listener.until(GivenUp)
+        assert given_up.kind is FailureKind.CONNECTIVITY
+        assert not made.is_open
+        assert not made.is_wanted
+        assert len(listener.of(Lost)) == 1
+        assert len(listener.of(Retrying)) == 3
+        made.open()
+        assert not made.is_open
+        made.renew()
+        made.open()
+        await listener.until(GivenUp, 2)
+        assert len(listener.of(Retrying)) == 6
+
+
+async def test_a_refusal_is_told_once_and_not_tried_again():
     async with emulator() as hydra, connection(hydra, key="wrong") as (made, _, listener):
         made.open()
-        (lost,) = await listener.until(Lost)
-        assert lost.kind is FailureKind.AUTHENTICATION
-        assert not lost.configured
+        (given_up,) = await listener.until(GivenUp)
+        assert given_up.kind is FailureKind.AUTHENTICATION
+        assert not listener.of(Lost)
+        assert not listener.of(Retrying)
+        assert not made.is_open
+
+
+async def test_a_key_that_cannot_be_had_is_tried_again():
+    attempts = 0
+
+    async def endpoint() -> Endpoint:
+        nonlocal attempts
+        attempts += 1
+        if attempts < 3:
+            raise HydraConnectionError(FailureKind.CONNECTIVITY, "no key")
+        return await dial(hydra)()
+
+    async with emulator() as hydra:
+        conversation = Conversation(model="hydra-v1.1")
+        conversation.configure(SessionConfiguration(), 0.0)
+        listener = Listener()
+        made = HydraConnection(endpoint, conversation, on_effect=listener, retry=QUICK)
+        made.open()
+        await listener.until(Ready)
+        assert [lost.message for lost in listener.of(Lost)] == ["no key"]
+        await made.close()
+
+
+async def test_what_nobody_uses_is_not_tried_again():
+    async with emulator() as hydra, connection(hydra) as (made, _, listener):
+        await hydra.stop()
+        made.prewarm()
+        (rested,) = await listener.until(Rested)
+        assert rested.failed
+        assert not made.is_open
+        assert not listener.of(Lost)
+        await hydra.start()
+        made.open()
+        await listener.until(Ready)
+        assert made.is_wanted
+
+
+async def test_a_session_at_rest_is_opened_again_on_demand():
+    async with (
+        emulator() as hydra,
+        connection(hydra, greet=False, idle_timeout_secs=0.2) as (made, conversation, listener),
+    ):
+        made.open()
+        (rested,) = await listener.until(Rested)
+        assert not rested.failed
+        assert not made.is_wanted
+        assert await hydra.sessions[0].wait_closed() == 1000
+        assert [d.reason for d in listener.of(Disconnected)] == [rested.message]
+        made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
+        made.open()
+        await listener.until(Ready, 2)
+        assert not listener.of(Lost)
+        assert not listener.of(Retrying)
+        second = hydra.sessions[1]
+        await second.wait_until(lambda: b"\x01\x00" * 320 in second.received_audio)
+
+
+async def test_a_demand_while_a_session_goes_to_rest_is_met():
+    async with (
+        emulator() as hydra,
+        connection(hydra, greet=False, idle_timeout_secs=0.2) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(Ready)
+        while made.is_wanted:
+            await asyncio.sleep(0)
+        made.open()
+        await listener.until(Ready, 2)
+
+
+async def test_a_close_ends_the_waiting_for_another_attempt():
+    retry = RetryPolicy(first_delay_secs=60.0, longest_delay_secs=60.0, secs_per_drop=600.0)
+    async with emulator() as hydra, connection(hydra, retry=retry) as (made, _, listener):
+        await hydra.stop()
+        made.open()
+        await listener.until(Retrying)
+        async with asyncio.timeout(5):
+            await made.close(drain=False)
         assert not made.is_open
 
 
@@ -191,8 +316,7 @@ async def test_within_an_effect_what_is_done_between_effects_is_done_at_once():
     async with emulator() as hydra:
         conversation = Conversation(model="hydra-v1.1")
         conversation.configure(SessionConfiguration(), 0.0)
-        endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
-        made = HydraConnection(endpoint, conversation, on_effect=handler)
+        made = HydraConnection(dial(hydra), conversation, on_effect=handler)
         made.open()
         await asyncio.wait_for(done.wait(), 5)
         await made.close()
@@ -206,17 +330,17 @@ async def test_what_is_sent_without_a_connection_is_not_sent():
 
 
 @pytest.mark.parametrize("slow", ["created_delay_secs", "configured_delay_secs"])
-async def test_a_handshake_that_hangs_is_given_up(slow: str):
-    async with emulator(**{slow: 30.0}) as hydra:
-        conversation = Conversation(model="hydra-v1.1", handshake_timeout_secs=0.2)
-        conversation.configure(SessionConfiguration(), 0.0)
-        listener = Listener()
-        endpoint = Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
-        made = HydraConnection(endpoint, conversation, on_effect=listener)
+async def test_a_handshake_that_hangs_is_tried_again_and_given_up(slow: str):
+    retry = RetryPolicy(attempts_per_drop=1, first_delay_secs=0.01)
+    async with (
+        emulator(**{slow: 30.0}) as hydra,
+        connection(hydra, retry=retry, handshake_timeout_secs=0.2) as (made, _, listener),
+    ):
         made.open()
-        (lost,) = await listener.until(Lost)
-        assert lost.kind is FailureKind.TIMEOUT
-        await made.close()
+        (given_up,) = await listener.until(GivenUp)
+        assert given_up.kind is FailureKind.TIMEOUT
+        assert [lost.kind for lost in listener.of(Lost)] == [FailureKind.TIMEOUT]
+        assert len(hydra.sessions) == 2
 
 
 async def test_a_close_that_is_cancelled_leaves_nothing_behind():
@@ -248,15 +372,20 @@ async def test_a_connection_that_is_closed_stays_so():
 
 
 async def test_a_session_is_replaced_by_one_only():
-    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+    async with (
+        emulator() as hydra,
+        connection(hydra, greet=False) as (made, conversation, listener),
+    ):
         made.open()
         await listener.until(Ready)
         runner = made._runner
         assert runner is not None
         # Somebody asks for a connection just as the old one is gone.
         runner.add_done_callback(lambda _: made.open())
-        await made.replace(made.endpoint, SessionConfiguration(voice="zoe"))
+        conversation.configure(SessionConfiguration(voice="zoe"), made.now)
+        await made.replace()
         await listener.until(Ready, 2)
+        assert not listener.of(Lost)
         assert [s.configuration["voice"] for s in hydra.sessions if s.configuration] == [
             "aria",
             "zoe",
@@ -273,3 +402,5 @@ async def test_a_failure_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch)
         made.open()
         (lost,) = await listener.until(Lost)
         assert lost.kind is FailureKind.SERVER
+        (given_up,) = await listener.until(GivenUp)
+        assert given_up.kind is FailureKind.SERVER

@@ -114,7 +114,7 @@ def test_a_created_session_waits_for_its_configuration():
     conversation = Conversation(model="hydra-v1.1")
     conversation.connected(0.0)
     assert sent(conversation.receive(wire.created(), 0.0)) == []
-    assert conversation.deadline is None
+    assert conversation.deadline == 20.0
     assert len(sent(conversation.configure(SessionConfiguration(), 60.0))) == 1
     assert sent(conversation.configure(SessionConfiguration(), 60.0)) == []
 
@@ -1031,7 +1031,7 @@ def test_a_word_that_had_just_begun_is_sent_again_to_the_session_that_follows(dr
     driver.conversation.microphone(before, 1.0)
     driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
     driver.conversation.microphone(after, 2.0)
-    driver.conversation.disconnected(2.0, replaced=True)
+    driver.conversation.disconnected(2.0)
     driver.now = 2.0
     driver.live()
     assert sent(driver.conversation.tick(2.1)) == [InputAudioAppend(audio=after)]

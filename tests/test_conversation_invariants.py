@@ -71,6 +71,9 @@ class AnyServer(RuleBasedStateMachine):
         self.asked = 0
         self.live = False
         self.configured_times = 0
+        # Until when an interruption is but the echo of a turn, and of one that was noise.
+        self.echo_until: float | None = None
+        self.noise_until: float | None = None
 
     # What is checked
 
@@ -186,6 +189,7 @@ class AnyServer(RuleBasedStateMachine):
         same = self.user_speaking and self.conversation._turn_item == item
         if not same:
             self.suspended |= set(self.known)
+            self.echo_until, self.noise_until = self.now + 1.0, None
         self.receive(wire.started(item))
         # One interruption for each start, and none for a repeated one.
         assert self.starts == before + (0 if same else 1)
@@ -209,6 +213,8 @@ class AnyServer(RuleBasedStateMachine):
         suspended = set(self.suspended)
         if newest is not None:
             self.suspended.discard(newest)
+        if self.conversation._turn is not None and self.conversation._turn_item == item:
+            self.noise_until = self.echo_until
         effects = self.receive(wire.user_item("incomplete", item))
         if not any(isinstance(e, ReplyStarted) and e.resumed for e in effects):
             self.suspended = suspended
@@ -283,6 +289,7 @@ class AnyServer(RuleBasedStateMachine):
     def disconnect(self):
         self.check(self.conversation.disconnected(self.now))
         self.live = False
+        self.echo_until = self.noise_until = None
         self.called.clear()
         self.answered.clear()
         self.dead |= set(self.known)
@@ -292,8 +299,10 @@ class AnyServer(RuleBasedStateMachine):
 
     @rule()
     def interrupted(self):
+        of_noise = self.noise_until is not None and self.now <= self.noise_until
+        self.echo_until = self.noise_until = None
         effects = self.check(self.conversation.interrupted(self.now))
-        if Discard() in effects:
+        if Discard() in effects and not of_noise:
             self.dead |= set(self.known)
 
     @rule()

@@ -1,6 +1,7 @@
 """What is installed, and what README and CHANGELOG say of it."""
 
 import ast
+import dataclasses
 import importlib
 import importlib.metadata
 import inspect
@@ -16,7 +17,7 @@ import pytest
 from pipecat.pipeline.worker import PipelineWorker
 
 import pipecat_hydra
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.virtual_transport import VirtualTransport
 
 ROOT = Path(__file__).parent.parent
@@ -50,7 +51,9 @@ def test_the_version_is_the_newest_of_the_changelog():
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {_distribution(spec) for spec in project["dependencies"]}
+    # Of what the extra brings, aiortc is Pipecat's own affair.
+    specs = [*project["dependencies"], *project["optional-dependencies"]["web"]]
+    declared = {_distribution(spec) for spec in specs} - {"aiortc"}
     distributions = importlib.metadata.packages_distributions()
     imported = {name for path in PACKAGE.rglob("*.py") for name in _imports(path)}
     imported -= sys.stdlib_module_names | {"pipecat_hydra"}
@@ -68,7 +71,7 @@ def test_the_service_brings_in_neither_the_emulator_nor_the_command():
 
 async def test_the_snippets_for_a_bot_in_the_readme_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SMALLEST_API_KEY", "sk-none")
-    with_aggregators, without = SNIPPETS[0], SNIPPETS[1]
+    with_aggregators, without, with_retries = SNIPPETS[:3]
 
     names = await _run(with_aggregators, transport=VirtualTransport())
     assert isinstance(names["llm"], HydraLLMService)
@@ -77,9 +80,18 @@ async def test_the_snippets_for_a_bot_in_the_readme_work(monkeypatch: pytest.Mon
     names = await _run(without, transport=VirtualTransport())
     assert names["llm"] in names["pipeline"].processors
 
+    assert isinstance((await _run(with_retries))["llm"], HydraLLMService)
+
+
+def test_the_readme_lists_what_a_lost_session_is_worth():
+    listed = {
+        name: ast.literal_eval(default.strip("`")) for name, default in _table("`RetryPolicy`")
+    }
+    assert listed == dataclasses.asdict(RetryPolicy())
+
 
 async def test_the_test_in_the_readme_passes():
-    names = await _run(SNIPPETS[2])
+    names = await _run(SNIPPETS[3])
     await names["test_the_bot_speaks_first"]()
 
 

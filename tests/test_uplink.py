@@ -1,5 +1,7 @@
 """Pacing of user audio: pre-roll, catching up, silence (A1, A3)."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,42 +125,122 @@ def test_reopening_sends_what_was_said_meanwhile():
     assert [pcm for _, pcm in run(uplink, 2.0, 2.1)] == [chunk(0)]
 
 
+def test_the_last_second_is_sent_again():
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(100):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    run(uplink, 2.0, 2.1)
+    uplink.close()
+    uplink.close()
+    assert uplink.waiting_secs == 1.0
+    again = uplink.open(3.0) + [pcm for _, pcm in run(uplink, 3.0, 3.6)]
+    assert [pcm for pcm in again if not is_silence(pcm)] == [chunk(n) for n in range(50, 100)]
+
+
+def test_all_that_the_user_is_saying_is_sent_again_until_it_is_understood():
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(100):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+        if n == 30:
+            uplink.keep()
+    uplink.close()
+    assert uplink.keeping
+    assert uplink.waiting_secs == 2.0
+    # It is lost again in the middle of that, and nothing of it is.
+    uplink.open(3.0)
+    assert len([pcm for _, pcm in run(uplink, 3.0, 3.4) if not is_silence(pcm)]) < 100
+    uplink.close()
+    assert uplink.waiting_secs == 2.0
+    uplink.open(5.0)
+    run(uplink, 5.0, 7.0)
+    uplink.mark()
+    uplink.close()
+    assert not uplink.keeping
+    assert uplink.waiting_secs == 0.0
+
+
+def test_what_is_kept_to_be_sent_again_is_bounded():
+    uplink = Uplink(preroll_secs=1.5)
+    uplink.open(0.0)
+    uplink.keep()
+    for n in range(200):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    uplink.close()
+    assert uplink.waiting_secs <= 1.5
+    uplink.push(chunk(200), 4.0)
+    assert uplink.waiting_secs <= 1.5
+
+
 @given(
     st.lists(
-        st.tuples(st.floats(0.0, 0.2), st.sampled_from(["push", "push", "tick", "open", "close"])),
+        st.tuples(
+            st.floats(0.0, 0.2),
+            st.sampled_from(["push", "push", "push", "tick", "open", "close", "keep", "mark"]),
+        ),
         max_size=200,
     )
 )
 def test_whatever_happens_order_holds_and_nothing_is_made_up(steps: list[tuple[float, str]]):
-    """Audio is sent in order, at most once, and only while open; silence never over speech."""
+    """Audio goes out in order, with no gap but what is counted as dropped; silence never over it.
+
+    On the next connection it begins where the last one ended, or somewhat before.
+    """
     uplink = Uplink(preroll_secs=1.0)
     now, pushed = 0.0, 0
     last_push: float | None = None
-    live: list[bytes] = []
+    connections: list[list[int]] = []
     for wait, action in steps:
         now += wait
-        was_open = uplink.is_open
+        sent: list[bytes] = []
         match action:
             case "push":
                 sent = uplink.push(chunk(pushed), now)
                 pushed += 1
                 last_push = now
             case "open":
-                sent = uplink.open(now)
+                if not uplink.is_open:
+                    connections.append([])
+                    sent = uplink.open(now)
             case "close":
                 uplink.close()
-                sent = []
+            case "keep":
+                uplink.keep()
+            case "mark":
+                uplink.mark()
             case _:
                 sent = uplink.tick(now)
         if sent:
-            assert was_open or action == "open"
-        silent = [pcm for pcm in sent if is_silence(pcm)]
-        if silent:
+            assert uplink.is_open
+        if any(map(is_silence, sent)):
             assert action == "tick"
             assert last_push is None or now - last_push >= 0.25 - 1e-9
             assert uplink.waiting_secs == 0.0
-        live += [pcm for pcm in sent if not is_silence(pcm)]
-    numbers = [int.from_bytes(pcm[:2], "little") for pcm in live]
-    assert numbers == sorted(set(numbers))
-    dropped = uplink.take_dropped_secs() * 32_000
-    assert len(live) * 640 + dropped + uplink.waiting_secs * 32_000 == pushed * 640
+        if connections:
+            live = [pcm for pcm in sent if not is_silence(pcm)]
+            connections[-1] += [int.from_bytes(pcm[:2], "little") - 1 for pcm in live]
+        # What is to be sent again comes on top, until more is said.
+        assert uplink.waiting_secs <= 2.0 + 1e-9
+    dropped = round(uplink.take_dropped_secs() / CHUNK_SECS)
+    waiting = round(uplink.waiting_secs / CHUNK_SECS)
+    heard = {number for connection in connections for number in connection}
+    assert pushed - len(heard) <= dropped + waiting
+    for connection in connections:
+        assert connection == sorted(set(connection))
+    spoken = [connection for connection in connections if connection]
+    for before, after in pairwise(spoken):
+        assert after[0] <= before[-1] + 1 + dropped
+        assert before[-1] - after[0] < 50
+
+
+def test_a_gap_in_what_is_sent_is_what_was_dropped():
+    uplink = Uplink(preroll_secs=1.0)
+    uplink.open(0.0)
+    uplink.push(chunk(0), 0.0)
+    uplink.close()
+    for n in range(1, 101):
+        uplink.push(chunk(n), 1.0)
+    assert uplink.take_dropped_secs() == 1.02
+    sent = uplink.open(3.0) + [pcm for _, pcm in run(uplink, 3.0, 4.0)]
+    assert [pcm for pcm in sent if not is_silence(pcm)] == [chunk(n) for n in range(51, 101)]

@@ -101,6 +101,7 @@ class Delivery:
         due = loop.time() + self._latency_secs
         audio = [await self._prepare(step) for step in self._reply]
         await asyncio.sleep(due - loop.time())
+        await self._outlet.room()
         self._owner.beginning()
         self.created = True
         self._outlet.send(
@@ -167,6 +168,7 @@ class Delivery:
         while True:
             # Nothing is taken out before its time: what is left is there for `cancel`.
             await asyncio.sleep(start + sent / bytes_per_sec - loop.time())
+            await self._outlet.room()
             if (chunk := next(self._chunks, None)) is None:
                 break
             # Phrases come spread over the audio, each a little ahead of its sound.

@@ -43,6 +43,7 @@ class FunctionCall:
         for start in range(0, max(1, len(self.arguments)), size):
             if start:
                 await asyncio.sleep(self._settings.arguments_delta_secs)
+                await self._outlet.room()
             named = start == 0 or self._settings.name_in_every_delta
             self._outlet.send(
                 {

@@ -1,4 +1,4 @@
-"""The rows that a session keeps of its conversation: calls, narrations, texts, history.
+"""The rows that a session keeps: calls, narrations, texts, history, and faults that happened.
 
 All times are seconds since the session's socket opened, as in `Record`.
 """
@@ -6,6 +6,7 @@ All times are seconds since the session's socket opened, as in `Record`.
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipecat_hydra.emulator.faults import Fault
 from pipecat_hydra.emulator.responders import ToolOutput
 
 Role = Literal["user", "assistant", "system"]
@@ -112,3 +113,25 @@ class HistoryEntry:
     role: Role | Literal["tool"]
     kind: Literal["speech", "text", "call", "output"]
     text: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRecord:
+    """One fault that happened.
+
+    Parameters:
+        time: When; 0 for a connection that became no session.
+        connection: The number of the connection, as the plan counts them.
+        fault: The fault.
+        detail: What it concerned: the type of an event, the names of fields.
+    """
+
+    time: float
+    connection: int
+    fault: Fault
+    detail: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Kind of the fault."""
+        return self.fault.kind

@@ -11,9 +11,23 @@ from typing import Literal
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from pipecat_hydra.emulator.backlog import Backlog
+from pipecat_hydra.emulator.ending import end
+from pipecat_hydra.emulator.faults import Ending
+from pipecat_hydra.emulator.injection import Injection
+from pipecat_hydra.emulator.ledger import FaultRecord
 from pipecat_hydra.emulator.logs import log_failure
+from pipecat_hydra.emulator.mangler import Mangler, Outgoing, Raw, Stall, Told
 from pipecat_hydra.emulator.records import EmulatedSession, Record
 from pipecat_hydra.emulator.wire import Event, ProtocolError, error, item_event, new_id
+
+_MAX_WAITING_BYTES = 4 * 2**20
+"""How much may wait for a client that does not read: a minute or so of reply audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    how: Ending
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +35,17 @@ class Activity:
     """Something that happened in a session, told while it happens.
 
     Parameters:
-        kind: A session was `opened` or `closed`, or an event was `received` or `sent`.
+        kind: A session was `opened` or `closed`, an event was `received` or `sent`, or a
+            fault `injected`.
         session: The session.
         record: The event, when there is one.
+        fault: The fault, when there is one.
     """
 
-    kind: Literal["opened", "received", "sent", "closed"]
+    kind: Literal["opened", "received", "sent", "injected", "closed"]
     session: EmulatedSession
     record: Record | None = None
+    fault: FaultRecord | None = None
 
 
 ActivityHook = Callable[[Activity], None]
@@ -48,18 +65,25 @@ def tell(hook: ActivityHook | None, activity: Activity) -> None:
 class Outlet:
     """Sends events without waiting: state changes and what is told of them stay one step.
 
-    A single writer empties the queue, so the order of calls is the order on the wire, and
-    nothing that is cancelled can tear a frame.
+    A single writer empties the line, so the order of calls is the order on the wire, and
+    nothing that is cancelled can tear a frame. A client that does not read lets the line
+    grow: whoever can wait must do so in `room` first.
 
     Args:
         session: Keeps a record of what is sent.
         on_activity: Told of it too.
+        injection: The session's faults.
     """
 
-    def __init__(self, session: EmulatedSession, on_activity: ActivityHook | None) -> None:
+    def __init__(
+        self, session: EmulatedSession, on_activity: ActivityHook | None, injection: Injection
+    ) -> None:
         self._session = session
         self._on_activity = on_activity
-        self._queue: asyncio.Queue[str | int] = asyncio.Queue()
+        self._injection = injection
+        chosen = injection.chosen
+        self._mangler = Mangler(chosen.faults, chosen.rng, injection.note, self._put)
+        self._line: Backlog[str | bytes | Stall | _End] = Backlog(_MAX_WAITING_BYTES)
         self._last_item_id: str | None = None
         self._previous: dict[str, str | None] = {}
         self.closing = False
@@ -72,11 +96,8 @@ class Outlet:
         if self.closing:
             return
         event = {"event_id": new_id("sv"), **event}
-        record = self._session.note("sent", event, audio=audio)
-        if audio:
-            event = {**event, "delta": base64.b64encode(audio).decode("ascii")}
-        self._queue.put_nowait(json.dumps(event))
-        tell(self._on_activity, Activity("sent", self._session, record))
+        self._mangler.send(event, audio)
+        self._injection.sent(event)
 
     def error(self, problem: ProtocolError) -> None:
         """Send an `error` event."""
@@ -92,18 +113,48 @@ class Outlet:
         """Send `conversation.item.done` of an item that was added."""
         self.send(item_event("done", self._previous.pop(item["id"], None), dict(item)))
 
-    def close(self, code: int) -> None:
-        """Close the socket, once all that was sent before is out."""
+    async def room(self) -> None:
+        """Wait while too much is not yet written; not once the connection is gone."""
+        await self._line.room()
+
+    def close(self, how: Ending) -> None:
+        """End the connection, once all that was sent before is out."""
         if not self.closing:
+            self._mangler.release()
             self.closing = True
-            self._queue.put_nowait(code)
+            self._line.put(_End(how))
+
+    def abandon(self) -> None:
+        """Send nothing any more, not even what waits."""
+        self.closing = True
+        self._mangler.close()
+        self._line.close()
 
     async def run(self, websocket: ServerConnection) -> None:
         """Write to the socket until it is closed."""
         try:
-            while isinstance(message := await self._queue.get(), str):
+            while not isinstance(message := await self._line.get(), _End):
+                if isinstance(message, Stall):
+                    await asyncio.sleep(message.secs)
+                    continue
                 await websocket.send(message)
                 self.last_sent = time.monotonic()
-            await websocket.close(message)
+            await end(websocket, message.how)
         except ConnectionClosed:
-            self.closing = True
+            pass
+        finally:
+            self.abandon()
+
+    def _put(self, outgoing: Outgoing) -> None:
+        match outgoing:
+            case Told(event, audio):
+                record = self._session.note("sent", event, audio=audio)
+                if audio:
+                    event = {**event, "delta": base64.b64encode(audio).decode("ascii")}
+                message = json.dumps(event)
+                self._line.put(message, len(message))
+                tell(self._on_activity, Activity("sent", self._session, record))
+            case Raw(payload):
+                self._line.put(payload, len(payload))
+            case Stall():
+                self._line.put(outgoing)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipecat_hydra.emulator.faults import Fault
 from pipecat_hydra.emulator.ledger import (
     CallRecord,
+    FaultRecord,
     HistoryEntry,
     MessageRecord,
     NarrationRecord,
@@ -65,7 +67,7 @@ class EmulatedSession:
         self.received: list[Record] = []
         """Every event that came from the client, in order."""
         self.sent: list[Record] = []
-        """Every event that went to the client, in order."""
+        """Every event that went to the client, in order, as faults have left it."""
         self.early_audio_events = 0
         """Appends that came before `session.configured`; a right client sends none."""
         self.calls: list[CallRecord] = []
@@ -78,6 +80,8 @@ class EmulatedSession:
         """Every `message` item that came, whether or not the model honours them."""
         self.history: list[HistoryEntry] = []
         """What the model knows of the conversation, in order; noise is no part of it."""
+        self.injected: list[FaultRecord] = []
+        """Every fault that happened, in order; those that hold from the start come first."""
         self.close_code: int | None = None
         """WebSocket close code; `None` while open, 1006 when the connection was lost."""
         self._record = record
@@ -103,6 +107,10 @@ class EmulatedSession:
     def errors(self) -> list[Event]:
         """The `error` objects that were sent, in order."""
         return [record.event["error"] for record in self.sent_of("error")]
+
+    def injected_of(self, kind: str) -> list[FaultRecord]:
+        """Return the records of one kind of fault."""
+        return [record for record in self.injected if record.kind == kind]
 
     def received_of(self, kind: str) -> list[Record]:
         """Return the records of one type that came from the client."""
@@ -273,6 +281,14 @@ class EmulatedSession:
         if self._record:
             self.history.append(HistoryEntry(self.elapsed, role, kind, text))
         self.wake()
+
+    def note_fault(self, connection: int, fault: Fault, detail: str) -> FaultRecord:
+        """Keep that a fault happened."""
+        record = FaultRecord(self.elapsed, connection, fault, detail)
+        if self._record:
+            self.injected.append(record)
+        self.wake()
+        return record
 
     def _find_call(self, call_id: str) -> CallRecord | None:
         return next((call for call in reversed(self.calls) if call.call_id == call_id), None)

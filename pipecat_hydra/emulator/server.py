@@ -15,6 +15,10 @@ from loguru import logger
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from pipecat_hydra.emulator.arrivals import Arrivals
+from pipecat_hydra.emulator.fault_plan import FaultPlan
+from pipecat_hydra.emulator.faults import Ending, Fault
+from pipecat_hydra.emulator.ledger import FaultRecord
 from pipecat_hydra.emulator.logs import websockets_logger
 from pipecat_hydra.emulator.outlet import ActivityHook
 from pipecat_hydra.emulator.records import EmulatedSession
@@ -52,8 +56,9 @@ class HydraEmulator:
         port: TCP port to listen on; 0 takes any that is free.
         api_key: The one key that is accepted, in the URL or as a bearer token.
         settings: Everything else that can be adjusted.
-        on_activity: Is called for each session opened and closed and each event received
-            and sent, as it happens.
+        faults: What goes wrong; see `pipecat_hydra.emulator.faults`.
+        on_activity: Is called for each session opened and closed, each event received and
+            sent and each fault in a session, as it happens.
 
     Raises:
         ScriptError: The script cannot be used.
@@ -67,6 +72,7 @@ class HydraEmulator:
         port: int = 0,
         api_key: str = "sk-emulator",
         settings: EmulatorSettings | None = None,
+        faults: FaultPlan | Sequence[Fault] = (),
         on_activity: ActivityHook | None = None,
     ) -> None:
         self._responder = _to_responder(responder)
@@ -78,7 +84,8 @@ class HydraEmulator:
         self._server: Server | None = None
         self._url = ""
         self._served = 0
-        self._websockets: set[ServerConnection] = set()
+        self._arrivals = Arrivals(FaultPlan.of(faults), record=self._settings.record)
+        self._open: dict[str, Session] = {}
         self._arrival = asyncio.Event()
         self.sessions: list[EmulatedSession] = []
         """Every session that was served, the oldest first, refused ones included."""
@@ -108,6 +115,25 @@ class HydraEmulator:
         return self._settings
 
     @property
+    def faults(self) -> FaultPlan:
+        """What goes wrong; may be set at any time, for the connections from then on.
+
+        They are counted from 1 again. What goes wrong in those that are there already
+        stays as it was.
+        """
+        return self._arrivals.plan
+
+    @faults.setter
+    def faults(self, faults: FaultPlan | Sequence[Fault]) -> None:
+        self._arrivals.plan = FaultPlan.of(faults)
+
+    @property
+    def injected(self) -> list[FaultRecord]:
+        """Every fault that happened: first in connections without a session, then by session."""
+        in_sessions = [fault for session in self.sessions for fault in session.injected]
+        return self._arrivals.injected + in_sessions
+
+    @property
     def running(self) -> bool:
         """Whether it listens."""
         return self._server is not None
@@ -132,9 +158,11 @@ class HydraEmulator:
                 self._host,
                 self._port,
                 process_request=self._check,
+                create_connection=self._arrivals.connection_class(),
                 compression=None,
                 logger=websockets_logger,
                 max_size=_MAX_FRAME_BYTES,
+                open_timeout=None,  # a fault may hold it up for ever
                 ping_interval=None,  # no ping is documented (§1, idle)
                 close_timeout=_CLOSE_TIMEOUT_SECS,
             )
@@ -155,13 +183,33 @@ class HydraEmulator:
         if server is None:
             return
         server.close()
+        self._arrivals.abort(upgraded=False)  # it would wait for those that never ask
         try:
             async with asyncio.timeout(CLOSE_GRACE_SECS):
                 await server.wait_closed()
         except TimeoutError:
-            for websocket in self._websockets:
-                websocket.transport.abort()
+            self._arrivals.abort(upgraded=True)
             await server.wait_closed()
+
+    async def drop(self, how: Ending = "reset") -> list[EmulatedSession]:
+        """Drop every open session now, and wait until it is gone.
+
+        Args:
+            how: `"reset"`, `"eof"` or a close code; see `Ending`. A client that does not
+                let itself be closed is gone after 2 s.
+
+        Returns:
+            The sessions that were dropped.
+
+        Raises:
+            FaultError: There is no such way to end a connection.
+        """
+        sessions = list(self._open.values())
+        for session in sessions:
+            session.drop(how)
+        for session in sessions:
+            await session.record.wait_closed(within=2 * CLOSE_GRACE_SECS)
+        return [session.record for session in sessions]
 
     async def serve_forever(self) -> None:
         """Serve until cancelled, starting first if need be, and stop then.
@@ -204,8 +252,10 @@ class HydraEmulator:
     ) -> None:
         await self.stop()
 
-    def _check(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Accept or reject an upgrade (§1)."""
+    async def _check(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Accept or reject an upgrade (§1), or let it fail."""
+        if (refused := await self._arrivals.admitted(connection)) is not None:
+            return refused
         path, _, query = request.path.partition("?")
         if path != _PATH:
             return _refuse(connection, http.HTTPStatus.NOT_FOUND, "Not found")
@@ -230,10 +280,17 @@ class HydraEmulator:
         settings = self._settings
         record = EmulatedSession(new_id("sess"), _model(websocket.request), record=settings.record)
         full = settings.max_sessions is not None and self._served >= settings.max_sessions
-        session = Session(websocket, record, self._responder.begin(), settings, self._on_activity)
+        session = Session(
+            websocket,
+            record,
+            self._responder.begin(),
+            settings,
+            self._on_activity,
+            self._arrivals.faults(websocket),
+        )
         self.sessions.append(record)
         self._arrival.set()
-        self._websockets.add(websocket)
+        self._open[record.id] = session
         try:
             if full:
                 await session.refuse()
@@ -244,7 +301,7 @@ class HydraEmulator:
             finally:
                 self._served -= 1
         finally:
-            self._websockets.discard(websocket)
+            del self._open[record.id]
             if not settings.record:
                 self.sessions.remove(record)
 

@@ -3,11 +3,16 @@
 import asyncio
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from pipecat_hydra.emulator.backlog import Backlog
+from pipecat_hydra.emulator.ending import end
+from pipecat_hydra.emulator.faults import Drop, Ending, Fault, Full, RejectVoice
+from pipecat_hydra.emulator.injection import ConnectionFaults, Injection
 from pipecat_hydra.emulator.logs import log_failure
 from pipecat_hydra.emulator.outlet import Activity, ActivityHook, Outlet, tell
 from pipecat_hydra.emulator.records import EmulatedSession
@@ -46,6 +51,10 @@ from pipecat_hydra.protocol import (
 CLOSE_GRACE_SECS = 2.0
 """How long a close may take; a client that does not read would hold it up for ever."""
 
+_AUDIO_AHEAD_SECS = 10.0
+"""How much user audio more than what may come in a burst waits for turn detection; then no
+more is read, which is how a server that is too slow slows its clients."""
+
 _LOST = 1006
 """Close code of a connection that went without a close frame."""
 
@@ -59,6 +68,7 @@ class Session:
         dialogue: What the model says.
         settings: The emulator's.
         on_activity: Told of every event.
+        chosen: What is to go wrong.
     """
 
     def __init__(
@@ -68,23 +78,36 @@ class Session:
         dialogue: Dialogue,
         settings: EmulatorSettings,
         on_activity: ActivityHook | None,
+        chosen: ConnectionFaults,
     ) -> None:
         self._websocket = websocket
         self._record = record
         self._model = MODELS[record.model]
         self._dialogue = dialogue
-        self._settings = settings
         self._on_activity = on_activity
-        self._outlet = Outlet(record, on_activity)
+        self._injection = Injection(chosen, record, self._note_fault, self._end_by_fault)
+        self._settings = settings = self._injection.adjust(settings)
+        self._outlet = Outlet(record, on_activity, self._injection)
         self._created = asyncio.Event()
         self._turns: TurnTaking | None = None
         self._uplink = UplinkMeter(settings.uplink_speed, settings.uplink_burst_secs)
-        self._audio: asyncio.Queue[bytes] = asyncio.Queue()
+        ahead_secs = settings.uplink_burst_secs + _AUDIO_AHEAD_SECS
+        self._audio: Backlog[bytes] = Backlog(ahead_secs * BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
         self._last_received = time.monotonic()
+        self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def record(self) -> EmulatedSession:
+        """Where everything is kept."""
+        return self._record
 
     async def run(self) -> None:
         """Serve; returns when the socket is closed and nothing is left running."""
+        for fault in self._injection.chosen.of(Full):
+            self._injection.note(fault)
+            await self.refuse()
+            return
         self._spawn(self._watch_idle(), "idle")
         self._spawn(self._open(), "open")
         await self._serve()
@@ -95,14 +118,23 @@ class Session:
         self._close(CLOSE_AT_CAPACITY)
         await self._serve()
 
+    def drop(self, how: Ending) -> None:
+        """End the connection now; what waits to be sent is lost."""
+        self._injection.note(Drop(how))
+        self._end_now(how)
+
     async def _serve(self) -> None:
         tell(self._on_activity, Activity("opened", self._record))
-        self._spawn(self._outlet.run(self._websocket), "outlet")
+        self._writer = self._spawn(self._outlet.run(self._websocket), "outlet")
+        self._injection.opened()
         try:
             async for frame in self._websocket:
+                await self._injection.before_reading(self._websocket)
                 self._last_received = time.monotonic()
                 if not self._outlet.closing:
                     self._take(frame)
+                await self._outlet.room()
+                await self._audio.room()
         except ConnectionClosed:
             pass
         finally:
@@ -113,6 +145,8 @@ class Session:
             tell(self._on_activity, Activity("closed", self._record))
 
     async def _tear_down(self) -> None:
+        self._outlet.abandon()
+        self._injection.close()
         if self._turns is not None:
             await self._turns.close()
         tasks = list(self._tasks)
@@ -122,10 +156,11 @@ class Session:
 
     # What runs beside the reading.
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine, name=f"hydra-emulator-{name}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -138,6 +173,7 @@ class Session:
             # It comes before `session.created` (§2): clients must not go by position.
             message = f"model {self._model.name} is deprecated"
             self._outlet.send(warning(MODEL_DEPRECATED, message))
+        await self._injection.hang("created")
         await asyncio.sleep(self._settings.created_delay_secs)
         self._outlet.send({"type": "session.created", "session_id": self._record.id})
         self._created.set()
@@ -153,9 +189,10 @@ class Session:
 
     async def _configure(self, event: SessionConfigure, turns: TurnTaking) -> None:
         await self._created.wait()
+        await self._injection.hang("configured")
         await asyncio.sleep(self._settings.configured_delay_secs)
         wanted = event.session
-        if wanted.voice is not None and wanted.voice not in self._model.voices:
+        if self._rejects(wanted.voice):
             self._outlet.error(
                 ProtocolError(
                     ErrorCode.INVALID_REQUEST,
@@ -183,29 +220,40 @@ class Session:
         if wanted.generate_initial_response:
             turns.greet()
 
+    def _rejects(self, voice: str | None) -> bool:
+        for fault in self._injection.chosen.of(RejectVoice):
+            self._injection.note(fault)
+            return True
+        return voice is not None and voice not in self._model.voices
+
     async def _listen(self, turns: TurnTaking) -> None:
         # Beside the reading, so that the model's pace does not hide a dumped file. The model
         # is loaded for the first audio: it costs 60 ms, and not every session brings any.
-        pcm = await self._audio.get()
-        detector = await TurnDetector.load(
-            self._settings.vad, min_turn_ms=self._settings.min_turn_ms
-        )
         try:
-            while True:
-                for event in await detector.feed(pcm):
-                    turns.turn_event(event)
-                pcm = await self._audio.get()
+            pcm = await self._audio.get()
+            detector = await TurnDetector.load(
+                self._settings.vad, min_turn_ms=self._settings.min_turn_ms
+            )
+            try:
+                while True:
+                    for event in await detector.feed(pcm):
+                        turns.turn_event(event)
+                    pcm = await self._audio.get()
+            finally:
+                await detector.close()
         finally:
-            await detector.close()
+            self._audio.close()
 
     # Client events.
 
     def _take(self, frame: str | bytes) -> None:
+        raw: Event = {}
         try:
             raw = self._note(frame)
             self._dispatch(parse_event(raw), frame)
         except ProtocolError as problem:
             self._outlet.error(problem)
+        self._injection.received(raw)
 
     def _note(self, frame: str | bytes) -> Event:
         """Record a frame, as an event without its audio, and decode it."""
@@ -268,7 +316,7 @@ class Session:
             self._end("audio came faster than real time", event.event_id)
             return
         self._record.note_audio(pcm)
-        self._audio.put_nowait(pcm)
+        self._audio.put(pcm, len(pcm))
 
     def _on_update(self, event: SessionUpdate) -> None:
         self._require_configured(event)
@@ -308,10 +356,33 @@ class Session:
         self._outlet.error(ProtocolError(ErrorCode.SESSION_ENDED, message, event_id=event_id))
         self._close(self._settings.session_ended_close_code)
 
-    def _close(self, code: int) -> None:
-        self._outlet.close(code)
+    def _close(self, how: Ending) -> None:
+        self._outlet.close(how)
         self._spawn(self._abort_later(), "abort")
 
     async def _abort_later(self) -> None:
         await asyncio.sleep(CLOSE_GRACE_SECS)
         self._websocket.transport.abort()
+
+    # Faults.
+
+    def _note_fault(self, fault: Fault, detail: str) -> None:
+        record = self._record.note_fault(self._injection.chosen.number, fault, detail)
+        tell(self._on_activity, Activity("injected", self._record, fault=record))
+
+    def _end_by_fault(self, how: Ending, at_once: bool) -> None:
+        if at_once:
+            self._end_now(how)
+        else:
+            self._close(how)
+
+    def _end_now(self, how: Ending) -> None:
+        self._outlet.abandon()
+        if self._writer is not None:
+            self._writer.cancel()  # it may be in the midst of a client that does not read
+        self._spawn(self._end_connection(how), "end")
+        self._spawn(self._abort_later(), "abort")
+
+    async def _end_connection(self, how: Ending) -> None:
+        with suppress(ConnectionClosed):
+            await end(self._websocket, how)
