@@ -17,6 +17,7 @@ if it will not, and by `Rested` if nobody needs it.
 """
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -328,7 +329,7 @@ class HydraConnection:
             return _Ending(error.kind, error.message, retry_after_secs=error.retry_after_secs)
         except Exception as error:
             # No call may end without a word.
-            logger.error(f"Hydra: the session failed: {error!r}")
+            _log_bug("the session failed", error)
             message = f"the session with Hydra failed ({type(error).__name__})"
             return _Ending(FailureKind.SERVER, message)
 
@@ -385,7 +386,7 @@ class HydraConnection:
             self.perform(self._conversation.receive(decode(message), self.now))
         except Exception as error:
             # An event that we take badly must not end the call (S3).
-            logger.error(f"Hydra: an event was not handled: {error!r}")
+            _log_bug("an event was not handled", error)
 
     async def _dispatch(self) -> None:
         """Hand the effects on, one at a time; the only place where any is."""
@@ -403,7 +404,7 @@ class HydraConnection:
             await self._on_effect(effect)
         except Exception as error:
             # A frame that could not be pushed must not end the call.
-            logger.error(f"Hydra: {type(effect).__name__} was not handled: {error!r}")
+            _log_bug(f"{type(effect).__name__} was not handled", error)
 
     def _mind_deadline(self) -> None:
         """Have a timer at the conversation's deadline; one that is early does no harm."""
@@ -427,3 +428,10 @@ class HydraConnection:
             "oldest are being dropped"
         )
         self._tell(Report(Severity.ERROR, message))
+
+
+def _log_bug(what: str, error: Exception) -> None:
+    """Log an exception; what it says, which may be what a user said, at TRACE only."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    logger.error(f"Hydra: {what}: {type(error).__name__} at {place.filename}:{place.lineno}")
+    logger.opt(exception=error).trace(f"Hydra: {what}")

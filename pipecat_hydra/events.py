@@ -18,7 +18,15 @@ import json
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, PrivateAttr, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+)
 
 __all__ = [
     "AudioDelta",
@@ -90,6 +98,21 @@ class _ServerEvent(_Received):
         return self._dropped_fields
 
 
+_MAX_SHOWN_CHARS: Final = 300
+
+
+def _shown(text: str) -> str:
+    """Make one line, not without end, of what is logged and shown, with no orders to a terminal."""
+    if len(text) > _MAX_SHOWN_CHARS:
+        text = f"{text[:_MAX_SHOWN_CHARS]}…"
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+_Shown: TypeAlias = Annotated[str, AfterValidator(_shown)]
+
+
 class SessionInfo(_Received):
     """The session as the server echoes it.
 
@@ -101,7 +124,7 @@ class SessionInfo(_Received):
     """
 
     instructions: str | None = None
-    voice: str | None = None
+    voice: _Shown | None = None
     tools: list[dict[str, Any]] | None = None
     output_audio_sample_rate: int | None = None
 
@@ -140,7 +163,7 @@ class ConversationItem(_Received):
     status: str | None = None
     content: list[ItemContent] | None = None
     call_id: str | None = None
-    name: str | None = None
+    name: _Shown | None = None
     arguments: str | None = None
     output: str | None = None
 
@@ -170,10 +193,10 @@ class ErrorDetail(_Received):
         event_id: Id of the client event at fault.
     """
 
-    type: str | None = None
-    code: str | None = None
-    message: str | None = None
-    param: str | None = None
+    type: _Shown | None = None
+    code: _Shown | None = None
+    message: _Shown | None = None
+    param: _Shown | None = None
     event_id: str | None = None
 
 
@@ -186,8 +209,8 @@ class StatusDetails(_Received):
         error: For status `failed`.
     """
 
-    reason: str | None = None
-    type: str | None = None
+    reason: _Shown | None = None
+    type: _Shown | None = None
     error: ErrorDetail | None = None
 
 
@@ -203,7 +226,7 @@ class ResponseInfo(_Received):
     """
 
     id: str | None = None
-    status: str | None = None
+    status: _Shown | None = None
     status_details: StatusDetails | None = None
     output: list[ConversationItem] | None = None
     usage: Usage | None = None
@@ -213,8 +236,8 @@ class WarningEvent(_ServerEvent):
     """`warning`: something to log. Its shape is unknown, so both likely ones are read."""
 
     type: Literal["warning"]
-    code: str | None = None
-    message: str | None = None
+    code: _Shown | None = None
+    message: _Shown | None = None
     warning: ErrorDetail | None = None
 
 
@@ -222,7 +245,7 @@ class SessionCreated(_ServerEvent):
     """`session.created`: the server is ready to be configured."""
 
     type: Literal["session.created"]
-    session_id: str | None = None
+    session_id: _Shown | None = None
 
 
 class SessionConfigured(_ServerEvent):
@@ -310,7 +333,7 @@ class FunctionCallArgumentsDelta(_ResponsePart):
 
     type: Literal["response.function_call_arguments.delta"]
     call_id: str | None = None
-    name: str | None = None
+    name: _Shown | None = None
     delta: str = ""
 
 
@@ -319,7 +342,7 @@ class FunctionCallArgumentsDone(_ResponsePart):
 
     type: Literal["response.function_call_arguments.done"]
     call_id: str | None = None
-    name: str | None = None
+    name: _Shown | None = None
     arguments: str | None = None
 
 

@@ -44,7 +44,7 @@ class Keyring:
         """
         if isinstance(self._source, SecretStr):
             return self._source
-        key, failure = "", ""
+        key, failure = None, ""
         try:
             key = await _within(self._source, timeout_secs)
         except TimeoutError:
@@ -54,18 +54,22 @@ class Keyring:
         # Raised out here, so that the error is not even its context.
         if failure:
             raise HydraConnectionError(FailureKind.CONNECTIVITY, f"the api_key function {failure}")
-        if not isinstance(key, str) or not key:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not key:
             message = "the api_key function gave no key: it must return a string"
             raise HydraConnectionError(FailureKind.AUTHENTICATION, message)
-        return SecretStr(key)
+        return key
 
 
-async def _within(source: KeySource, timeout_secs: float) -> str:
-    """Await what a source gives; a source that does not take a cancellation holds nobody up."""
+async def _mint(source: KeySource) -> SecretStr | None:
     given = source()
-    if not inspect.isawaitable(given):
-        return given
-    task = asyncio.ensure_future(given)
+    key = await given if inspect.isawaitable(given) else given
+    return SecretStr(key) if isinstance(key, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+async def _within(source: KeySource, timeout_secs: float) -> SecretStr | None:
+    """Await what a source gives; a source that does not take a cancellation holds nobody up."""
+    # Not the source's own awaitable: asyncio's debug mode logs what a task has returned.
+    task = asyncio.create_task(_mint(source))
     try:
         await asyncio.wait({task}, timeout=timeout_secs)
         if not task.done():

@@ -272,6 +272,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             ValueError: If the key is empty or `base_url` is no WebSocket URL.
         """
         keyring = Keyring(api_key)
+        # Of what fails below, a traceback that shows local variables must show no key.
+        del api_key
         complete = complete_settings(settings)
         model = assert_given(complete.model) or DEFAULT_MODEL
         # What is wrong with the URL shows here, not in the background.

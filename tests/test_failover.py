@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from call import NO_GREETING, SHAPES, Frames, Shape, recording
@@ -22,6 +23,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.services.llm_service import LLMService
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
@@ -38,6 +40,10 @@ def service(hydra: HydraEmulator) -> HydraLLMService:
     return HydraLLMService(
         api_key=hydra.api_key, base_url=hydra.url, settings=NO_GREETING, retry=QUICK
     )
+
+
+def failing_over(*llms: HydraLLMService) -> LLMSwitcher[ServiceSwitcherStrategyFailover]:
+    return LLMSwitcher(cast("list[LLMService[Any]]", [*llms]), ServiceSwitcherStrategyFailover)
 
 
 class Running:
@@ -93,7 +99,7 @@ async def test_the_second_service_answers_the_next_turn(shape: Shape, fault: Fau
     async with HydraEmulator(faults=[fault]) as broken, HydraEmulator() as sound:
         first, second = service(broken), service(sound)
         watched = [Frames(first), Frames(second)]
-        switcher = LLMSwitcher([first, second], ServiceSwitcherStrategyFailover)
+        switcher = failing_over(first, second)
         running = Running(shape, [switcher])
         for frames in watched:
             running.worker.add_observer(frames)
@@ -118,7 +124,7 @@ async def test_a_drop_that_is_survived_switches_nothing():
     async with HydraEmulator() as one, HydraEmulator() as other:
         first, second = service(one), service(other)
         watched = Frames(first)
-        switcher = LLMSwitcher([first, second], ServiceSwitcherStrategyFailover)
+        switcher = failing_over(first, second)
         running = Running("aggregators", [switcher])
         running.worker.add_observer(watched)
         async with running:
@@ -134,7 +140,7 @@ async def test_a_service_that_is_brought_back_works_again():
     async with HydraEmulator(faults=[Refuse(403, times=1)]) as one, HydraEmulator() as other:
         first, second = service(one), service(other)
         watched = Frames(first)
-        switcher = LLMSwitcher([first, second], ServiceSwitcherStrategyFailover)
+        switcher = failing_over(first, second)
         running = Running("bare", [switcher])
         running.worker.add_observer(watched)
         async with running:

@@ -72,9 +72,10 @@ class Display:
         """Show a line.
 
         Args:
-            text: The line, without markup.
+            text: The line, without markup. What would order a terminal about is escaped.
         """
-        self._console.print(Text(text), soft_wrap=True)
+        plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+        self._console.print(Text(plain), soft_wrap=True)
 
     def note(self, secs: float, what: str) -> None:
         """Show that something happened.
