@@ -300,7 +300,6 @@ class HydraConnection:
         if rest is not None:
             self._tell(Rested(rest.message, failed=False))
             # Somebody may have come back while it was being closed.
-            self._retries.settle()
             return 0.0 if self._wanted else None
         kind, message = ending.kind, ending.message
         useless = kind in (FailureKind.AUTHENTICATION, FailureKind.CONFIGURATION)

@@ -163,6 +163,20 @@ async def test_what_cannot_be_had_is_given_up():
         assert len(listener.of(Retrying)) == 6
 
 
+async def test_each_loss_of_a_session_that_lived_for_a_while_is_a_new_one():
+    retry = RetryPolicy(attempts_per_drop=1, first_delay_secs=0.01, stable_secs=0.05)
+    async with emulator() as hydra, connection(hydra, retry=retry) as (made, _, listener):
+        made.open()
+        for times in range(1, 4):
+            await listener.until(Ready, times)
+            await asyncio.sleep(0.1)
+            await hydra.drop()
+            await listener.until(Lost, times)
+        await listener.until(Ready, 4)
+        assert [retrying.attempt for retrying in listener.of(Retrying)] == [1, 1, 1]
+        assert not listener.of(GivenUp)
+
+
 async def test_a_refusal_is_told_once_and_not_tried_again():
     async with emulator() as hydra, connection(hydra, key="wrong") as (made, _, listener):
         made.open()

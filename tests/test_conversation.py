@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import wire
+from driver import PCM, Driver, kinds, said, sent
 
 from pipecat_hydra.conversation import Conversation, Phase
 from pipecat_hydra.effects import (
@@ -32,7 +33,6 @@ from pipecat_hydra.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.events import (
-    ClientEvent,
     FunctionTool,
     InputAudioAppend,
     ItemCreate,
@@ -47,7 +47,6 @@ from pipecat_hydra.events import (
 )
 from pipecat_hydra.uplink import Uplink
 
-PCM = bytes(range(1, 241)) * 4
 TOOL = FunctionTool(name="get_weather", parameters={"type": "object"})
 
 
@@ -55,43 +54,9 @@ def chunk(pcm: bytes) -> AudioChunk:
     return AudioChunk(pcm, 24_000)
 
 
-class Driver:
-    """Drives a conversation and keeps what it asked for."""
-
-    def __init__(self, conversation: Conversation | None = None):
-        self.conversation = conversation or Conversation(model="hydra-v1.1")
-        self.now = 0.0
-
-    def receive(self, *events: ServerEvent) -> list[Effect]:
-        return [e for event in events for e in self.conversation.receive(event, self.now)]
-
-    def live(self, *, greet: bool = False, rate: int | None = 24_000) -> "Driver":
-        self.conversation.configure(
-            SessionConfiguration(voice="aria", generate_initial_response=greet), self.now
-        )
-        self.conversation.connected(self.now)
-        self.receive(wire.created(), wire.configured(rate))
-        return self
-
-    def interrupted(self) -> list[Effect]:
-        return self.conversation.interrupted(self.now)
-
-
 @pytest.fixture
 def driver() -> Driver:
     return Driver().live()
-
-
-def sent(effects: Sequence[Effect]) -> list[ClientEvent]:
-    return [e.event for e in effects if isinstance(e, Send)]
-
-
-def said(effects: Sequence[Effect]) -> bytes:
-    return b"".join(e.pcm for e in effects if isinstance(e, AudioChunk))
-
-
-def kinds(effects: Sequence[Effect]) -> list[type[Effect]]:
-    return [type(e) for e in effects]
 
 
 # Handshake
