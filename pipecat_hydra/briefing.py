@@ -5,6 +5,7 @@ then. What was said before goes into the instructions, as far as the limit on th
 has room for it, or as message items.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -25,6 +26,7 @@ HistoryStyle = Literal["instructions", "items"]
 documents, or as message items, which is unproven."""
 
 _OWN_MESSAGES: Final = 200
+_REMEMBERED_SPEECH: Final = 8
 _ALREADY_GREETED: Final = Turn("developer", "This call is under way: do not greet again.")
 
 
@@ -63,6 +65,9 @@ class Briefing:
         # What no context keeps.
         self._own_messages: list[dict[str, Any]] = []
         self._spoken = 0
+        self._last_spoken: deque[str] = deque(maxlen=_REMEMBERED_SPEECH)
+        # What the bot has said and the listener has not heard yet, so that no context has it.
+        self._unplayed: deque[str] = deque(maxlen=_REMEMBERED_SPEECH)
 
     def note(self, role: MessageRole, text: str) -> None:
         """Keep what was said, where no context does it; what was said last, only once."""
@@ -70,6 +75,23 @@ class Briefing:
         if role == "assistant" and text in last.get("content", ""):
             return
         self._keep({"role": role, "content": text})
+
+    def has_noted(self, text: str) -> bool:
+        """Whether a text is among what is kept."""
+        return any(message.get("content") == text for message in self._own_messages)
+
+    def say(self, text: str) -> None:
+        """Take note of what the bot has said, and the context will have once it was heard."""
+        self._unplayed.append(_plain(text))
+
+    def heard(self) -> None:
+        """The listener has heard the oldest of what was said to its end."""
+        if self._unplayed:
+            self._unplayed.popleft()
+
+    def interrupted(self) -> None:
+        """What was said is heard no more; as far as it was, the context has it."""
+        self._unplayed.clear()
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
         """Keep what a function was called with and gave, where no context does it."""
@@ -90,6 +112,7 @@ class Briefing:
     def hear(self, text: str) -> None:
         """Take note that a message which will be in the context was spoken."""
         self._spoken += 1
+        self._last_spoken.append(text)
         self._reader.hear(text)
 
     def told(self, messages: Sequence[Any]) -> None:
@@ -109,6 +132,7 @@ class Briefing:
         service_tools: Any,
         greet: bool,
         under_way: bool,
+        hears_again: bool = False,
     ) -> Brief:
         """Say what a session is to be told.
 
@@ -119,6 +143,7 @@ class Briefing:
             service_tools: The service's own tools.
             greet: Whether the model shall speak first.
             under_way: Whether the session follows another one of the same call.
+            hears_again: Whether what the user has said last is sent to it as audio.
         """
         params = self._adapter.session_params(
             context, system_instruction=instruction, service_tools=service_tools
@@ -126,7 +151,10 @@ class Briefing:
         if context is not None:
             self._drop_what_is_in(context)
             self.news(context)
-        turns = params["turns"] + turns_of(self._own_messages)
+        turns = params["turns"]
+        while hears_again and turns and self._was_spoken(turns[-1]):
+            turns.pop()
+        turns += turns_of(self._own_messages) + self._unheard(turns)
         if under_way and not any(turn.who == "assistant" for turn in turns):
             # Of a bot without transcripts nothing is kept but that it was told to greet.
             turns.insert(0, _ALREADY_GREETED)
@@ -144,6 +172,14 @@ class Briefing:
             return Brief(quiet, tuple(items), greet, complete=False)
         return self._with_history(configuration, turns)
 
+    def _was_spoken(self, turn: Turn) -> bool:
+        return turn.who == "user" and turn.text in map(_plain, self._last_spoken)
+
+    def _unheard(self, turns: list[Turn]) -> list[Turn]:
+        """What was said and is not among the turns yet."""
+        said = " ".join(turn.text for turn in turns if turn.who == "assistant")
+        return [Turn("assistant", text) for text in self._unplayed if text not in said]
+
     def _drop_what_is_in(self, context: LLMContext) -> None:
         kept = {key_of(message) for message in self._adapter.get_messages(context)}
         self._own_messages = [m for m in self._own_messages if key_of(m) not in kept]
@@ -159,6 +195,11 @@ class Briefing:
             )
         told = configuration.model_copy(update={"instructions": history.text})
         return Brief(told, complete=complete)
+
+
+def _plain(text: str) -> str:
+    """The text as a turn has it."""
+    return " ".join(text.split())
 
 
 def _role(turn: Turn) -> MessageRole:

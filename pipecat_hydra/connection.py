@@ -114,6 +114,8 @@ class HydraConnection:
         self._rest: Rest | None = None
         self._stop_reason = ""
         self._wanted = self._given_up = False
+        # Whether the pipeline has been told of the loss that lasts.
+        self._lost_told = False
         self._replacing = False
         self._closed = False
         self._runner: asyncio.Task[None] | None = None
@@ -132,8 +134,8 @@ class HydraConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a WebSocket is open."""
-        return self._socket is not None
+        """Whether a WebSocket is open, and not being closed."""
+        return self._socket is not None and self._rest is None
 
     @property
     def is_wanted(self) -> bool:
@@ -152,9 +154,15 @@ class HydraConnection:
         """
         if self.is_open or self._closed or self._given_up:
             return
+        self._retries.settle()
+        self._lost_told = False
+        self._start()
+
+    def _start(self) -> None:
+        if self.is_open or self._closed:
+            return
         if self._dispatcher is None:
             self._dispatcher = asyncio.create_task(self._dispatch(), name="hydra-effects")
-        self._retries.settle()
         self._runner = asyncio.create_task(self._run(), name="hydra-connection")
 
     def open(self) -> None:
@@ -162,22 +170,26 @@ class HydraConnection:
 
         Once it was given up, nothing is tried any more before `renew`.
         """
+        if self._given_up or self._closed:
+            return
         self._wanted = True
         self.prewarm()
 
     def renew(self) -> None:
-        """Allow for another try after all was given up, with all budgets whole."""
+        """Allow for another try after all was given up."""
         self._given_up = False
-        self._retries.renew()
 
     async def replace(self) -> None:
         """Exchange the session for another one, in the background once the old is closed."""
+        if self._rest is not None:
+            # Whoever wants one again gets another anyway.
+            return
         self._replacing = True
         try:
             await self._stop_runner("replaced by another")
         finally:
             self._replacing = False
-        self.prewarm()
+        self._start()
 
     async def close(self, *, drain: bool = True) -> None:
         """End the session for good. Idempotent; nothing is left running.
@@ -250,6 +262,7 @@ class HydraConnection:
     def _tell(self, effect: PipelineEffect) -> None:
         if isinstance(effect, Ready):
             self._retries.configured(self.now)
+            self._lost_told = False
         self._effects.append(effect)
         self._effects_done.clear()
         self._effects_waiting.set()
@@ -315,7 +328,8 @@ class HydraConnection:
             return None
         # A session's first use and its idle close may cross, which is nobody's fault.
         crossed = ending.created and not ending.configured and kind is FailureKind.ENDED
-        if ending.configured or (retry.attempt == 1 and not crossed):
+        if not (crossed or self._lost_told):
+            self._lost_told = True
             self._tell(Lost(kind, message, ending.configured))
         self._tell(Retrying(retry.attempt, retry.delay_secs, kind, message))
         return retry.delay_secs
@@ -333,7 +347,7 @@ class HydraConnection:
             return _Ending(FailureKind.SERVER, message)
 
     async def _serve(self) -> _Ending:
-        self._failure = None
+        self._failure = self._rest = None
         socket = self._socket = await HydraWebSocket.open(
             await self._endpoint(),
             timeout_secs=self._open_timeout,

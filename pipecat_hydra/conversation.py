@@ -146,6 +146,7 @@ __all__ = ["Conversation", "Phase"]
 _RETIRED_IDS: Final = 256
 _ECHO_SECS: Final = 1.0
 _DUE_SECS: Final = 8.0
+_REPLAY_SECS: Final = 3.0
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
 
@@ -194,8 +195,8 @@ class Conversation:
         model: str,
         uplink: Uplink | None = None,
         handshake_timeout_secs: float = 10.0,
-        unused_timeout_secs: float = 20.0,
-        idle_timeout_secs: float = 300.0,
+        unused_timeout_secs: float | None = 20.0,
+        idle_timeout_secs: float | None = 300.0,
         resume_after_noise: bool = True,
     ):
         """Make a conversation that is offline.
@@ -206,9 +207,9 @@ class Conversation:
             handshake_timeout_secs: How long the server may take, in seconds, to
                 create and again to configure the session.
             unused_timeout_secs: How long a session is kept, in seconds, that nobody
-                configures.
+                configures; None for ever.
             idle_timeout_secs: How long one is kept, in seconds, in which nobody says
-                anything: no audio of the user comes, and no response.
+                anything: no audio of the user comes, and no response; None for ever.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end.
         """
@@ -230,6 +231,11 @@ class Conversation:
         self._reply: Reply | None = None
         self._retired: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._finished: deque[str] = deque(maxlen=_RETIRED_IDS)
+        # What a session is told besides its configuration, once it has that.
+        self._opening: tuple[tuple[MessageRole, str], ...] = ()
+        self._responses_begun = 0
+        # Until when the user may be heard to speak in what is sent again.
+        self._replay_until: float | None = None
         # Responses that were asked for and not announced, and how many of the
         # first of them are to be cancelled as soon as they are.
         self._expected = 0
@@ -313,7 +319,7 @@ class Conversation:
 
     @property
     def user_turns(self) -> int:
-        """How many turns the user has spoken that were answered."""
+        """How many turns the user has spoken that no other session hears."""
         return self._user_turns
 
     @property
@@ -345,6 +351,7 @@ class Conversation:
         deadlines = (
             self._handshake_deadline,
             self._rest_at,
+            self._replay_until,
             self._uplink.deadline,
             self._calls.deadline,
             due,
@@ -359,7 +366,14 @@ class Conversation:
         """A socket is open; the server speaks first."""
         self._phase = Phase.CONNECTED
         self._handshake_deadline = now + self._handshake_timeout
-        self._rest_at = None if self._configuration else now + self._unused_timeout
+        if self._configuration is None and self._unused_timeout is not None:
+            self._rest_at = now + self._unused_timeout
+        self._output_sample_rate = None
+        self._responses_begun = 0
+        # Ids mean nothing beyond their session.
+        self._retired.clear()
+        self._finished.clear()
+        self._create_ids.clear()
         return []
 
     def disconnected(self, now: float) -> list[Effect]:
@@ -373,23 +387,35 @@ class Conversation:
             again = {"generate_initial_response": self.owes_reply}
             self._configuration = self._configuration.model_copy(update=again)
         self._phase = Phase.OFFLINE
-        self._handshake_deadline = self._rest_at = None
+        self._handshake_deadline = self._rest_at = self._replay_until = None
         self._uplink.close()
         self._asked_for = False
         self._expected = self._doomed = 0
         self._asked_at = None
         self._turn = None
-        self._echo_due_until = None
         self._orphans.extend(self._calls.abandon())
         self._calls = OpenCalls()
         return effects
 
-    def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
-        """Say what the session shall be. Sent once created; once it is sent, too late."""
+    def configure(
+        self,
+        configuration: SessionConfiguration,
+        now: float,
+        *,
+        opening: Sequence[tuple[MessageRole, str]] = (),
+    ) -> list[Effect]:
+        """Say what the session shall be. Sent once created; once it is sent, too late.
+
+        Args:
+            configuration: What the session shall be.
+            now: The time.
+            opening: Messages to put in once it is configured, each with whose it is.
+        """
         self._configuration = configuration
+        self._opening = tuple(opening)
         self._rest_at = None
-        if configuration.generate_initial_response and self._requests:
-            # It speaks anyway.
+        if configuration.generate_initial_response:
+            # It speaks anyway; and owes that until there is a session.
             self._owed = True
             self._requests.clear()
         self._tools_wanted = configuration.tools or ()
@@ -427,7 +453,7 @@ class Conversation:
         self._asked_for = self._owed = False
         self._doomed = self._expected
         if not self.user_speaking:
-            self._uplink.mark()
+            self._understood()
         reply = self._reply
         if reply is None or reply.dead:
             return [Discard()]
@@ -517,6 +543,11 @@ class Conversation:
             step = "session.configured" if self._phase is Phase.CONFIGURING else "session.created"
             message = f"Hydra sent no {step} within {self._handshake_timeout:g} s"
             effects.append(Fail(FailureKind.TIMEOUT, message))
+        if self._replay_until is not None and now >= self._replay_until:
+            # There was no word in it.
+            self._replay_until = None
+            self._understood()
+            effects += self._send_requests(now)
         if self._rest_at is not None and now >= self._rest_at:
             effects += self._rest(now)
         return effects
@@ -529,9 +560,9 @@ class Conversation:
 
     def _rest(self, now: float) -> list[Effect]:
         if self._phase is not Phase.LIVE:
-            message = f"the session was not used for {self._unused_timeout:g} s"
+            message = f"the session was not used for {self._unused_timeout} s"
         elif self.at_turn_boundary:
-            message = f"nothing was said for {self._idle_timeout:g} s"
+            message = f"nothing was said for {self._idle_timeout} s"
         else:
             self._mind_use(now)
             return []
@@ -540,7 +571,7 @@ class Conversation:
 
     def _mind_use(self, now: float) -> None:
         """The session is in use."""
-        if self._phase is Phase.LIVE:
+        if self._phase is Phase.LIVE and self._idle_timeout is not None:
             self._rest_at = now + self._idle_timeout
 
     #
@@ -583,6 +614,7 @@ class Conversation:
         error = event.error or ErrorDetail()
         if error.event_id in self._create_ids:
             self._unexpect()
+            self._asked_for = self._asked_for and self._expected > 0
         message = f"Hydra reports {error.code or error.type or 'an error'}: {error.message or ''}"
         message = message.rstrip(": ")
         if self._phase is Phase.CONFIGURING and error.param == VOICE_PARAM:
@@ -634,7 +666,6 @@ class Conversation:
             return []
         self._phase = Phase.LIVE
         self._handshake_deadline = None
-        self._owed = False
         self._mind_use(now)
         session = event.session or SessionInfo()
         self._output_sample_rate = self._negotiate_rate(session)
@@ -645,9 +676,19 @@ class Conversation:
         if session.voice is not None and session.voice != asked.voice:
             message = f"Hydra speaks with voice {session.voice!r}, not {asked.voice!r} as asked"
             effects.append(Report(Severity.WARNING, message))
+        owed, self._owed = self._owed, False
         if asked.generate_initial_response:
-            self._asked_for = True
-            self._expect_response(now)
+            if not self._responses_begun:
+                self._asked_for = True
+                self._expect_response(now)
+        elif owed:
+            # There are words of the user to be heard again first, if they are words.
+            self._requests.append(_Request(None, for_tools=False))
+        if self._reply is not None:
+            self._reply.sample_rate = self._output_sample_rate
+        if self._uplink.keeping:
+            # It is sent at twice the pace at which more comes.
+            self._replay_until = now + self._uplink.waiting_secs + _REPLAY_SECS
         if dropped:
             message = (
                 f"{dropped:.1f} s of what the user said before the session was ready are lost: "
@@ -655,6 +696,8 @@ class Conversation:
             )
             effects.append(Report(Severity.WARNING, message))
         effects += self._send_tools()
+        self._unsent.extendleft(reversed(self._opening))
+        self._opening = ()
         effects += self._send_messages()
         return effects + self._append(self._uplink.open(now))
 
@@ -685,6 +728,7 @@ class Conversation:
         if undecided is not None:
             self._turn.unheard, self._turn.owed = undecided.unheard, undecided.owed
         self._uplink.keep()
+        self._replay_until = None
         self._mind_use(now)
         self._expected = self._doomed = 0
         self._asked_at = None
@@ -738,7 +782,9 @@ class Conversation:
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
         effects = self._stop_user(discarded=True)
-        self._uplink.mark()
+        if not turn.expected:
+            # Else what was said before the noise has no answer yet.
+            self._uplink.mark()
         self._turn = None
         self._echo_of_noise = True
         self._expected, self._doomed = turn.expected, turn.doomed
@@ -788,9 +834,11 @@ class Conversation:
         response_id = event.response.id if event.response else None
         if response_id is not None and self._is_known(response_id):
             return []
-        return self._begin_reply(response_id)
+        return self._begin_reply(response_id, now)
 
-    def _begin_reply(self, response_id: str | None) -> list[Effect]:
+    def _begin_reply(self, response_id: str | None, now: float) -> list[Effect]:
+        self._mind_use(now)
+        self._responses_begun += 1
         effects = self._end_reply(interrupted=False)
         reply = self._reply = self._new_reply(response_id)
         turn = self._turn
@@ -815,18 +863,18 @@ class Conversation:
         return effects
 
     def _new_reply(self, response_id: str | None) -> Reply:
-        rate = self._output_sample_rate or UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+        rate = self._output_sample_rate or self._negotiate_rate(SessionInfo())
         return Reply(response_id, asked_at=self._asked_at, sample_rate=rate)
 
     def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
-        effects, reply = self._reply_of(event.response_id)
+        effects, reply = self._reply_of(event.response_id, now)
         return [*effects, *reply.audio(event.delta, now)] if reply else effects
 
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
-        effects, reply = self._reply_of(event.response_id)
+        effects, reply = self._reply_of(event.response_id, now)
         return [*effects, *reply.text(event.delta, now)] if reply else effects
 
-    def _reply_of(self, response_id: str | None) -> tuple[list[Effect], Reply | None]:
+    def _reply_of(self, response_id: str | None, now: float) -> tuple[list[Effect], Reply | None]:
         """Find the reply that a delta belongs to, begun if the delta is its first sign."""
         reply = self._reply
         if response_id is None or (reply is not None and reply.id == response_id):
@@ -837,10 +885,11 @@ class Conversation:
             # It was announced without its id.
             reply.id = response_id
             return [], reply
-        effects = self._begin_reply(response_id)
+        effects = self._begin_reply(response_id, now)
         return effects, self._reply
 
     def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
+        self._mind_use(now)
         info = event.response or ResponseInfo()
         if info.id is not None:
             if info.id in self._finished:
@@ -897,7 +946,7 @@ class Conversation:
         return self._reply.id if self._reply is not None else None
 
     def _understood(self) -> None:
-        """What the user has said is being answered."""
+        """What the user has said is being answered, or never will be: it is not sent again."""
         if self._uplink.keeping:
             self._user_turns += 1
             self._asked_for = False
@@ -923,11 +972,13 @@ class Conversation:
             self._asked_at = None
             self._asked_for = False
             if not self.user_speaking:
-                self._uplink.mark()
+                self._understood()
 
     def _send_requests(self, now: float) -> list[Effect]:
         """Ask for what waits to be asked for, one at a time, if the way is free."""
         if not self._requests or self._phase is not Phase.LIVE or self.user_speaking:
+            return []
+        if self._replay_until is not None:
             return []
         self._expire(now)
         if self._expected:
@@ -975,6 +1026,9 @@ class Conversation:
         if event.call_id is None:
             message = "Hydra sent a function call without an id, which cannot be answered"
             return [Report(Severity.WARNING, message)]
+        if event.call_id in self._orphans:
+            # Another session's ids are its own.
+            self._orphans.remove(event.call_id)
         owner = event.response_id or self._current_id()
         self._calls.call(event.call_id, owner, now, name=event.name, arguments=event.arguments)
         return []

@@ -70,10 +70,14 @@ async def _within(source: KeySource, timeout_secs: float) -> SecretStr | None:
     """Await what a source gives; a source that does not take a cancellation holds nobody up."""
     # Not the source's own awaitable: asyncio's debug mode logs what a task has returned.
     task = asyncio.create_task(_mint(source))
+    # When nobody waits for it any more, asyncio would log how it failed.
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         await asyncio.wait({task}, timeout=timeout_secs)
         if not task.done():
             raise TimeoutError
+        if task.cancelled():
+            raise RuntimeError("cancelled by itself")
         return task.result()
     finally:
         task.cancel()

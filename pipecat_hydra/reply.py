@@ -65,7 +65,8 @@ class Reply:
         """Whether any of its audio has entered the pipeline."""
         self._open = False
         self._voiced = False
-        self._sample_rate = sample_rate
+        self.sample_rate = sample_rate
+        """Rate of its audio in Hz; known for sure once the session is configured."""
         self._last_text = ""
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
@@ -98,7 +99,7 @@ class Reply:
         if self.dead:
             return []
         pcm = self._samples.push(delta)
-        return self._take(AudioChunk(pcm, self._sample_rate), now) if pcm else []
+        return self._take(AudioChunk(pcm, self.sample_rate), now) if pcm else []
 
     def text(self, delta: str, now: float) -> list[PipelineEffect]:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""

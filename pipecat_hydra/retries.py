@@ -96,14 +96,12 @@ class Retries:
         self._configured_at = now
 
     def settle(self) -> None:
-        """Take note that what comes next is no consequence of what was before."""
+        """Take note that what comes next is no consequence of what was before.
+
+        What the whole call is worth stays spent.
+        """
         self._attempts = 0
         self._dropped_at = self._configured_at = None
-
-    def renew(self) -> None:
-        """Make all budgets whole."""
-        self.settle()
-        self._attempts_of_call = 0
 
     def next(
         self, kind: FailureKind, now: float, *, retry_after_secs: float | None = None

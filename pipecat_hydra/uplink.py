@@ -33,6 +33,7 @@ _POLL_SECS: Final = 0.02
 _SILENCE_CHUNK_SECS: Final = 0.04
 _SILENCE_CHUNK: Final = bytes(int(_SILENCE_CHUNK_SECS * _BYTES_PER_SEC))
 _MAX_SILENCE_CHUNKS: Final = 5
+_STALE_SECS: Final = 30.0
 _REWIND_BYTES: Final = int(1.0 * _BYTES_PER_SEC)
 
 
@@ -55,7 +56,11 @@ class Uplink:
         self._waiting_bytes = 0
         self._recent: deque[bytes] = deque()
         self._recent_bytes = 0
+        # What would have to be sent again, had it not become too much.
+        self._forgotten_bytes = 0
         self._keeping = False
+        self._pushed_at = 0.0
+        self._postponed = False
         self._open = False
         self._allowance = 0.0
         self._allowed_at = 0.0
@@ -102,6 +107,7 @@ class Uplink:
         self._open = False
         self._waiting.extendleft(reversed(self._recent))
         self._waiting_bytes += self._recent_bytes
+        self._dropped_bytes += self._forgotten_bytes
         self._forget()
 
     @property
@@ -120,10 +126,17 @@ class Uplink:
 
     def _forget(self) -> None:
         self._recent.clear()
-        self._recent_bytes = 0
+        self._recent_bytes = self._forgotten_bytes = 0
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
         """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
+        if now - self._pushed_at > _STALE_SECS:
+            # Another service has had the call meanwhile: nobody waits for an answer to it.
+            self._dropped_bytes += self._waiting_bytes
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        self._pushed_at = now
+        self._postponed = False
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
         while self._waiting_bytes > self._capacity:
@@ -141,6 +154,12 @@ class Uplink:
             released = self._release(now)
             self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
             return released
+        if now - self._silence_at > 2 * _SILENCE_CHUNK_SECS and not self._postponed:
+            # We come late, for the event loop stood still. What the microphone said meanwhile
+            # comes right behind us, and no silence belongs before it.
+            self._postponed, self._silence_at = True, now + self._silence_after
+            return []
+        self._postponed = False
         due = 0
         while self._silence_at <= now and due < _MAX_SILENCE_CHUNKS:
             self._silence_at += _SILENCE_CHUNK_SECS
@@ -167,7 +186,9 @@ class Uplink:
             self._recent_bytes += len(chunk)
         limit = self._capacity if self._keeping else _REWIND_BYTES
         while self._recent_bytes > limit:
-            self._recent_bytes -= len(self._recent.popleft())
+            forgotten = len(self._recent.popleft())
+            self._recent_bytes -= forgotten
+            self._forgotten_bytes += forgotten if self._keeping else 0
         return released
 
     def _spend(self, secs: float, now: float) -> None:

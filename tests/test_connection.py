@@ -29,7 +29,7 @@ from pipecat_hydra.effects import (
     SessionStarted,
     VoiceStarted,
 )
-from pipecat_hydra.emulator import HydraEmulator
+from pipecat_hydra.emulator import Drop, HydraEmulator, Refuse
 from pipecat_hydra.events import SessionConfiguration
 from pipecat_hydra.retries import RetryPolicy
 from pipecat_hydra.websocket import Endpoint, HydraConnectionError
@@ -253,6 +253,64 @@ async def test_a_demand_while_a_session_goes_to_rest_is_met():
             await asyncio.sleep(0)
         made.open()
         await listener.until(Ready, 2)
+
+
+async def test_a_demand_after_all_was_given_up_changes_nothing():
+    retry = RetryPolicy(attempts_per_drop=0)
+    async with (
+        HydraEmulator(faults=[Refuse(503, times=1)]) as hydra,
+        connection(hydra, greet=False, retry=retry) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(GivenUp)
+        made.open()
+        assert not made.is_wanted
+        made.renew()
+        made.open()
+        await listener.until(Ready)
+
+
+async def test_an_outage_that_begins_with_a_close_that_was_due_is_told():
+    """The first use of a session and its idle close have crossed; but then none can be had."""
+    faults = [Drop(1000, sent=1, of="session.created", times=1), Refuse(503, first=2, times=2)]
+    async with (
+        HydraEmulator(faults=faults) as hydra,
+        connection(hydra, greet=False) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(Ready)
+        assert len(listener.of(Lost)) == 1
+        assert "503" in listener.of(Lost)[0].message
+
+
+async def test_a_close_that_crossed_with_the_first_use_is_nobodys_fault():
+    faults = [Drop(1000, sent=1, of="session.created", times=1)]
+    async with (
+        HydraEmulator(faults=faults) as hydra,
+        connection(hydra, greet=False) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(Ready)
+        assert not listener.of(Lost)
+
+
+async def test_a_session_at_rest_is_not_replaced():
+    async with (
+        emulator() as hydra,
+        connection(hydra, greet=False, idle_timeout_secs=0.2) as (made, _, listener),
+    ):
+        made.open()
+        await listener.until(Ready)
+        while made.is_wanted:
+            await asyncio.sleep(0)
+        assert not made.is_connected
+        await made.replace()
+        await listener.until(Rested)
+        assert len(hydra.sessions) == 1
+        made.open()
+        await listener.until(Ready, 2)
+        await hydra.drop()
+        await listener.until(Lost)
 
 
 async def test_a_close_ends_the_waiting_for_another_attempt():

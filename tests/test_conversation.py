@@ -626,7 +626,7 @@ def test_a_response_that_never_comes_is_due_no_more(driver: Driver, how: str):
     match how:
         case "time":
             driver.now = 8.0
-            assert driver.conversation.tick(8.0) != []
+            driver.conversation.tick(8.0)
         case "error":
             driver.receive(wire.error("invalid_request_error", event_id=create.event_id))
         case _:

@@ -169,6 +169,9 @@ class AnyServer(RuleBasedStateMachine):
     def connect(self):
         if self.conversation.phase is Phase.OFFLINE:
             self.configured_times = 0
+            # Ids mean nothing beyond their session.
+            for seen in (self.known, self.dead, self.suspended, self.delivered, self.heard):
+                seen.clear()
             self.check(self.conversation.connected(self.now))
 
     @connected

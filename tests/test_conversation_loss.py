@@ -2,11 +2,17 @@
 
 import pytest
 import wire
-from driver import PCM, Driver, sent
+from driver import PCM, Driver, said, sent
 
 from pipecat_hydra.conversation import Conversation, Phase
-from pipecat_hydra.effects import Effect, Ready, Rest, UserStopped
-from pipecat_hydra.events import InputAudioAppend, ResponseCreate, SessionConfiguration
+from pipecat_hydra.effects import AudioChunk, Effect, Ready, Rest, UserStopped
+from pipecat_hydra.events import (
+    InputAudioAppend,
+    ItemCreate,
+    ResponseCreate,
+    SessionConfiguration,
+)
+from pipecat_hydra.uplink import Uplink
 
 CHUNK = b"\x01\x00" * 320
 
@@ -134,6 +140,74 @@ def test_an_answer_that_failed_leaves_the_turn_to_be_heard_again(driver: Driver)
     assert resent(driver) == 25
 
 
+def test_noise_after_a_question_does_not_forget_the_question(driver: Driver):
+    driver.receive(wire.started("i1"))
+    speak(driver)
+    driver.receive(wire.stopped("i1"), wire.started("i2"))
+    driver.receive(wire.stopped("i2"), wire.user_item("incomplete", "i2"))
+    lose(driver)
+    assert resent(driver) == 25
+
+
+def test_what_could_not_be_kept_of_a_long_turn_is_told():
+    driver = Driver(Conversation(model="hydra-v1.1", uplink=Uplink(preroll_secs=1.0))).live()
+    driver.receive(wire.started())
+    speak(driver, 100)
+    lose(driver)
+    driver.conversation.connected(driver.now)
+    (ready,) = (e for e in driver.receive(wire.created(), wire.configured()) if type(e) is Ready)
+    assert ready.lost_secs == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("how", ["never answered", "cancelled"])
+def test_a_turn_without_an_answer_is_unknown_to_the_next_session(driver: Driver, how: str):
+    driver.receive(wire.started())
+    speak(driver)
+    driver.receive(wire.stopped(), wire.user_item("completed"))
+    if how == "cancelled":
+        driver.conversation.cancel_response(driver.now)
+    else:
+        driver.now += 10.0
+        driver.conversation.tick(driver.now)
+    assert driver.conversation.user_turns == 1
+
+
+def test_the_echo_of_an_interruption_may_come_after_the_loss(driver: Driver):
+    driver.receive(wire.started())
+    speak(driver)
+    lose(driver)
+    assert driver.interrupted() == []
+    assert driver.conversation.uplink.keeping
+
+
+def test_ids_may_come_again_in_another_session(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.call(), wire.done())
+    lose(driver)
+    driver.live()
+    effects = driver.receive(wire.response_created(), wire.audio(PCM))
+    assert said(effects) == PCM
+    driver.receive(wire.call(), wire.done())
+    (answer, _) = sent(driver.conversation.answer_call("call_1", "{}", driver.now))
+    assert isinstance(answer, ItemCreate)
+    assert answer.item.type == "function_call_output"
+
+
+# What comes out of order
+
+
+def test_a_response_before_the_session_is_configured_has_its_rate():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(generate_initial_response=True), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created(), wire.response_created(), wire.configured(16_000))
+    (chunk,) = (e for e in driver.receive(wire.audio(PCM)) if isinstance(e, AudioChunk))
+    assert chunk.sample_rate == 16_000
+    driver.receive(wire.done())
+    # And it is not waited for once more.
+    assert not driver.conversation.reply_pending
+    assert ResponseCreate in map(type, sent(driver.conversation.send_message("Hello?", 1.0)))
+
+
 # What the model owed
 
 
@@ -193,6 +267,60 @@ def test_what_is_to_be_said_of_calls_that_were_answered_is_owed(driver: Driver):
     assert not [e for e in sent(driver.conversation.answer_call("call_1", "{}", driver.now))[1:]]
     lose(driver)
     assert driver.conversation.owes_reply
+
+
+def test_what_is_to_be_answered_is_owed_until_there_is_a_session(driver: Driver):
+    lose(driver)
+    asked = SessionConfiguration(generate_initial_response=True)
+    driver.conversation.configure(asked, driver.now)
+    driver.conversation.connected(driver.now)
+    driver.receive(wire.created())
+    lose(driver)
+    assert driver.conversation.owes_reply
+
+
+def test_a_request_that_was_refused_is_not_owed(driver: Driver):
+    (create,) = sent(driver.conversation.request_response(driver.now))
+    driver.receive(wire.error("invalid_request_error", event_id=create.event_id))
+    lose(driver)
+    assert not driver.conversation.owes_reply
+
+
+def asked_for(effects: list[Effect]) -> bool:
+    return any(isinstance(event, ResponseCreate) for event in sent(effects))
+
+
+def owing(driver: Driver) -> list[Effect]:
+    """A session that follows one in which something was typed and something said."""
+    driver.conversation.send_message("Hello?", driver.now)
+    driver.receive(wire.started("i1"))
+    speak(driver)
+    lose(driver)
+    assert not driver.conversation.owes_reply
+    driver.conversation.configure(SessionConfiguration(), driver.now)
+    driver.conversation.connected(driver.now)
+    return driver.receive(wire.created(), wire.configured())
+
+
+def test_what_is_owed_waits_for_what_the_user_said(driver: Driver):
+    assert not asked_for(owing(driver))
+    assert not asked_for(driver.receive(wire.started("i2"), wire.stopped("i2")))
+    # Its answer is one to what was typed, too.
+    effects = driver.receive(wire.user_item("completed", "i2"), wire.response_created())
+    assert not asked_for([*effects, *driver.receive(wire.audio(PCM), wire.done())])
+
+
+def test_what_is_owed_is_given_after_all_if_that_was_noise(driver: Driver):
+    assert not asked_for(owing(driver))
+    driver.receive(wire.started("i2"), wire.stopped("i2"))
+    assert asked_for(driver.receive(wire.user_item("incomplete", "i2")))
+
+
+def test_what_is_owed_is_given_after_all_if_nothing_was_heard(driver: Driver):
+    assert not asked_for(owing(driver))
+    driver.now += 10.0
+    assert asked_for(driver.conversation.tick(driver.now))
+    assert not driver.conversation.uplink.keeping
 
 
 def test_calls_that_want_nothing_said_are_not(driver: Driver):
@@ -260,7 +388,7 @@ def test_a_session_in_which_nothing_happens_goes_to_rest():
     assert rests(driver, 2.0)
 
 
-@pytest.mark.parametrize("use", ["microphone", "text", "request", "turn"])
+@pytest.mark.parametrize("use", ["microphone", "text", "request", "turn", "reply"])
 def test_whatever_happens_keeps_it_awake(use: str):
     driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
     assert not rests(driver, 50.0)
@@ -271,10 +399,20 @@ def test_whatever_happens_keeps_it_awake(use: str):
             driver.conversation.send_message("Hello?", driver.now, respond=False)
         case "request":
             driver.conversation.request_response(driver.now)
+        case "reply":
+            driver.receive(wire.response_created(), wire.done())
         case _:
             driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
     assert not rests(driver, 50.0)
     assert rests(driver, 70.0)
+
+
+def test_without_a_limit_it_never_rests():
+    unlimited = Conversation(model="hydra-v1.1", unused_timeout_secs=None, idle_timeout_secs=None)
+    unlimited.connected(0.0)
+    unlimited.receive(wire.created(), 0.0)
+    assert unlimited.deadline is None
+    assert not rests(Driver(unlimited).live(), 1_000.0)
 
 
 def test_it_does_not_rest_while_a_function_runs():

@@ -104,7 +104,6 @@ async def test_the_second_service_answers_the_next_turn(shape: Shape, fault: Fau
         for frames in watched:
             running.worker.add_observer(frames)
         async with running:
-            await running.transport.microphone.say(recording("hello"))
             await running.until(lambda: switcher.active_llm is second)
             assert not first.is_usable
             assert second.is_usable

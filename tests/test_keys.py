@@ -1,6 +1,7 @@
 """A key that is given, or minted for each connection."""
 
 import asyncio
+import gc
 import traceback
 from typing import Any
 
@@ -55,6 +56,28 @@ async def test_what_goes_wrong_is_told_without_what_was_said():
     assert "RuntimeError" in error.message
     told = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
     assert "could not refresh" not in told
+
+
+async def test_a_function_that_cancels_itself_has_failed():
+    async def mint() -> str:
+        raise asyncio.CancelledError
+
+    assert (await fail(mint)).kind is FailureKind.CONNECTIVITY
+
+
+async def test_what_goes_wrong_after_nobody_waits_any_more_is_logged_nowhere(
+    caplog: pytest.LogCaptureFixture,
+):
+    async def mint() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError(SECRET)
+
+    await fail(mint, timeout_secs=0.01)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_a_function_that_hangs_is_not_waited_for():

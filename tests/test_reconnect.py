@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from call import NO_GREETING, SHAPES, Call, Server, Shape, call, emulator, recording
 from pipecat.frames.frames import (
+    EndFrame,
     ErrorFrame,
     FunctionCallResultProperties,
     InputTextRawFrame,
@@ -33,6 +34,7 @@ from pipecat_hydra.emulator import (
 from pipecat_hydra.emulator import (
     Drop,
     EmulatedSession,
+    EmulatorSettings,
     Ending,
     Fault,
     Full,
@@ -431,6 +433,26 @@ async def test_an_answer_that_is_owed_to_typed_text_is_given():
         assert story.of("on_reconnected") == [(True,)]
 
 
+async def test_text_is_told_once_however_often_the_handshake_fails():
+    faults = [Drop("reset", received=1, of="session.configure", first=2, times=3)]
+    for history in ("instructions", "items"):
+        async with (
+            HydraEmulator(faults=faults) as hydra,
+            call(hydra, settings=NO_GREETING, retry=QUICK, history=history) as talk,
+        ):
+            story = Story(talk.llm)
+            await talk.until(lambda hydra=hydra: configured(hydra))
+            await talk.worker.queue_frame(InputTextRawFrame("Are you there?"))
+            await talk.until_pushed(LLMFullResponseEndFrame)
+            await hydra.drop()
+            await reconnected(talk, story)
+            last = hydra.sessions[-1]
+            assert last.configuration is not None
+            instructions = last.configuration.get("instructions") or ""
+            texts = [message.text for message in last.messages]
+            assert instructions.count("Are you there?") + texts.count("Are you there?") == 1
+
+
 async def test_text_typed_meanwhile_is_told_once_and_answered():
     async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
         story = Story(talk.llm)
@@ -501,6 +523,57 @@ async def test_a_result_that_comes_meanwhile_is_in_what_the_session_is_told():
         assert told["generate_initial_response"] is True
 
 
+async def test_a_result_that_comes_while_the_session_rests_is_told_and_spoken_of():
+    finish = asyncio.Event()
+
+    async def book(params: FunctionCallParams):
+        """Book a table."""
+        await finish.wait()
+        await params.result_callback({"table": 7})
+
+    async with (
+        HydraEmulator(Script([ToolCall("book", {})])) as hydra,
+        call(hydra, "bare", settings=NO_GREETING, idle_timeout_secs=1.0) as talk,
+    ):
+        story = Story(talk.llm)
+        talk.llm.register_function("book", book, cancel_on_interruption=False)
+        await talk.say("question")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        talk.llm.set_audio_input_paused(True)
+        await talk.until(lambda: story.of("on_disconnected"))
+        finish.set()
+        await talk.until(lambda: len(configured(hydra)) == 2)
+        told = hydra.sessions[1].configuration
+        assert told is not None
+        assert '\\"table\\": 7' in told["instructions"]
+        assert told["generate_initial_response"] is True
+
+
+async def test_a_reply_that_is_still_being_played_is_known_to_the_next_session():
+    """No context has it yet, for it is written down as it is heard."""
+    words = "Your code is seven four two."
+    script = Script([Say.tones(4.0, words)])
+    settings = {"transcripts": True, "delivery_speed": float("inf")}
+    async with (
+        HydraEmulator(script, settings=EmulatorSettings(**settings)) as hydra,
+        call(hydra, settings=NO_GREETING, retry=QUICK) as talk,
+    ):
+        story = Story(talk.llm)
+        await talk.say("question")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await hydra.drop()
+        await reconnected(talk, story)
+        told = hydra.sessions[1].configuration
+        assert told is not None
+        assert told["instructions"].count(words) == 1
+        await talk.until_quiet()
+        await hydra.drop()
+        await reconnected(talk, story, 2)
+        told = hydra.sessions[2].configuration
+        assert told is not None
+        assert told["instructions"].count(words) == 1
+
+
 # The rest of a call
 
 
@@ -568,6 +641,29 @@ async def test_a_cancel_ends_the_waiting_at_once():
     async with asyncio.timeout(5):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0.01)
+
+
+async def test_an_end_does_not_wait_for_a_server_that_is_down():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        story = Story(talk.llm)
+        await talk.until(lambda: configured(hydra))
+        hydra.faults = [Refuse(503)]
+        await hydra.drop()
+        await talk.until(lambda: story.attempts)
+        await talk.worker.queue_frame(InputTextRawFrame("Are you there?"))
+        await talk.worker.queue_frame(EndFrame())
+        # Five seconds without any progress, and some for a busy machine.
+        await asyncio.wait_for(asyncio.shield(talk.running), 15)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["open_timeout_secs", "handshake_timeout_secs", "unused_timeout_secs", "idle_timeout_secs"],
+)
+def test_a_limit_of_no_time_is_refused(name: str):
+    limits: dict[str, Any] = {name: 0}
+    with pytest.raises(ValueError, match=name):
+        HydraLLMService(api_key="sk-none", **limits)
 
 
 async def test_frames_flow_while_there_is_no_connection():

@@ -105,8 +105,6 @@ def test_all_losses_of_a_call_together_have_a_budget():
     assert attempts == 5
     retries.settle()
     assert retries.next(FailureKind.CONNECTIVITY, now) is None
-    retries.renew()
-    assert retries.next(FailureKind.CONNECTIVITY, now) == Retry(1, 0.5)
 
 
 @pytest.mark.parametrize("name", RetryPolicy.__slots__)

@@ -108,6 +108,41 @@ def test_silence_stops_as_soon_as_somebody_speaks():
     assert run(uplink, 1.0, 1.24) == []
 
 
+def test_a_loop_that_stood_still_puts_no_silence_before_what_was_said_meanwhile():
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(1, 11):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    assert uplink.tick(0.6) == []
+    sent = uplink.push(chunk(11), 0.6)
+    assert sent == [chunk(11)]
+    # A microphone that is quiet all the same has its silence, a little later.
+    assert uplink.tick(1.2) == []
+    assert uplink.tick(1.5)
+
+
+def test_what_lay_about_while_another_service_had_the_call_is_dropped():
+    uplink = Uplink()
+    uplink.push(chunk(0), 0.0)
+    uplink.push(chunk(1), 40.0)
+    assert uplink.take_dropped_secs() == CHUNK_SECS
+    uplink.open(40.0)
+    assert [pcm for _, pcm in run(uplink, 40.0, 40.2)] == [chunk(1)]
+
+
+def test_what_was_too_much_to_be_kept_is_dropped_only_if_it_is_lost():
+    uplink = Uplink(preroll_secs=1.0)
+    for lose in (False, True):
+        uplink.open(0.0)
+        uplink.keep()
+        for n in range(100):
+            uplink.push(chunk(n), n * CHUNK_SECS)
+        if not lose:
+            uplink.mark()
+        uplink.close()
+        assert (uplink.take_dropped_secs() > 0.9) is lose
+
+
 def test_a_clock_that_jumps_owes_no_flood_of_silence():
     uplink = Uplink()
     uplink.open(0.0)
