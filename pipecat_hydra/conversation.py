@@ -983,17 +983,22 @@ class Conversation:
         self._expire(now)
         if self._expected:
             return []
-        reply, request = self._reply, self._requests[0]
-        # A calling response may not be done before its narration has begun (protocol §6).
-        calling = request.for_tools and reply is not None and reply.id == request.tools_of
-        if reply is not None and reply.active and not calling:
+        request = next(filter(self._way_is_free, self._requests), None)
+        if request is None:
             return []
-        self._requests.popleft()
+        self._requests.remove(request)
         self._asked_for = True
         self._expect_response(now)
         create = ResponseCreate(event_id=self._next_event_id())
         self._create_ids.append(create.event_id or "")
         return [Send(create)]
+
+    def _way_is_free(self, request: _Request) -> bool:
+        reply = self._reply
+        if reply is None or not reply.active:
+            return True
+        # A calling response may not be done before its narration has begun (protocol §6).
+        return request.for_tools and request.tools_of == reply.id
 
     def _note(self, effects: list[Effect]) -> None:
         """Take note of what the pipeline is told."""

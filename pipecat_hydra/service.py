@@ -101,6 +101,7 @@ from pipecat_hydra.settings import (
     voice_warning,
 )
 from pipecat_hydra.speaker import Speaker
+from pipecat_hydra.tracing import Tracing
 from pipecat_hydra.uplink import Uplink
 from pipecat_hydra.websocket import AuthStyle, Endpoint
 
@@ -220,8 +221,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         kickoff_timeout_secs: float = 1.0,
         end_timeout_secs: float = 30.0,
         preroll_secs: float = 10.0,
-        unused_timeout_secs: float = 20.0,
-        idle_timeout_secs: float = 300.0,
+        unused_timeout_secs: float | None = 20.0,
+        idle_timeout_secs: float | None = 300.0,
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
@@ -260,20 +261,30 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 it cannot be sent, or might have to be sent again; beyond it the newest
                 is kept.
             unused_timeout_secs: How long a session that nobody uses yet is kept open, in
-                seconds. It is opened again when somebody does.
+                seconds. It is opened again when somebody does. None for ever.
             idle_timeout_secs: How long a session is kept open, in seconds, in which nobody
                 says anything: no user audio comes, as while the user is muted, and no
                 reply. It is opened again, and told what was said, when somebody does.
+                None for ever.
             retry: How often, how fast and how long a session that is lost, or cannot be
                 had, is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
 
         Raises:
-            ValueError: If the key is empty or `base_url` is no WebSocket URL.
+            ValueError: If the key is empty, `base_url` is no WebSocket URL, or a time
+                limit is not greater than 0.
         """
         keyring = Keyring(api_key)
         # Of what fails below, a traceback that shows local variables must show no key.
         del api_key
+        for name, secs in {
+            "open_timeout_secs": open_timeout_secs,
+            "handshake_timeout_secs": handshake_timeout_secs,
+            "unused_timeout_secs": unused_timeout_secs,
+            "idle_timeout_secs": idle_timeout_secs,
+        }.items():
+            if secs is not None and secs <= 0:
+                raise ValueError(f"{name} must be greater than 0, not {secs}")
         complete = complete_settings(settings)
         model = assert_given(complete.model) or DEFAULT_MODEL
         # What is wrong with the URL shows here, not in the background.
@@ -320,9 +331,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._told: tuple[str, str | None] | None = None
         self._replacer: asyncio.Task[None] | None = None
         self._speaker = Speaker(self, on_said=self._on_said)
+        self._tracing = Tracing()
         # Replies, and those of them whose words are known.
         self._replies = self._replies_known = 0
         self._knows_all = True
+        self._is_resumed = False
         self._is_connected = self._is_lost = False
         self._user_was_heard = False
         self._proposals = TurnProposals(self)
@@ -399,6 +412,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             setup: The pipeline's configuration.
         """
         await super().setup(setup)
+        if setup.enable_tracing:
+            self._tracing.begin(setup.tracing_context)
         self._connection.prewarm()
 
     async def stop(self, frame: EndFrame):
@@ -432,6 +447,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if replacer is not None:
             await self.cancel_task(replacer)
         await self._connection.close(drain=drain)
+        self._tracing.close()
         if self._is_connected:
             # Nobody hands on what the connection has told last.
             await self._on_disconnected("the pipeline has ended")
@@ -489,6 +505,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation.bot_started(self._now)
             case BotStoppedSpeakingFrame():
                 self._conversation.bot_stopped()
+                self._briefing.heard()
             case LLMContextFrame():
                 self._on_context(frame, direction)
             case LLMContextUserTurnFrame():
@@ -516,13 +533,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         if not self._begun:
             self._first_used()
-        elif not self._connection.is_wanted:
+        elif not (self._connection.is_wanted and self._connection.is_open):
             self._open()
         for chunk in self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels):
             self._perform(self._conversation.microphone(chunk, self._now))
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
+        self._briefing.interrupted()
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
             await self.push_frame(frame, direction)
@@ -584,6 +602,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _dial(self) -> Endpoint:
         """Say where to connect to, with what is in force by now."""
+        self._tracing.connecting(self._model)
         key = await self._keyring.key(timeout_secs=self._open_timeout)
         self._endpoint = replace(self._endpoint, model=self._model, api_key=key)
         self._conversation.model = self._model
@@ -644,7 +663,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Say what the session shall be, with all that is known by now."""
         conversation, briefing = self._conversation, self._briefing
         for role, text in conversation.take_unsent():
-            briefing.note(role, text)
+            if not briefing.has_noted(text):
+                briefing.note(role, text)
         greets = conversation.owes_reply or self._asks_anew
         if not conversation.sessions:
             greets = greets or self._greets
@@ -655,9 +675,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             and briefing.spoken >= conversation.user_turns
             and self._replies_known >= self._replies
         )
-        self._perform(conversation.configure(brief.configuration, self._now))
-        for role, text in brief.items:
-            self._send_message(text, role)
+        self._tracing.configuring(brief.configuration, self._wanted[1])
+        self._perform(conversation.configure(brief.configuration, self._now, opening=brief.items))
         if brief.respond:
             self._perform(conversation.request_response(self._now))
 
@@ -674,6 +693,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             service_tools=self._tool_schema(),
             greet=greet,
             under_way=under_way,
+            hears_again=self._conversation.uplink.keeping,
         )
 
     def _update_tools(self) -> None:
@@ -761,18 +781,15 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _on_effect(self, effect: PipelineEffect) -> None:
         """Do what the conversation asks of the pipeline."""
+        self._tracing.see(effect)
         match effect:
-            case VoiceStarted():
-                self._replies += 1
+            case ReplyStarted(_, resumed):
+                self._is_resumed = resumed
                 await self._speaker.say(effect)
-            case (
-                AudioChunk()
-                | TextChunk()
-                | ReplyStarted()
-                | VoiceEnded()
-                | ReplyEnded()
-                | ResponseFinished()
-            ):
+            case VoiceStarted():
+                self._replies += not self._is_resumed
+                await self._speaker.say(effect)
+            case AudioChunk() | TextChunk() | VoiceEnded() | ReplyEnded() | ResponseFinished():
                 await self._speaker.say(effect)
             case UserStarted():
                 await self._announce_user_started()
@@ -790,6 +807,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._report(effect)
             case _:
                 await self._on_connection(effect)
+                return
         self._reply_progress.set()
 
     async def _on_connection(self, effect: ConnectionEffect) -> None:
@@ -845,9 +863,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             await self._call_event_handler("on_capacity", attempt, delay_secs)
 
     def _on_said(self, text: str) -> None:
-        self._replies_known += 1
+        self._replies_known += not self._is_resumed
         if self._known_context() is None:
             self._briefing.note("assistant", text)
+        else:
+            self._briefing.say(text)
 
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
@@ -872,6 +892,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # A neighbour that has not run since the last audio was pushed would take the
         # interruption first and that audio after it.
         await asyncio.sleep(0)
+        self._briefing.interrupted()
         await self.broadcast_interruption()
         # The broadcast goes to the neighbours only, so the base class does not see it.
         # It waits for the tools that it cancels, which is nobody else's business.
@@ -896,6 +917,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         for call in calls:
             arguments = parse_arguments(call.arguments)
             if arguments is None:
+                self._tracing.refuse(call.call_id)
                 self._answers.refuse_arguments(call.call_id, call.name)
                 continue
             registered = self._functions.get(call.name) or self._functions.get(None)
@@ -920,6 +942,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         if direction == FrameDirection.DOWNSTREAM:
             if isinstance(frame, FunctionCallResultFrame):
+                self._tracing.settle(frame)
                 self._answers.on_result(frame)
                 if self._known_context() is None:
                     result = result_text(frame.result)
@@ -927,17 +950,25 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                         frame.tool_call_id, frame.function_name, frame.arguments, result
                     )
             elif isinstance(frame, FunctionCallCancelFrame):
+                self._tracing.settle(frame)
                 self._answers.on_cancel(frame)
         await super().push_frame(frame, direction)
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
+        self._tracing.hold(call_id)
         self._perform(
             self._conversation.answer_call(
                 call_id, output, self._now, respond=respond, cancelled=cancelled
             )
         )
+        if respond:
+            # Its session may be gone, and none open since.
+            self._open()
 
     def _send_message(self, text: str, role: MessageRole = "system", respond: bool = False) -> None:
+        if respond:
+            # It may have gone to rest meanwhile.
+            self._open()
         self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))
 
     #

@@ -40,7 +40,7 @@ _REWIND_BYTES: Final = int(1.0 * _BYTES_PER_SEC)
 class Uplink:
     """Paces user audio: 16 kHz mono PCM16 chunks in, the chunks to send now out."""
 
-    def __init__(self, *, preroll_secs: float = 10.0, silence_after_secs: float = 0.25):
+    def __init__(self, *, preroll_secs: float = 10.0, silence_after_secs: float = 0.4):
         """Make a closed uplink.
 
         Args:

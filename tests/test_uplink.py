@@ -113,12 +113,12 @@ def test_a_loop_that_stood_still_puts_no_silence_before_what_was_said_meanwhile(
     uplink.open(0.0)
     for n in range(1, 11):
         uplink.push(chunk(n), n * CHUNK_SECS)
-    assert uplink.tick(0.6) == []
-    sent = uplink.push(chunk(11), 0.6)
+    assert uplink.tick(0.8) == []
+    sent = uplink.push(chunk(11), 0.8)
     assert sent == [chunk(11)]
     # A microphone that is quiet all the same has its silence, a little later.
-    assert uplink.tick(1.2) == []
-    assert uplink.tick(1.5)
+    assert uplink.tick(1.4) == []
+    assert uplink.tick(1.9)
 
 
 def test_what_lay_about_while_another_service_had_the_call_is_dropped():
@@ -250,7 +250,7 @@ def test_whatever_happens_order_holds_and_nothing_is_made_up(steps: list[tuple[f
             assert uplink.is_open
         if any(map(is_silence, sent)):
             assert action == "tick"
-            assert last_push is None or now - last_push >= 0.25 - 1e-9
+            assert last_push is None or now - last_push >= 0.4 - 1e-9
             assert uplink.waiting_secs == 0.0
         if connections:
             live = [pcm for pcm in sent if not is_silence(pcm)]
