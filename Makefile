@@ -19,18 +19,38 @@ RECORDING ?= examples/recordings/barge_in.wav
 SCRIPT ?= examples/demo.yaml
 CONVERSATION ?= conversation.wav
 
-.PHONY: help demo test check format clean venv
+WEB_HOST ?= 127.0.0.1
+WEB_PORT ?= 7860
+
+SEED ?= 1
+MINUTES ?= 1
+
+.PHONY: help demo web test test-browser chaos soak check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/runtime.stamp ## Hold a spoken conversation and write it to conversation.wav
 	@$(BIN)/pipecat-hydra talk "$(RECORDING)" "$(CONVERSATION)" --sample-tools \
 		$(if $(strip $(value SMALLEST_API_KEY)),,--script "$(SCRIPT)")
 
-test: $(VENV)/development.stamp ## Run the tests
-	@$(BIN)/python -m pytest -n 4
+web: $(VENV)/web.stamp ## Serve a page to talk to it in a browser
+	@$(BIN)/pipecat-hydra web --host "$(WEB_HOST)" --port "$(WEB_PORT)"
+
+test: $(VENV)/development.stamp ## Run the tests, but for those in a browser
+	@$(BIN)/python -m pytest -n 4 --ignore=tests/browser
+
+# One at a time: they listen to what is heard while it is heard.
+test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; needs Chromium
+	@$(BIN)/python -m pytest tests/browser
+
+chaos: $(VENV)/development.stamp ## Hold calls that go wrong at random: SEED=1 MINUTES=1, or CALLS=
+	@PYTHONPATH=tests $(BIN)/python -m chaos --seed "$(SEED)" \
+		$(if $(CALLS),--calls "$(CALLS)",--minutes "$(MINUTES)") $(if $(KEEP),--keep "$(KEEP)")
+
+soak: $(VENV)/development.stamp ## Hold calls one after the other, CALLS=1000, and very long ones
+	@PYTHONPATH=tests $(BIN)/python -m chaos.soak --calls "$(or $(CALLS),1000)"
 
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .
@@ -47,7 +67,16 @@ clean: ## Remove the virtual environment and all caches
 
 $(VENV)/development.stamp: $(VENV)/runtime.stamp
 	@echo "Installing the development tools in $(VENV) ..."
-	@$(PIP) install --group dev
+	@$(PIP) install --editable ".[web]" --group dev
+	@touch $@
+
+$(VENV)/browser.stamp: $(VENV)/development.stamp
+	@$(PIP) install --group browser
+	@touch $@
+
+$(VENV)/web.stamp: $(VENV)/runtime.stamp
+	@echo "Installing what the page needs in $(VENV) ..."
+	@$(PIP) install --editable ".[web]"
 	@touch $@
 
 $(VENV)/runtime.stamp: pyproject.toml $(if $(VENV_IS_USABLE),,venv)

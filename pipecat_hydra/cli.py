@@ -110,15 +110,7 @@ def talk(
     has finished its last reply. The conversation becomes a stereo file, interruptions
     included, and a table tells turns, latencies, barge-in time, bytes and tokens.
     """
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    emulator = emulator or script is not None
-    if emulator and url:
-        option = "--script" if script else "--emulator"
-        raise typer.BadParameter(f"{option} and --url exclude each other")
-    if url and not key:
-        raise typer.BadParameter(f"--url needs a key: set {KEY_VARIABLE}")
-    if emulator:
-        key = ""
+    key = _key(emulator, script, url)
     with _edge(verbose, key):
         from pipecat_hydra import talk as talking
 
@@ -140,7 +132,64 @@ def talk(
             asyncio.run(talking.talk(options, display))
 
 
-@app.command(epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, 2 bad script or option.")
+@app.command(
+    epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, for instance because the port is taken, "
+    "2 bad script or option."
+)
+def web(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 7860,
+    emulator: Annotated[
+        bool,
+        typer.Option(
+            "--emulator",
+            help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}.",
+        ),
+    ] = False,
+    model: Annotated[str, typer.Option(help="Hydra model.")] = DEFAULT_MODEL,
+    voice: Annotated[
+        str | None, typer.Option(help="Its voice.", show_default="the model's")
+    ] = None,
+    instructions: Annotated[
+        str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)
+    ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Talk to the embedded emulator, which answers by this YAML file.",
+            show_default="a greeting, two answers with function calls, then echo",
+        ),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Serve a page to talk to Hydra on, with a microphone and a browser.
+
+    The page shows what happens as it happens: turns, replies, interruptions, function calls
+    with arguments and results, times to first audio. It needs the extra `web`: pip install
+    'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
+    so that by default only this machine can open it.
+    """
+    key = _key(emulator, script, url)
+    with _edge(verbose, key):
+        from pipecat_hydra import web as page
+
+        options = page.WebOptions(
+            host=host,
+            port=port,
+            api_key=key or None,
+            base_url=url or DEFAULT_BASE_URL,
+            model=model,
+            voice=voice,
+            instructions=instructions or page.DEFAULT_INSTRUCTIONS,
+            script=script,
+        )
+        asyncio.run(page.serve(options, typer.echo))
+
+
+@app.command(epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, 2 bad script, fault or option.")
 def emulator(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 8765,
@@ -161,14 +210,63 @@ def emulator(
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions at a time.", show_default="no limit")
     ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:OPTION=VALUE,...]",
+            help="What goes wrong; may be given many times, see above.",
+            show_default="nothing",
+        ),
+    ] = None,
+    fault_seed: Annotated[
+        int, typer.Option(help="Where all random choices of faults come from.")
+    ] = 0,
     verbose: Verbose = False,
 ) -> None:
     """Serve Hydra's protocol on this machine, for work without an account.
 
     It hears speech with a real voice activity detector, answers it, and can be interrupted.
+
+    Faults, for instance `--fault drop:during=response,secs=0.3,how=1011,times=2`; each takes
+    `first=N` and `times=N`, the first connection that has it and how many do (all):
+
+    - `refuse:status=429,retry_after=2` answers the upgrade with an HTTP error
+
+    - `full` is at capacity: `server_full`, then close code 1013
+
+    - `hang:at=upgrade,secs=5` says nothing (secs: or for ever) at the upgrade, or where
+      `created` or `configured` is due
+
+    - `reject_voice` rejects any voice
+
+    - `drop:sent=5,of=response.output_audio.delta,how=reset` ends the connection, by `reset`,
+      `eof` or a close code, after the nth event `sent` or `received`; or `secs` into the moment
+      `during=upgrade`, `session`, `configured`, `user_speech`, `response` or `tool_call`
+
+    - `slow_reader:after_secs=2,secs=5` stops reading (secs: or for ever)
+
+    - `rate:hz=48000` negotiates another rate, from the second connection on
+
+    - `late_audio:ms=400` goes on with audio of a cancelled response
+
+    - `odd_splits` cuts audio anywhere
+
+    - `duplicate:probability=0.1`, `reorder:probability=0.1` send events twice, or after the
+      next; all faults of single events take `of=TYPE`
+
+    - `missing:probability=0.1,fields=item_id+response.usage` leaves out fields
+
+    - `unknown:probability=0.1`, `garbage:probability=0.1`, `binary:probability=0.1,size=320` send
+      events and frames that nobody knows
+
+    - `giant:size=50000000,sent=3` sends one very long event, after the nth
+
+    - `jitter:probability=0.1,secs=0.3` stalls, then sends in a burst
+
+    - `random:violence=0.5` is a mixture of these, made from the seed, that ends
     """
     with _edge(verbose, key):
-        from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
+        from pipecat_hydra.emulator import EmulatorSettings, FaultPlan, HydraEmulator
 
         settings = EmulatorSettings(
             delivery_speed=speed,
@@ -183,6 +281,7 @@ def emulator(
             port=port,
             api_key=key,
             settings=settings,
+            faults=FaultPlan.parse(fault or (), seed=fault_seed),
             on_activity=_show_activity,
         )
         asyncio.run(_serve(hydra))
@@ -197,19 +296,38 @@ async def _serve(hydra: "HydraEmulator") -> None:
     async with hydra:
         typer.echo(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
         typer.echo(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
+        if hydra.faults.faults:
+            typer.echo(f"faults: {hydra.faults}")
         await ended.wait()
     typer.echo("ended")
 
 
 def _show_activity(activity: "Activity") -> None:
     """Print what goes on, but for audio, of which there are dozens of events a second."""
-    session, record = activity.session, activity.record
-    if record is None:
+    session, record, injected = activity.session, activity.record, activity.fault
+    if injected is not None:
+        about = f" ({injected.detail})" if injected.detail else ""
+        typer.echo(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
+    elif record is None:
         code = f", code {session.close_code}" if activity.kind == "closed" else ""
         typer.echo(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
     elif not record.audio_bytes:
         arrow = "->" if activity.kind == "sent" else "<-"
-        typer.echo(f"{session.id} {record.time:8.2f} s  {arrow} {record.type}")
+        # A client may call an event anything, an order to a terminal too.
+        kind = record.type if record.type.isprintable() else ascii(record.type)
+        typer.echo(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
+
+
+def _key(emulator: bool, script: Path | None, url: str | None) -> str:
+    """The key to talk to Hydra with, or none for the emulator."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    emulator = emulator or script is not None
+    if emulator and url:
+        option = "--script" if script else "--emulator"
+        raise typer.BadParameter(f"{option} and --url exclude each other")
+    if url and not key:
+        raise typer.BadParameter(f"--url needs a key: set {KEY_VARIABLE}")
+    return "" if emulator else key
 
 
 @contextmanager
@@ -242,12 +360,12 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         typer.echo("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        from pipecat_hydra.emulator import EmulatorPortInUseError, ScriptError
+        from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
         from pipecat_hydra.talk import ExitCode, TalkError
 
         if isinstance(error, TalkError):
             raise fail(str(error), error.exit_code) from None
-        if isinstance(error, ScriptError):
+        if isinstance(error, FaultError | ScriptError):
             raise fail(str(error), ExitCode.USAGE) from None
         if isinstance(error, OSError):
             message = error.strerror if isinstance(error, EmulatorPortInUseError) else str(error)

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 from typer.testing import CliRunner, Result
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.sync.client import connect
 
 import pipecat_hydra.talk as talking
 from pipecat_hydra.cli import app
+from pipecat_hydra.emulator import FaultPlan
+from pipecat_hydra.emulator.faults import FAULTS
 
 HELLO = Path(__file__).parent / "recordings" / "hello.wav"
 KEY = "sk-very-secret"
@@ -210,6 +214,49 @@ class TestEmulator:
         script.write_text("turns: 3\n")
         assert_failed(run("emulator", "--port", 0, "--script", script), 2, str(script))
         assert_failed(run("emulator", "--port", 0, "--script", tmp_path / "none.yaml"), 2, "none")
+
+    def test_help_names_all_faults_and_its_examples_are_right(self):
+        output = run("emulator", "--help").output
+        listed = re.findall(r"• (.*)", output)
+        kinds = {name for line in listed for name in re.findall(r"(\w+):\w+=|^(\w+) ", line)}
+        assert {a or b for a, b in kinds} == {*FAULTS, "random"}
+        examples = re.findall(r"\b[a-z_]+:\w+=[^ ]*[^ ,;]", output)
+        assert len(examples) > 10
+        FaultPlan.parse(examples)
+
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("explode", "there is no fault 'explode'; there are refuse, full, hang"),
+            ("drop:when=now", "drop: no option 'when=now'; there are"),
+            ("hang:secs=long", "hang: secs=long: Input should be a valid number"),
+        ],
+    )
+    def test_bad_fault(self, fault: str, message: str):
+        result = run("emulator", "--port", 0, "--fault", "full", "--fault", fault)
+        assert_failed(result, 2, message)
+
+    def test_faults_happen_and_are_shown(self, tmp_path: Path):
+        options = ["--fault", "refuse:status=403,times=1", "--fault", "drop:sent=1"]
+        process = command("emulator", "--port", 0, *options, "--fault-seed", 7, cwd=tmp_path)
+        url = re.search(r"ws://\S+(?=,)", first_line(process))
+        assert url
+        first_line(process)
+        assert first_line(process) == (
+            "faults: --fault refuse:status=403,times=1 --fault drop:sent=1 --fault-seed 7\n"
+        )
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(f"{url[0]}?api_key=sk-emulator")
+        with connect(f"{url[0]}?api_key=sk-emulator", close_timeout=1) as websocket:
+            assert "session.created" in str(websocket.recv())
+            with pytest.raises(ConnectionClosedError):
+                websocket.recv()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        assert re.search(r"sess_\S+ +0\.\d\d s  !! drop:sent=1\n", output)
+        assert "closed, code 1006" in output
+        assert errors == ""
+        assert process.returncode == 0
 
     def test_ctrl_c_ends_it(self, tmp_path: Path):
         process = command("emulator", "--port", 0, "--key", "sk-mine", cwd=tmp_path)

@@ -704,7 +704,7 @@ async def test_the_application_is_told_the_story_of_a_call():
 
 async def test_a_bot_started_long_before_its_caller_costs_no_error():
     async with (
-        emulator(idle_timeout_secs=0.3) as hydra,
+        emulator(idle_timeout_secs=1.5) as hydra,
         call(hydra, "bare", start_audio_paused=True, settings=NO_GREETING) as talk,
     ):
         first = await hydra.wait_for_session()

@@ -1,0 +1,45 @@
+"""Pipecat's prebuilt page, beside ours, where `pipecat-ai-prebuilt` is installed.
+
+It is for machines that are online: what it does with the microphone it loads from the
+internet.
+"""
+
+import contextlib
+import io
+import uuid
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+__all__ = ["PREBUILT_PATH", "add_prebuilt", "has_prebuilt"]
+
+PREBUILT_PATH: Final = "/prebuilt"
+"""Where it is, without the slash at the end."""
+
+
+def has_prebuilt() -> bool:
+    """Whether it is installed."""
+    return find_spec("pipecat_ai_prebuilt") is not None
+
+
+def add_prebuilt(app: FastAPI, offer: Callable[..., Any], candidates: Callable[..., Any]) -> None:
+    """Serve the page, and the two steps in which it calls (`pipecat/runner/run.py`).
+
+    Args:
+        app: Where to add it.
+        offer: Answers an offer.
+        candidates: Takes ICE candidates.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints where it looks for its files
+        page = import_module("pipecat_ai_prebuilt.frontend").PipecatPrebuiltUI
+
+    @app.post("/start")
+    async def start() -> dict[str, str]:
+        return {"sessionId": str(uuid.uuid4())}
+
+    app.post("/sessions/{session_id}/api/offer")(offer)
+    app.patch("/sessions/{session_id}/api/offer")(candidates)
+    app.mount(PREBUILT_PATH, page)
