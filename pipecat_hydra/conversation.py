@@ -130,7 +130,9 @@ from pipecat_hydra.events import (
 )
 from pipecat_hydra.playback import Playback
 from pipecat_hydra.protocol import (
+    BYTES_PER_SAMPLE,
     CONFIGURATION_WARNING_BYTES,
+    INPUT_SAMPLE_RATE,
     MODEL_DEPRECATED,
     MODELS,
     UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
@@ -144,6 +146,7 @@ from pipecat_hydra.uplink import Uplink
 __all__ = ["Conversation", "Phase"]
 
 _RETIRED_IDS: Final = 256
+_LONGEST_SILENCE_SECS: Final = 3.0
 _ECHO_SECS: Final = 1.0
 _DUE_SECS: Final = 8.0
 _REPLAY_SECS: Final = 3.0
@@ -259,6 +262,7 @@ class Conversation:
         self._orphans: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._output_sample_rate: int | None = None
         self._sent_events = 0
+        self._sent_audio_bytes = 0
         self._handlers: dict[type[Any], Callable[[Any, float], list[Effect]]] = {
             WarningEvent: self._on_warning,
             SessionCreated: self._on_session_created,
@@ -671,6 +675,7 @@ class Conversation:
         self._output_sample_rate = self._negotiate_rate(session)
         dropped = self._uplink.take_dropped_secs()
         self._sessions += 1
+        self._sent_audio_bytes = 0
         effects: list[Effect] = [Ready(session, self._output_sample_rate, dropped)]
         asked = self._configuration or SessionConfiguration()
         if session.voice is not None and session.voice != asked.voice:
@@ -751,7 +756,8 @@ class Conversation:
         elif self._reply is None or not self._reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
-        effects = [*self._stop_user(discarded=False), *resumed]
+        silence_secs = self._silence_since(event.audio_end_ms)
+        effects = [*self._stop_user(discarded=False, silence_secs=silence_secs), *resumed]
         if self._reply is not None and self._reply.heard and self._reply.active:
             self._understood()
         return effects
@@ -818,11 +824,19 @@ class Conversation:
         if not self._turn.speaking:
             self._turn = None
 
-    def _stop_user(self, *, discarded: bool) -> list[Effect]:
+    def _stop_user(self, *, discarded: bool, silence_secs: float = 0.0) -> list[Effect]:
         if self._turn is None or not self._turn.speaking:
             return []
         self._turn.speaking = False
-        return [UserStopped(discarded)]
+        return [UserStopped(discarded, silence_secs)]
+
+    def _silence_since(self, audio_end_ms: float | None) -> float:
+        """How long the server has heard silence since a place in the session; 0 if unknown."""
+        if audio_end_ms is None:
+            return 0.0
+        heard_secs = self._sent_audio_bytes / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
+        silence_secs = heard_secs - audio_end_ms / 1000
+        return silence_secs if 0.0 <= silence_secs <= _LONGEST_SILENCE_SECS else 0.0
 
     @property
     def _turn_item(self) -> str | None:
@@ -1058,6 +1072,7 @@ class Conversation:
         ]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:
+        self._sent_audio_bytes += sum(map(len, chunks))
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]
 
     def _next_event_id(self) -> str:

@@ -6,7 +6,7 @@ whoever runs the connection, everything else is for the pipeline. What becomes o
 connection itself the pipeline is told by whoever runs it, by effects too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -211,9 +211,13 @@ class UserStarted:
 
 @dataclass(frozen=True, slots=True)
 class UserStopped:
-    """The user has stopped; `discarded` when it was noise that gets no answer."""
+    """The user has stopped; `discarded` when it was noise that gets no answer.
+
+    `silence_secs` is how long the server had heard silence before it said so, as far as known.
+    """
 
     discarded: bool
+    silence_secs: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

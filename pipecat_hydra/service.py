@@ -36,6 +36,8 @@ from pipecat.frames.frames import (
     LLMUpdateSettingsFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
@@ -214,6 +216,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         auth: AuthStyle = "query",
         turn_frames: TurnFrames = "auto",
         history: HistoryStyle = "instructions",
+        vad_frames: bool = False,
         resume_after_noise: bool = True,
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -245,6 +248,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             history: How a session is told what was said before it: in its instructions,
                 as the vendor documents, where the newest turns are kept that the limit on
                 their size has room for; or as message `"items"`, which is unproven.
+            vad_frames: Whether the pipeline is told of Hydra's voice activity detection by
+                `VADUserStartedSpeakingFrame`s and `VADUserStoppedSpeakingFrame`s too, as of
+                a VAD of its own. Pipecat's `UserBotLatencyObserver` measures from them, an
+                STT service beside Hydra ends its transcript by them, and `pipecat eval` and
+                RTVI clients may ask for them. Not to be used with a VAD in the pipeline.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end, from a little before where it stopped.
             start_audio_paused: Whether to start with the user's audio paused.
@@ -297,6 +305,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._tools = tools if tools is None or isinstance(tools, ToolsSchema) else list(tools)
         self._turn_frames: TurnFrames = turn_frames
         self._decided_turn_frames: TurnFrames | None = None
+        self._vad_frames = vad_frames
         self._audio_paused = start_audio_paused
         self._kickoff_timeout = kickoff_timeout_secs
         self._end_timeout = end_timeout_secs
@@ -794,7 +803,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case UserStarted():
                 await self._announce_user_started()
             case UserStopped():
-                await self._announce_user_stopped()
+                await self._announce_user_stopped(effect.silence_secs)
             case Flush():
                 await self._interrupt()
             case ToolCalls():
@@ -873,6 +882,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._user_was_heard = True
         # What was to be said next, the answer to the user says too.
         self._asks_anew = False
+        if self._vad_frames:
+            await self.broadcast_frame(VADUserStartedSpeakingFrame)
         if self._proposes_turns:
             await self._proposals.start()
             return
@@ -881,7 +892,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # The echo of what was announced, which a broadcast does not bring back here.
         self._perform(self._conversation.interrupted(self._now))
 
-    async def _announce_user_stopped(self) -> None:
+    async def _announce_user_stopped(self, silence_secs: float) -> None:
+        if self._vad_frames:
+            await self.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_secs)
         if self._proposes_turns:
             await self._proposals.stop()
         else:

@@ -153,7 +153,7 @@ async def test_a_conversation(
             pauses = np.flatnonzero(np.diff(still, append=np.inf) > 0.4)
             silent_secs = float(still[pauses[0]] - begins[1])
             # Some 0.4 s; the tone would go on for 8 s. The machine may have other work.
-            assert 0 < silent_secs < 3
+            assert 0 < silent_secs < 5
 
             await page.page.click("#call")
             await page.until_phase("ended")

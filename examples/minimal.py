@@ -1,0 +1,99 @@
+"""The smallest bot: what the user says goes to Hydra, what Hydra says to the user.
+
+No context and no aggregators. Hydra's voice activity detection takes the turns, and the service
+interrupts by itself. Run it, and open http://localhost:7860 to talk to it::
+
+    pip install "pipecat-ai[runner,webrtc]"
+    export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
+    python examples/minimal.py
+"""
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from loguru import logger
+from pipecat.frames.frames import LLMRunFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.runner.types import RunnerArguments
+from pipecat.runner.utils import create_transport
+from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.protocol import DEFAULT_BASE_URL
+
+transport_params = {
+    "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
+}
+
+
+@asynccontextmanager
+async def hydra() -> AsyncGenerator[dict[str, Any]]:
+    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    if key := os.getenv("SMALLEST_API_KEY"):
+        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+        return
+    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
+    from pipecat_hydra.emulator import HydraEmulator
+
+    async with HydraEmulator() as emulator:
+        yield {"api_key": emulator.api_key, "base_url": emulator.url}
+
+
+async def run_bot(
+    transport: BaseTransport,
+    runner_args: RunnerArguments,
+    *,
+    api_key: str,
+    base_url: str = DEFAULT_BASE_URL,
+):
+    """Hold one conversation.
+
+    Args:
+        transport: Where the user is.
+        runner_args: How the runner wants it.
+        api_key: The Smallest AI key.
+        base_url: Hydra's endpoint.
+    """
+    llm = HydraLLMService(
+        api_key=api_key,
+        base_url=base_url,
+        settings=HydraLLMService.Settings(system_instruction="You are a warm, concise assistant."),
+    )
+    worker = PipelineWorker(
+        Pipeline([transport.input(), llm, transport.output()]),
+        params=PipelineParams(audio_in_sample_rate=16_000),
+        idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+    )
+
+    @transport.event_handler("on_client_connected")
+    async def on_client_connected(transport: BaseTransport, client: Any):
+        await worker.queue_frame(LLMRunFrame())  # the bot speaks first
+
+    @transport.event_handler("on_client_disconnected")
+    async def on_client_disconnected(transport: BaseTransport, client: Any):
+        await worker.cancel()
+
+    runner = WorkerRunner(handle_sigint=runner_args.handle_sigint)
+    await runner.add_workers(worker)
+    await runner.run()
+
+
+async def bot(runner_args: RunnerArguments):
+    """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
+    transport = await create_transport(runner_args, transport_params)
+    async with hydra() as endpoint:
+        await run_bot(transport, runner_args, **endpoint)
+
+
+if __name__ == "__main__":
+    try:
+        from pipecat.runner.run import main
+    except ImportError:
+        sys.exit('The runner is missing: pip install "pipecat-ai[runner,webrtc]"')
+
+    main()

@@ -1,0 +1,186 @@
+"""A regression test for a bot: a recording goes in, the conversation comes out as a recording.
+
+What is tested is the whole bot at real time, without a device, a browser or a second person: its
+pipeline, its turns, its functions. It is a program, which writes what was said by both, the user on
+the left and the bot on the right::
+
+    export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
+    python examples/replay_wav.py question.wav conversation.wav
+
+and a test, which needs no key and no network::
+
+    pytest examples/replay_wav.py
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+from pipecat.frames.frames import LLMRunFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
+from pipecat.transports.base_transport import BaseTransport
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.protocol import DEFAULT_BASE_URL
+from pipecat_hydra.virtual_transport import VirtualTransport
+
+QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
+QUIET_SECS = 2.0  # the bot has no more to say when it has said nothing for so long
+LIMIT_SECS = 30.0
+
+
+# This is the bot. Import yours instead: whatever takes a transport can be tested so.
+async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEFAULT_BASE_URL):
+    """Hold one conversation.
+
+    Args:
+        transport: Where the user is.
+        api_key: The Smallest AI key.
+        base_url: Hydra's endpoint.
+    """
+    llm = HydraLLMService(
+        api_key=api_key,
+        base_url=base_url,
+        settings=HydraLLMService.Settings(system_instruction="You are a warm, concise assistant."),
+    )
+    worker = PipelineWorker(
+        Pipeline([transport.input(), llm, transport.output()]),
+        params=PipelineParams(audio_in_sample_rate=16_000),
+        processor_unusable_policy=ProcessorUnusablePolicy.CANCEL,
+    )
+
+    @transport.event_handler("on_client_connected")
+    async def on_client_connected(transport: BaseTransport, client: Any):
+        await worker.queue_frame(LLMRunFrame())  # the bot speaks first
+
+    @transport.event_handler("on_client_disconnected")
+    async def on_client_disconnected(transport: BaseTransport, client: Any):
+        await worker.cancel()
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    await runner.run()
+
+
+async def replay(recording: Path, **endpoint: Any) -> VirtualTransport:
+    """Hold a conversation with a recording: it begins when the bot has greeted.
+
+    Args:
+        recording: What the user says; a file of any format, rate and channel count.
+        **endpoint: Key and URL of the service.
+
+    Returns:
+        The transport, which knows what was said and heard, and when.
+
+    Raises:
+        RuntimeError: The bot did not last the conversation.
+        soundfile.LibsndfileError: The file cannot be read or is not audio.
+    """
+    line = VirtualTransport.from_file(recording)
+    line.microphone.paused = True
+    running = asyncio.create_task(run_bot(line, **endpoint))
+    talking = asyncio.create_task(talk(line))
+    try:
+        await asyncio.wait(
+            {running, talking}, timeout=LIMIT_SECS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not talking.done():
+            raise RuntimeError("The bot has ended, or has said nothing for too long")
+        await asyncio.wait_for(running, LIMIT_SECS)
+    finally:
+        running.cancel()
+        talking.cancel()
+        await asyncio.gather(running, talking, return_exceptions=True)
+    return line
+
+
+async def talk(line: VirtualTransport) -> None:
+    """Be the user: wait for the greeting, say the recording, hear the answer, hang up."""
+    await line.timeline.started()
+    await said_all(line)
+    line.microphone.paused = False
+    await line.microphone.done()
+    await said_all(line)
+    await line.hang_up()
+
+
+async def said_all(line: VirtualTransport) -> None:
+    """Wait until the bot has said something, and then nothing for a while."""
+    since = line.timeline.secs
+    while line.heard_until_secs < since or line.timeline.secs < line.heard_until_secs + QUIET_SECS:
+        await line.timeline.sleep_until(line.timeline.secs + 0.05)
+
+
+def pauses(line: VirtualTransport) -> list[float]:
+    """Measure how long the user waited for each answer, in seconds."""
+    speaking = [audio.start_secs for audio in line.heard]
+    return [
+        min((at - end for at in speaking if at >= end), default=float("inf"))
+        for end in utterance_ends(line)
+    ]
+
+
+def utterance_ends(line: VirtualTransport) -> list[float]:
+    """Find where the user stopped for at least a second, in seconds."""
+    rate = line.microphone.sample_rate
+    loud = np.flatnonzero(np.abs(line.user_samples().astype(np.int32)) > 500)
+    gaps = np.flatnonzero(np.diff(loud) > rate)
+    return [float(loud[at]) / rate for at in (*gaps, -1)] if len(loud) else []
+
+
+@asynccontextmanager
+async def hydra() -> AsyncGenerator[dict[str, Any]]:
+    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    if key := os.getenv("SMALLEST_API_KEY"):
+        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+        return
+    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
+    from pipecat_hydra.emulator import HydraEmulator
+
+    async with HydraEmulator() as emulator:
+        yield {"api_key": emulator.api_key, "base_url": emulator.url}
+
+
+def test_the_bot_answers_soon_and_can_be_interrupted():
+    """The test: what would be heard as wrong, in numbers."""
+    from pipecat_hydra.emulator import HydraEmulator, Say, Script
+
+    async def hold() -> VirtualTransport:
+        script = Script([Say.tones(4.0), Say.tones(1.0)], greeting=Say.tones(0.5))
+        async with HydraEmulator(script) as emulator:
+            line = await replay(QUESTION, api_key=emulator.api_key, base_url=emulator.url)
+            assert emulator.sessions[0].errors == []
+            return line
+
+    line = asyncio.run(hold())
+    # 0.6 s of silence end a turn in the emulator.
+    assert all(pause < 1.5 for pause in pauses(line)), pauses(line)
+    # The first answer is cut off: it takes four seconds, and two and a half were left.
+    assert len(line.bot_samples().nonzero()[0]) / line.heard[0].sample_rate < 0.5 + 3.5 + 1.0
+
+
+async def main() -> None:
+    """Replay the recording that the command line names."""
+    if len(sys.argv) != 3:
+        sys.exit("usage: replay_wav.py RECORDING CONVERSATION")
+    recording, conversation = (Path(name) for name in sys.argv[1:])
+    async with hydra() as endpoint:
+        try:
+            line = await replay(recording, **endpoint)
+        except RuntimeError as error:  # what soundfile raises is one, too
+            sys.exit(str(error))
+    line.save_stereo(conversation)
+    told = ", ".join(f"{pause:.2f} s" for pause in pauses(line))
+    print(f"{conversation}: user left, bot right; answered after {told}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

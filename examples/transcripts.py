@@ -1,0 +1,199 @@
+"""A voice bot that writes down who said what: a transcript as JSON and as Markdown.
+
+What the bot says Hydra tells, what the user says it does not. So Pulse, Smallest AI's speech-to-
+text model, listens beside it; Hydra hears the user's voice all the same. Run it, open
+http://localhost:7860 to talk to it, and find the conversation in `transcripts/`::
+
+    pip install "pipecat-ai[runner,webrtc]"
+    export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
+    python examples/transcripts.py
+"""
+
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+from pipecat.frames.frames import LLMRunFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    AssistantTurnStoppedMessage,
+    LLMAssistantAggregator,
+    LLMContextAggregatorPair,
+    LLMUserAggregator,
+    LLMUserAggregatorParams,
+    UserTurnMessageAddedMessage,
+)
+from pipecat.runner.types import RunnerArguments
+from pipecat.runner.utils import create_transport
+from pipecat.services.smallest.stt import SmallestSTTService
+from pipecat.services.stt_service import STTService
+from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.protocol import DEFAULT_BASE_URL
+
+TRANSCRIPTS = Path("transcripts")
+
+transport_params = {
+    "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something that was said.
+
+    Parameters:
+        role: By whom: `"user"` or `"assistant"`.
+        text: The words.
+        time: When it began, in ISO 8601.
+        interrupted: Whether the user has not heard it to its end.
+    """
+
+    role: str
+    text: str
+    time: str
+    interrupted: bool = False
+
+
+def save(lines: list[Line], path: Path) -> None:
+    """Write a transcript beside each other as JSON and as Markdown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(lines, key=lambda line: line.time)
+    told = json.dumps([asdict(line) for line in ordered], indent=2, ensure_ascii=False)
+    path.with_suffix(".json").write_text(told + "\n", encoding="utf-8")
+    paragraphs = [
+        f"**{line.role.title()}:** {line.text}{' …' if line.interrupted else ''}\n"
+        for line in ordered
+    ]
+    path.with_suffix(".md").write_text("\n".join(paragraphs), encoding="utf-8")
+
+
+@asynccontextmanager
+async def hydra() -> AsyncGenerator[dict[str, Any]]:
+    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    if key := os.getenv("SMALLEST_API_KEY"):
+        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+        return
+    logger.warning(
+        "SMALLEST_API_KEY is not set: talking to an emulator, and only what it says is written down"
+    )
+    from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator, Say, Script
+
+    script = Script(
+        [Say.tones(2.0, "I have written that down."), Say.tones(2.0, "That too.")],
+        greeting=Say.tones(0.6, "Hello, what shall I write down?"),
+        then="repeat",
+    )
+    async with HydraEmulator(script, settings=EmulatorSettings(transcripts=True)) as emulator:
+        yield {"api_key": emulator.api_key, "base_url": emulator.url}
+
+
+def pulse() -> STTService | None:
+    """Listen to the user, if there is a key."""
+    key = os.getenv("SMALLEST_API_KEY")
+    return SmallestSTTService(api_key=key) if key else None
+
+
+async def run_bot(
+    transport: BaseTransport,
+    runner_args: RunnerArguments,
+    *,
+    api_key: str,
+    base_url: str = DEFAULT_BASE_URL,
+    stt: STTService | None = None,
+):
+    """Hold one conversation.
+
+    Args:
+        transport: Where the user is.
+        runner_args: How the runner wants it.
+        api_key: The Smallest AI key.
+        base_url: Hydra's endpoint.
+        stt: What writes down the user's words.
+    """
+    llm = HydraLLMService(
+        api_key=api_key,
+        base_url=base_url,
+        settings=HydraLLMService.Settings(system_instruction="You are a warm, concise assistant."),
+        # Pulse ends its transcript as soon as Hydra has heard the turn end.
+        vad_frames=True,
+    )
+    user_aggregator, assistant_aggregator = LLMContextAggregatorPair(
+        LLMContext(),
+        # Hydra takes the turns; what Pulse hears decides nothing.
+        user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
+    )
+
+    worker = PipelineWorker(
+        Pipeline(
+            [
+                transport.input(),
+                *([stt] if stt is not None else []),
+                user_aggregator,
+                llm,
+                transport.output(),
+                assistant_aggregator,
+            ]
+        ),
+        params=PipelineParams(audio_in_sample_rate=16_000),
+        idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+    )
+    lines: list[Line] = []
+    path = TRANSCRIPTS / f"{datetime.now():%Y-%m-%d-%H-%M-%S}-{worker.name}"
+
+    # Saved with each line, so that nothing is lost however the call ends.
+    @user_aggregator.event_handler("on_user_turn_message_added")
+    async def on_user_turn_message_added(
+        aggregator: LLMUserAggregator, message: UserTurnMessageAddedMessage
+    ):
+        lines.append(Line("user", message.content, message.timestamp))
+        save(lines, path)
+
+    @assistant_aggregator.event_handler("on_assistant_turn_stopped")
+    async def on_assistant_turn_stopped(
+        aggregator: LLMAssistantAggregator, message: AssistantTurnStoppedMessage
+    ):
+        if message.content:
+            interrupted = message.interrupted
+            lines.append(Line("assistant", message.content, message.timestamp, interrupted))
+            save(lines, path)
+
+    @transport.event_handler("on_client_connected")
+    async def on_client_connected(transport: BaseTransport, client: Any):
+        await worker.queue_frame(LLMRunFrame())  # the bot speaks first
+
+    @transport.event_handler("on_client_disconnected")
+    async def on_client_disconnected(transport: BaseTransport, client: Any):
+        await worker.cancel()
+
+    runner = WorkerRunner(handle_sigint=runner_args.handle_sigint)
+    await runner.add_workers(worker)
+    await runner.run()
+
+
+async def bot(runner_args: RunnerArguments):
+    """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
+    transport = await create_transport(runner_args, transport_params)
+    async with hydra() as endpoint:
+        await run_bot(transport, runner_args, **endpoint, stt=pulse())
+
+
+if __name__ == "__main__":
+    try:
+        from pipecat.runner.run import main
+    except ImportError:
+        sys.exit('The runner is missing: pip install "pipecat-ai[runner,webrtc]"')
+
+    main()
