@@ -39,7 +39,7 @@ web: $(VENV)/web.stamp ## Serve a page to talk to it in a browser
 	@$(BIN)/pipecat-hydra web --host "$(WEB_HOST)" --port "$(WEB_PORT)"
 
 test: $(VENV)/development.stamp ## Run the tests, but for those in a browser
-	@$(BIN)/python -m pytest -n 4 --ignore=tests/browser
+	@$(BIN)/python -m pytest -n 6 --ignore=tests/browser
 
 # One at a time: they listen to what is heard while it is heard.
 test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; needs Chromium
