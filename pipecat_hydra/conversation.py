@@ -1009,10 +1009,12 @@ class Conversation:
 
     def _way_is_free(self, request: _Request) -> bool:
         reply = self._reply
-        if reply is None or not reply.active:
-            return True
-        # A calling response may not be done before its narration has begun (protocol §6).
-        return request.for_tools and request.tools_of == reply.id
+        between = reply is None or not reply.active
+        if request.for_tools:
+            # A calling response may not be done before its narration has begun (protocol §6).
+            return between or (reply is not None and request.tools_of == reply.id)
+        # While calls are open, Hydra would take it for the wish to hear of them, or refuse it.
+        return between and not self._calls.unsettled
 
     def _note(self, effects: list[Effect]) -> None:
         """Take note of what the pipeline is told."""

@@ -865,6 +865,16 @@ def test_what_waits_for_the_calling_response_does_not_keep_it_waiting(driver: Dr
     assert ResponseCreate in map(type, sent(driver.receive(wire.done("r2"))))
 
 
+def test_what_is_typed_while_a_function_runs_is_answered_after_it(driver: Driver):
+    """Until then Hydra would take the request for one to speak of the function."""
+    driver.receive(wire.response_created(), wire.call(), wire.done())
+    assert ResponseCreate not in map(type, sent(driver.conversation.send_message("Hi.", 0.1)))
+    answered = sent(driver.conversation.answer_call("call_1", "{}", 0.2))
+    assert list(map(type, answered)).count(ResponseCreate) == 1
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert ResponseCreate in map(type, sent(driver.receive(wire.done("r2"))))
+
+
 def test_the_model_is_asked_at_once_when_done_comes_last(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"))
     driver.conversation.answer_call("c1", "1", 0.0)
