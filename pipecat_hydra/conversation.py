@@ -964,7 +964,7 @@ class Conversation:
         if self._uplink.keeping:
             self._user_turns += 1
             self._asked_for = False
-        self._uplink.mark()
+            self._uplink.mark()
 
     def _expect_response(self, now: float) -> None:
         self._expected += 1

@@ -57,6 +57,15 @@ def test_a_turn_that_is_open_is_sent_again_from_before_its_start(driver: Driver)
     assert resent(driver) == 150
 
 
+def test_a_word_that_had_just_begun_when_the_bot_spoke_is_sent_again():
+    """Nobody has noticed it yet."""
+    driver = Driver().live(greet=True)
+    speak(driver, 5)
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    lose(driver)
+    assert resent(driver) == 5
+
+
 def test_a_turn_that_waits_for_its_answer_is_sent_again(driver: Driver):
     driver.receive(wire.started())
     speak(driver)
