@@ -184,7 +184,7 @@ async def test_a_call_goes_on_after_a_drop_between_turns(how: Ending, category: 
     ids=lambda value: "+".join(map(str, value)) if isinstance(value, list) else "",
 )
 async def test_it_is_tried_until_it_works(faults: Sequence[Fault], attempts: int):
-    timeouts: dict[str, Any] = {"open_timeout_secs": 0.5, "handshake_timeout_secs": 0.5}
+    timeouts: dict[str, Any] = {"open_timeout_secs": 2.0, "handshake_timeout_secs": 2.0}
     async with (
         HydraEmulator(faults=faults) as hydra,
         call(hydra, "bare", settings=NO_GREETING, retry=QUICK, **timeouts) as talk,
