@@ -31,6 +31,19 @@ app = typer.Typer(
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show logs, on standard error.")]
 
 KEY_VARIABLE = "SMALLEST_API_KEY"
+
+# What `talk` and `web` have in common.
+Emulated = Annotated[
+    bool,
+    typer.Option("--emulator", help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}."),
+]
+Model = Annotated[str, typer.Option(help="Hydra model.")]
+Voice = Annotated[str | None, typer.Option(help="Its voice.", show_default="the model's")]
+Instructions = Annotated[
+    str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
+]
+Url = Annotated[str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)]
+
 INTERRUPTED = 130
 
 
@@ -65,23 +78,11 @@ def talk(
             metavar="OUT.wav", help="The conversation: left the user, right the bot as heard."
         ),
     ] = Path("conversation.wav"),
-    emulator: Annotated[
-        bool,
-        typer.Option(
-            "--emulator",
-            help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}.",
-        ),
-    ] = False,
-    model: Annotated[str, typer.Option(help="Hydra model.")] = DEFAULT_MODEL,
-    voice: Annotated[
-        str | None, typer.Option(help="Its voice.", show_default="the model's")
-    ] = None,
-    instructions: Annotated[
-        str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)
-    ] = None,
+    emulator: Emulated = False,
+    model: Model = DEFAULT_MODEL,
+    voice: Voice = None,
+    instructions: Instructions = None,
+    url: Url = None,
     limit: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 10.0,
     greet: Annotated[
         bool, typer.Option("--greet", help="Let the bot speak first, and the user after it.")
@@ -139,23 +140,11 @@ def talk(
 def web(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 7860,
-    emulator: Annotated[
-        bool,
-        typer.Option(
-            "--emulator",
-            help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}.",
-        ),
-    ] = False,
-    model: Annotated[str, typer.Option(help="Hydra model.")] = DEFAULT_MODEL,
-    voice: Annotated[
-        str | None, typer.Option(help="Its voice.", show_default="the model's")
-    ] = None,
-    instructions: Annotated[
-        str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
-    ] = None,
-    url: Annotated[
-        str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)
-    ] = None,
+    emulator: Emulated = False,
+    model: Model = DEFAULT_MODEL,
+    voice: Voice = None,
+    instructions: Instructions = None,
+    url: Url = None,
     script: Annotated[
         Path | None,
         typer.Option(

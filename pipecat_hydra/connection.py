@@ -315,8 +315,7 @@ class HydraConnection:
             # Somebody may have come back while it was being closed.
             return 0.0 if self._wanted else None
         kind, message = ending.kind, ending.message
-        useless = kind in (FailureKind.AUTHENTICATION, FailureKind.CONFIGURATION)
-        if not self._wanted and not useless:
+        if not self._wanted and not kind.final:
             failed = not (ending.created and kind is FailureKind.ENDED)
             self._tell(Rested(message, failed=failed))
             return None

@@ -73,6 +73,11 @@ class FailureKind(Enum):
     ENDED = "ended"
     """The server closed the session normally."""
 
+    @property
+    def final(self) -> bool:
+        """Whether trying again is of no use."""
+        return self in (FailureKind.AUTHENTICATION, FailureKind.CONFIGURATION)
+
 
 @dataclass(frozen=True, slots=True)
 class Send:

@@ -19,7 +19,6 @@ from pipecat_hydra.effects import FailureKind
 
 __all__ = ["Retries", "Retry", "RetryPolicy"]
 
-_USELESS: Final = (FailureKind.AUTHENTICATION, FailureKind.CONFIGURATION)
 # Room is made by calls that end, which takes longer than a server's restart.
 _CAPACITY_FACTOR: Final = 4.0
 
@@ -122,7 +121,7 @@ class Retries:
             self.settle()
         if self._dropped_at is None:
             self._dropped_at = now
-        if kind in _USELESS:
+        if kind.final:
             return None
         self._attempts += 1
         self._attempts_of_call += 1

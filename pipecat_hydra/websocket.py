@@ -16,6 +16,7 @@ import logging
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,6 +29,7 @@ from pydantic import SecretStr
 from typing_extensions import override
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import (
+    ConcurrencyError,
     ConnectionClosed,
     InvalidHandshake,
     InvalidProxy,
@@ -327,12 +329,19 @@ class HydraWebSocket:
             await asyncio.wait(tasks)
             # The library's own limit does not hold while it cannot send.
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
-                await self._connection.close()
+                await asyncio.gather(self._connection.close(), self._read_out())
         except TimeoutError:
             pass
         finally:
             # Also when the closing is itself cancelled: a socket left open stays for ever.
             self.abort()
+
+    async def _read_out(self) -> None:
+        """Drop what is unread: the answer to our close stands behind it."""
+        # Unless somebody else is reading.
+        with suppress(ConnectionClosed, ConcurrencyError):
+            while True:
+                await self._connection.recv(decode=False)
 
     def _give_up(self, why: str) -> None:
         """Drop a connection that is of no use any more."""

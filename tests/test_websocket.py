@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from pipecat_hydra.effects import FailureKind
@@ -230,6 +231,20 @@ async def test_when_to_come_back_is_told_if_it_makes_sense(
     told = raised.value.retry_after_secs
     # A date has whole seconds, and a busy machine takes some to read it.
     assert told == (secs if secs is None else pytest.approx(secs, abs=30 if secs == 3600 else 0))
+
+
+async def test_a_close_is_polite_though_much_is_still_to_be_read():
+    async def handler(connection: ServerConnection):
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(12):
+                await connection.send("x" * 2**20)
+        await connection.wait_closed()
+
+    async with server(handler) as url, websocket(url) as made:
+        async for _ in made.messages():
+            break
+    # Dropped without the server's answer, it would be CONNECTIVITY.
+    assert made.outcome().kind is FailureKind.ENDED
 
 
 @pytest.mark.parametrize("secs", [None, 7.0])

@@ -492,8 +492,7 @@ def _end(facts: Facts) -> float:
 
 def _listens_until(facts: Facts, session: EmulatedSession) -> float:
     """Up to when a client hears what it is sent: it may close the session itself."""
-    # That takes up to two seconds if the server has much to say at that moment.
-    return min(_end(facts), facts.closed(session) - 2.3 - facts.lag)
+    return min(_end(facts), facts.closed(session) - 0.3 - facts.lag)
 
 
 def _every_turn_ends(facts: Facts) -> Iterator[str]:

@@ -339,6 +339,8 @@ class _User:
                 await asyncio.sleep(secs)
                 talk.transport.microphone.paused = False
             case Mute(_, secs):
+                # What is still on its way to the service would rightly not be heard.
+                await asyncio.sleep(0.1)
                 llm.set_audio_input_paused(True)
                 await asyncio.sleep(secs)
                 llm.set_audio_input_paused(False)
