@@ -1,50 +1,67 @@
-"""A voice bot that goes on with another service when the first one fails.
+"""A voice bot that goes on without Hydra when Hydra fails, with speech-to-text, LLM and TTS.
 
-An `LLMSwitcher` holds both. When the first can do its job no more, since its key is refused or its
-attempts to reconnect are used up, the second takes the call over and is told what was said. Run it,
-and open http://localhost:7860 to talk to it::
+When Hydra can do its job no more, since its key is refused or its attempts to reconnect are used
+up, a cascade of OpenAI's services takes the call over and knows what was said. Run it, and open
+http://localhost:7860 to talk to it::
 
     pip install "pipecat-ai[runner,webrtc]"
-    export SMALLEST_API_KEY=... SMALLEST_BACKUP_API_KEY=...
-    python examples/failover.py   # without keys: two emulators, of which the first refuses
+    export SMALLEST_API_KEY=... OPENAI_API_KEY=...
+    python examples/failover.py   # without: an emulator that refuses, and stand-ins after it
 
-The second is Hydra too, with another key or at another endpoint. Any realtime service of Pipecat
-does. A cascade of STT, LLM and TTS does not: a user aggregator that has met a realtime service
-leaves it to the service to answer, and does so for the rest of the call.
+None of this is needed to go over to another realtime service, such as Hydra with another key:
+`LLMSwitcher([hydra, other], ServiceSwitcherStrategyFailover)` in the place of the service does it.
 """
 
 import os
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 from loguru import logger
-from pipecat.frames.frames import LLMRunFrame
-from pipecat.pipeline.llm_switcher import LLMSwitcher
-from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.service_switcher import (
-    ServiceSwitcherStrategy,
-    ServiceSwitcherStrategyFailover,
+from pipecat.audio.vad.silero import SileroVADAnalyzer
+from pipecat.frames.frames import (
+    Frame,
+    LLMContextFrame,
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMMessagesAppendFrame,
+    LLMRunFrame,
+    LLMTextFrame,
+    ManuallySwitchServiceFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
 )
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherStrategyManual
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
+    LLMUserAggregator,
     LLMUserAggregatorParams,
 )
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.runner.types import RunnerArguments
 from pipecat.runner.utils import create_transport
-from pipecat.services.llm_service import LLMService
+from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.services.openai.stt import OpenAISTTService
+from pipecat.services.openai.tts import OpenAITTSService
+from pipecat.services.settings import STTSettings, TTSSettings
+from pipecat.services.stt_service import SegmentedSTTService
+from pipecat.services.tts_service import TTSService
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.protocol import DEFAULT_BASE_URL
 
-# The caller waits meanwhile, so the first service gets less time than it would alone.
+INSTRUCTION = "You are a warm, concise voice assistant. Reply in one or two short sentences."
+
+# The caller waits meanwhile, so Hydra gets less time than it would alone.
 PATIENCE = RetryPolicy(attempts_per_drop=2, secs_per_drop=5.0)
 
 transport_params = {
@@ -54,24 +71,32 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give keys and URLs of both services: of Hydra, or of emulators if there is no key."""
+    """Give Hydra's key and URL and the cascade, or what stands in for them without keys."""
     if key := os.getenv("SMALLEST_API_KEY"):
-        yield {
-            "api_key": key,
-            "base_url": DEFAULT_BASE_URL,
-            "backup_api_key": os.getenv("SMALLEST_BACKUP_API_KEY") or key,
-            "backup_url": os.getenv("SMALLEST_BACKUP_URL") or DEFAULT_BASE_URL,
-        }
+        openai_key = os.getenv("OPENAI_API_KEY")
+        if not openai_key:
+            raise ValueError("the cascade needs an OPENAI_API_KEY")
+        cascade = (
+            OpenAISTTService(api_key=openai_key),
+            OpenAILLMService(
+                api_key=openai_key,
+                settings=OpenAILLMService.Settings(system_instruction=INSTRUCTION),
+            ),
+            OpenAITTSService(api_key=openai_key),
+        )
+        yield {"api_key": key, "base_url": DEFAULT_BASE_URL, "cascade": cascade}
         return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, after one that refuses")
+    logger.warning(
+        "SMALLEST_API_KEY is not set: talking to an emulator, which refuses, and then "
+        "to stand-ins, which answer in tones"
+    )
     from pipecat_hydra.emulator import HydraEmulator
 
-    async with HydraEmulator() as first, HydraEmulator() as second:
+    async with HydraEmulator() as emulator:
         yield {
-            "api_key": "not-the-key-of-the-first",
-            "base_url": first.url,
-            "backup_api_key": second.api_key,
-            "backup_url": second.url,
+            "api_key": "not-the-key-of-the-emulator",
+            "base_url": emulator.url,
+            "cascade": (StandInSTT(), StandInLLM(), StandInTTS()),
         }
 
 
@@ -81,63 +106,75 @@ async def run_bot(
     *,
     api_key: str,
     base_url: str = DEFAULT_BASE_URL,
-    backup_api_key: str,
-    backup_url: str = DEFAULT_BASE_URL,
+    cascade: tuple[FrameProcessor, FrameProcessor, FrameProcessor],
 ):
     """Hold one conversation.
 
     Args:
         transport: Where the user is.
         runner_args: How the runner wants it.
-        api_key: The Smallest AI key of the first service.
-        base_url: Its endpoint.
-        backup_api_key: The key of the second.
-        backup_url: Its endpoint.
+        api_key: The Smallest AI key.
+        base_url: Hydra's endpoint.
+        cascade: Speech-to-text, LLM and text-to-speech, which are to answer after Hydra.
     """
-    instruction = "You are a warm, concise assistant."
-    first = HydraLLMService(
+    llm = HydraLLMService(
         api_key=api_key,
         base_url=base_url,
-        settings=HydraLLMService.Settings(system_instruction=instruction),
+        settings=HydraLLMService.Settings(system_instruction=INSTRUCTION),
         retry=PATIENCE,
     )
-    second = HydraLLMService(
-        api_key=backup_api_key,
-        base_url=backup_url,
-        settings=HydraLLMService.Settings(
-            system_instruction=instruction,
-            generate_initial_response=True,  # when it takes over, the user is waiting
-        ),
-    )
-    # Pipecat types the switcher for services with any adapter, invariantly.
-    services = cast("list[LLMService[Any]]", [first, second])
-    llm = LLMSwitcher(services, ServiceSwitcherStrategyFailover)
-    user_aggregator, assistant_aggregator = LLMContextAggregatorPair(
-        LLMContext(),
+    stt, text_llm, tts = cascade
+    # Both go on with one context. But a user aggregator that has met a realtime service leaves it
+    # to the service to answer, for the rest of the call: so the cascade has one of its own.
+    context = LLMContext()
+    user_of_hydra, assistant_aggregator = LLMContextAggregatorPair(
+        context,
         user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
+        realtime_service_mode=True,
     )
+    user_of_cascade = LLMUserAggregator(
+        context, params=LLMUserAggregatorParams(vad_analyzer=SileroVADAnalyzer())
+    )
+    first = Pipeline([user_of_hydra, llm])
+    second = Pipeline([stt, user_of_cascade, text_llm, tts])
+
+    # With `ProcessorUnusablePolicy.CONTINUE`, the default, Hydra's failure does not end the call.
     worker = PipelineWorker(
         Pipeline(
             [
                 transport.input(),
-                user_aggregator,
-                llm,
+                ServiceSwitcher([first, second], ServiceSwitcherStrategyManual),
                 transport.output(),
                 assistant_aggregator,
             ]
         ),
-        params=PipelineParams(audio_in_sample_rate=16_000),
+        params=PipelineParams(audio_in_sample_rate=16_000, audio_out_sample_rate=24_000),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
-        # Not before both have failed.
-        processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
 
-    @llm.strategy.event_handler("on_service_switched")
-    async def on_service_switched(strategy: ServiceSwitcherStrategy, service: FrameProcessor):
-        logger.warning(f"Going on with {service}")
+    is_connected = False
+
+    @llm.event_handler("on_given_up")
+    async def on_given_up(service: HydraLLMService, reason: str):
+        logger.warning("Going on with the cascade")
+        note = (
+            "You have just taken this call over, and have not heard what the user said last. "
+            "Ask for it, or greet the user if nothing was said before."
+        )
+        await worker.queue_frames(
+            [
+                ManuallySwitchServiceFrame(service=second),
+                # A key may be refused before there is anybody to greet.
+                LLMMessagesAppendFrame(
+                    [{"role": "developer", "content": note}], run_llm=is_connected
+                ),
+            ]
+        )
 
     @transport.event_handler("on_client_connected")
     async def on_client_connected(transport: BaseTransport, client: Any):
+        nonlocal is_connected
+        is_connected = True
         await worker.queue_frame(LLMRunFrame())  # the bot speaks first
 
     @transport.event_handler("on_client_disconnected")
@@ -149,11 +186,75 @@ async def run_bot(
     await runner.run()
 
 
+class StandInSTT(SegmentedSTTService):
+    """Hears that something is said, but not what."""
+
+    def __init__(self):
+        """Make one."""
+        super().__init__(settings=STTSettings(model=None, language=None), ttfs_p99_latency=0.1)
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame]:
+        """Transcribe a segment.
+
+        Args:
+            audio: A WAV file.
+
+        Yields:
+            Its transcript.
+        """
+        yield TranscriptionFrame("Something.", "", time_now_iso8601())
+
+
+class StandInLLM(FrameProcessor):
+    """Answers the same to everything."""
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection):
+        """Answer a context, and let all else pass.
+
+        Args:
+            frame: The frame.
+            direction: Its direction.
+        """
+        await super().process_frame(frame, direction)
+        if not isinstance(frame, LLMContextFrame):
+            await self.push_frame(frame, direction)
+            return
+        await self.push_frame(LLMFullResponseStartFrame())
+        await self.push_frame(LLMTextFrame("I am only standing in."))
+        await self.push_frame(LLMFullResponseEndFrame())
+
+
+class StandInTTS(TTSService):
+    """Says everything as a tone."""
+
+    def __init__(self):
+        """Make one."""
+        settings = TTSSettings(model=None, voice=None, language=None)
+        super().__init__(settings=settings, push_start_frame=True, push_stop_frames=True)
+
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame]:
+        """Say a text.
+
+        Args:
+            text: The text.
+            context_id: What it is a part of.
+
+        Yields:
+            Audio of 60 ms for each character.
+        """
+        times = np.arange(int(len(text) * 0.06 * self.sample_rate)) / self.sample_rate
+        pcm = (4000 * np.sin(2 * np.pi * 330 * times)).astype("<i2").tobytes()
+        yield TTSAudioRawFrame(pcm, self.sample_rate, 1, context_id=context_id)
+
+
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
-        await run_bot(transport, runner_args, **endpoint)
+    try:
+        async with hydra() as given:
+            await run_bot(transport, runner_args, **given)
+    except ValueError as error:
+        logger.error(f"This call cannot be taken: {error}")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ Run it, and open http://localhost:7860 to talk to it::
     pip install "pipecat-ai[runner,webrtc]"
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
     python examples/function_calling.py
+
+On the telephone: see voice_agent.py.
 """
 
 import asyncio
@@ -69,18 +71,10 @@ def daily_params() -> TransportParams:
     return DailyParams(audio_in_enabled=True, audio_out_enabled=True)
 
 
-def twilio_params() -> TransportParams:
-    """Configure a telephone call; needs `pipecat-ai[websocket]`."""
-    from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams
-
-    return FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=True)
-
-
 # The runner chooses one of them; only that one's dependencies are needed.
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
     "daily": daily_params,
-    "twilio": twilio_params,
 }
 
 
@@ -182,7 +176,11 @@ async def run_bot(
 
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
-    transport = await create_transport(runner_args, transport_params)
+    try:
+        transport = await create_transport(runner_args, transport_params)
+    except ImportError as error:
+        logger.error(f"This call cannot be taken: {error}")
+        return
     async with hydra() as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 

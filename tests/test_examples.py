@@ -13,6 +13,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -27,13 +28,14 @@ from loguru import logger
 from numpy.typing import NDArray
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
-from pipecat.frames.frames import LLMRunFrame, LLMSetToolsFrame
+from pipecat.frames.frames import Frame, LLMContextFrame, LLMRunFrame, LLMSetToolsFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
 )
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.runner.types import RunnerArguments, WebSocketRunnerArguments
 from pipecat.services.llm_service import FunctionCallParams, LLMService
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
@@ -137,6 +139,7 @@ class TestEveryExample:
     @pytest.mark.parametrize("name", [*ON_THE_RUNNER, *OTHERS])
     async def test_with_a_key_it_talks_to_hydra(self, name: str, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SMALLEST_API_KEY", "sk-mine")
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-cascade")  # failover.py needs it too
         async with example(name).hydra() as endpoint:
             assert endpoint["api_key"] == "sk-mine"
             assert endpoint["base_url"].startswith("wss://")
@@ -446,50 +449,102 @@ def markdown(folder: Path) -> str:
 
 
 class TestFailover:
-    async def test_the_second_takes_over_at_once_when_the_first_refuses(self):
+    async def test_the_cascade_takes_over_at_once_when_hydra_refuses(self):
         line = VirtualTransport()
-        async with emulator() as first, emulator() as second:
-            endpoint = {
-                "api_key": "sk-wrong",
-                "base_url": first.url,
-                "backup_api_key": second.api_key,
-                "backup_url": second.url,
-            }
-            run = example("failover").run_bot(line, RunnerArguments(), **endpoint)
+        bot = example("failover")
+        llm = listening(bot.StandInLLM())
+        async with emulator() as hydra:
+            run = bot.run_bot(
+                line,
+                RunnerArguments(),
+                api_key="sk-wrong",
+                base_url=hydra.url,
+                cascade=(bot.StandInSTT(), llm.processor, bot.StandInTTS()),
+            )
             async with talking(run, line):
-                told = await second.wait_for_session()
-                await until_heard(line, told, 1)
+                greeting = await heard_in_all(line)
+                assert len(llm.contexts) == 1  # it was asked to speak once, whoever was first
                 await line.microphone.say(recording("hello"))
-                await until_heard(line, told, 2)
-            assert first.sessions == []
-            # It was asked to speak once, whoever was asked first.
-            assert len(told.sent_of("response.created")) == 2
-            assert told.errors == []
+                assert await heard_in_all(line, after=greeting) == 2 * greeting
+            assert hydra.sessions == []
+        assert [message["role"] for message in llm.contexts[1]] == [
+            "developer",
+            "assistant",
+            "user",
+        ]
 
-    async def test_the_second_knows_what_the_first_has_said(self):
+    async def test_the_cascade_knows_what_hydra_has_said(self):
         line = VirtualTransport()
+        bot = example("failover")
+        llm = listening(bot.StandInLLM())
         script = Script([Say.tones(0.4, "I am well.")], greeting=Say.tones(0.4, "Hello!"))
-        async with emulator() as second, AsyncExitStack() as stack:
-            first = await stack.enter_async_context(emulator(script, transcripts=True))
-            endpoint = {
-                "api_key": first.api_key,
-                "base_url": first.url,
-                "backup_api_key": second.api_key,
-                "backup_url": second.url,
-            }
-            run = example("failover").run_bot(line, RunnerArguments(), **endpoint)
+        async with AsyncExitStack() as stack:
+            hydra = await stack.enter_async_context(emulator(script, transcripts=True))
+            run = bot.run_bot(
+                line,
+                RunnerArguments(),
+                api_key=hydra.api_key,
+                base_url=hydra.url,
+                cascade=(bot.StandInSTT(), llm.processor, bot.StandInTTS()),
+            )
             async with talking(run, line):
-                told = await first.wait_for_session()
+                told = await hydra.wait_for_session()
                 await until_heard(line, told, 1)
                 await line.microphone.say(recording("hello"))
                 await until_heard(line, told, 2)
-                heard = len(line.heard_pcm)
+                assert llm.contexts == []
+                said = len(line.heard_pcm)
                 await stack.aclose()
-                await until(lambda: len(line.heard_pcm) > heard + 10_000)
-            configuration = second.sessions[0].configuration
-            assert configuration is not None
-            assert 'Assistant: "I am well."' in configuration["instructions"]
-            assert second.sessions[0].errors == []
+                said = await heard_in_all(line, after=said)
+                await line.microphone.say(recording("hello"))
+                await heard_in_all(line, after=said)
+        first, second = llm.contexts
+        assert [message["content"] for message in first[:2]] == ["Hello!", "I am well."]
+        assert [message["role"] for message in first[2:]] == ["developer"]
+        assert second[: len(first)] == first
+        assert [message["role"] for message in second[3:]] == ["assistant", "user"]
+
+    async def test_the_cascade_has_its_own_key(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SMALLEST_API_KEY", "sk-of-hydra")
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        with pytest.raises(ValueError, match="OPENAI_API_KEY"):
+            async with example("failover").hydra():
+                pass
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-cascade")
+        async with example("failover").hydra() as given:
+            assert given["api_key"] == "sk-of-hydra"
+            names = [type(service).__name__ for service in given["cascade"]]
+            assert names == ["OpenAISTTService", "OpenAILLMService", "OpenAITTSService"]
+
+
+@dataclass
+class Listening:
+    """A processor, and the messages of the contexts that came to it."""
+
+    processor: FrameProcessor
+    contexts: list[list[Any]] = field(default_factory=list)
+
+
+def listening(processor: FrameProcessor) -> Listening:
+    """Note what contexts come to a processor."""
+    told = Listening(processor)
+
+    @processor.event_handler("on_before_process_frame")
+    async def note(processor: FrameProcessor, frame: Frame):
+        if isinstance(frame, LLMContextFrame):
+            told.contexts.append(list(frame.context.get_messages()))
+
+    return told
+
+
+async def heard_in_all(line: VirtualTransport, *, after: int = 0) -> int:
+    """Wait until more is heard, and it is over; tell how many bytes were heard by then."""
+    await until(lambda: len(line.heard_pcm) > after)
+    heard = 0
+    while len(line.heard_pcm) > heard:
+        heard = len(line.heard_pcm)
+        await asyncio.sleep(0.3)
+    return heard
 
 
 class TestFlows:

@@ -105,7 +105,7 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
             raise
         except Exception as error:
             # Whatever aiortc makes of a description that it cannot read.
-            logger.warning(f"Offer refused: {type(error).__name__}: {error}")
+            logger.warning(f"Offer refused: {repr(error)[:200]}")
             raise HTTPException(400, "The offer cannot be read.") from None
         if answer is None:
             raise HTTPException(400, "The offer cannot be answered.")
