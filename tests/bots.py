@@ -39,10 +39,10 @@ async def talking(bot: Coroutine[Any, Any, None], line: VirtualTransport) -> Asy
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def until(condition: Callable[[], Any]) -> None:
+async def until(condition: Callable[[], Any], told: Callable[[], Any] = lambda: "") -> None:
     deadline = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
+        assert time.monotonic() < deadline, f"it did not happen: {told()}"
         await asyncio.sleep(0.01)
 
 

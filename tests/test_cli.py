@@ -41,11 +41,11 @@ def command(*args: object, cwd: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
         # A shell that starts the tests in the background would have it ignored.
-        preexec_fn=None if os.name == "nt" else _default_sigint,
+        preexec_fn=None if os.name == "nt" else default_sigint,
     )
 
 
-def _default_sigint() -> None:
+def default_sigint() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -6,13 +6,15 @@ import os
 import queue
 import re
 import runpy
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +44,8 @@ from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.services.smallest.stt import SmallestSTTService
 from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
+from test_cli import default_sigint
+from webrtc import Browser, needs_network
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from pipecat_hydra import HydraLLMService
@@ -58,6 +62,39 @@ ON_THE_RUNNER = [
     "voice_agent",
 ]
 OTHERS = ["local_audio", "replay_wav"]
+
+
+README = EXAMPLES.parent / "README.md"
+
+
+def unused_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+@contextmanager
+def started(name: str, port: int, folder: Path) -> Generator["subprocess.Popen[bytes]"]:
+    """Start an example without any key; its log is in the folder."""
+    with (folder / "log").open("w") as log:
+        program = subprocess.Popen(
+            [sys.executable, EXAMPLES / f"{name}.py", "--port", str(port)],
+            cwd=folder,
+            env={key: value for key, value in os.environ.items() if "API_KEY" not in key},
+            stdout=log,
+            stderr=log,
+            preexec_fn=None if os.name == "nt" else default_sigint,
+        )
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.wait()
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def tool_names(tools: list[dict[str, Any]]) -> list[str]:
@@ -152,6 +189,32 @@ class TestEveryExample:
         assert ended.value.code == (
             'The runner is missing: pip install "pipecat-ai[runner,webrtc]"'
         )
+
+    @needs_network
+    @pytest.mark.parametrize("name", ON_THE_RUNNER)
+    async def test_it_starts_by_its_line_in_the_readme_and_talks_to_a_browser(
+        self, name: str, tmp_path: Path
+    ):
+        assert f"\npython examples/{name}.py " in README.read_text("utf-8")
+        port = unused_port()
+        with started(name, port, tmp_path) as program:
+            await until(lambda: is_listening(port))
+            browser = Browser(f"http://127.0.0.1:{port}")
+            try:
+                await browser.call()
+                await browser.until("bot-stopped-speaking")
+                assert browser.heard_peak > 1_000
+                browser.heard_peak = 0
+                browser.say("hello")
+                await browser.until("bot-stopped-speaking", 2)
+                assert browser.heard_peak > 1_000
+            finally:
+                await browser.hang_up()
+            program.send_signal(signal.SIGINT)
+            await until(lambda: program.poll() is not None)
+        logged = (tmp_path / "log").read_text("utf-8")
+        assert "SMALLEST_API_KEY is not set" in logged
+        assert "Traceback" not in logged
 
     def test_a_missing_runner_ends_the_program(self, tmp_path: Path):
         # Whether or not it is installed here.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bots import until
 from call import emulator
 
 pytest.importorskip("playwright", reason="Playwright is missing: make test-browser installs it")
@@ -30,7 +31,8 @@ from chromium import (
 )
 from playwright.async_api import Browser
 from test_cli import KEY, command, first_line
-from test_web import needs_network, options, until
+from test_web import options
+from webrtc import needs_network
 
 from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 from pipecat_hydra.web.server import WebServer
