@@ -7,7 +7,7 @@ the last `function_call_output` to `response.create`, as they come to the emulat
 - HydraLLMService, in a whole pipeline, asks as soon as all calls of the response are answered;
   it would wait, too, if `response.done` had not come.
 - Hydra's own clients wait for 200 ms after each output, in case another call comes
-  (`hydra-protocol.md` section 6); here a small client of that kind.
+  (`docs/protocol.md` section 6); here a small client of that kind.
 """
 
 import asyncio

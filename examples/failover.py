@@ -1,8 +1,9 @@
 """A voice bot that goes on without Hydra when Hydra fails, with speech-to-text, LLM and TTS.
 
 When Hydra can do its job no more, since its key is refused or its attempts to reconnect are used
-up, a cascade of OpenAI's services takes the call over and knows what was said. Run it, and open
-http://localhost:7860 to talk to it::
+up, a cascade of OpenAI's services takes the call over. It knows what the bot has said where Hydra
+tells it, and what the user has said only if an STT service stands in front of both. Run it, and
+open http://localhost:7860 to talk to it::
 
     pip install "pipecat-ai[runner,webrtc]"
     export SMALLEST_API_KEY=... OPENAI_API_KEY=...
@@ -38,6 +39,7 @@ from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherSt
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
+    LLMAssistantAggregator,
     LLMContextAggregatorPair,
     LLMUserAggregator,
     LLMUserAggregatorParams,
@@ -152,14 +154,21 @@ async def run_bot(
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
     )
 
-    is_connected = False
+    is_connected = has_spoken = False
+
+    @assistant_aggregator.event_handler("on_assistant_turn_started")
+    async def on_assistant_turn_started(aggregator: LLMAssistantAggregator):
+        nonlocal has_spoken
+        has_spoken = True
 
     @llm.event_handler("on_given_up")
     async def on_given_up(service: HydraLLMService, reason: str):
         logger.warning("Going on with the cascade")
         note = (
-            "You have just taken this call over, and have not heard what the user said last. "
-            "Ask for it, or greet the user if nothing was said before."
+            "You take over a call that has been going on, and have not heard what the user said. "
+            "Do not greet. Apologise in a few words, and ask the user to say it again."
+            if has_spoken
+            else "Greet the user."
         )
         await worker.queue_frames(
             [

@@ -19,7 +19,7 @@ from typing import Any, cast
 from loguru import logger
 from pipecat.flows import FlowManager, NodeConfig, flows_tool_options
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
@@ -140,6 +140,8 @@ async def run_bot(
         ),
         params=PipelineParams(audio_in_sample_rate=16_000),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+        # A key that is refused ends the call.
+        processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
     flow = FlowManager(
         llm=cast("Any", llm),  # which it types as a service with any adapter, invariantly

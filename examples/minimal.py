@@ -17,7 +17,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.runner.types import RunnerArguments
 from pipecat.runner.utils import create_transport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
@@ -68,6 +68,8 @@ async def run_bot(
         Pipeline([transport.input(), llm, transport.output()]),
         params=PipelineParams(audio_in_sample_rate=16_000),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+        # A key that is refused ends the call.
+        processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
 
     @transport.event_handler("on_client_connected")

@@ -20,7 +20,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
@@ -38,7 +38,7 @@ from pipecat_hydra.protocol import DEFAULT_BASE_URL
 
 RECORDINGS = Path("recordings")
 # In Hz, of both sides and of the file. Where the recorder has to resample, it loses the last
-# moments of each reply and shifts the two sides by a tenth of a second.
+# moments of each reply, and shifts the two sides against each other.
 RATE = 24_000
 
 transport_params = {
@@ -115,6 +115,8 @@ async def run_bot(
         ),
         params=PipelineParams(audio_in_sample_rate=RATE, audio_out_sample_rate=RATE),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+        # A key that is refused ends the call.
+        processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
 
     @recorder.event_handler("on_audio_data")

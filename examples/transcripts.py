@@ -1,8 +1,8 @@
 """A voice bot that writes down who said what: a transcript as JSON and as Markdown.
 
-What the bot says Hydra tells, what the user says it does not. So Pulse, Smallest AI's speech-to-
-text model, listens beside it; Hydra hears the user's voice all the same. Run it, open
-http://localhost:7860 to talk to it, and find the conversation in `transcripts/`::
+What the user says Hydra does not tell (and what the bot says not with every model). So Pulse,
+Smallest AI's speech-to-text model, listens beside it; Hydra hears the user's voice all the same.
+Run it, open http://localhost:7860 to talk to it, and find the conversation in `transcripts/`::
 
     pip install "pipecat-ai[runner,webrtc]"
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
@@ -22,7 +22,7 @@ from typing import Any
 from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     AssistantTurnStoppedMessage,
@@ -149,6 +149,8 @@ async def run_bot(
         ),
         params=PipelineParams(audio_in_sample_rate=16_000),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+        # A key that is refused ends the call.
+        processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
     lines: list[Line] = []
     path = TRANSCRIPTS / f"{datetime.now():%Y-%m-%d-%H-%M-%S}-{worker.name}"

@@ -102,7 +102,8 @@ def sample_rates(runner_args: RunnerArguments) -> tuple[int, int]:
     """Tell the rates in Hz of the user's audio and the bot's.
 
     Hydra takes 16 kHz and gives 24 kHz, but a telephone has 8 kHz. If the pipeline has it too,
-    the service resamples, which takes 30 ms. The telephone's serializer would take 0.1 s.
+    the service resamples, which takes less than the telephone's serializer does (see
+    benchmarks/microphone_delay.py).
     """
     if getattr(runner_args, "transport_type", None) in TELEPHONES:
         return 8_000, 8_000

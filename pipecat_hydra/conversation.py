@@ -150,6 +150,8 @@ _LONGEST_SILENCE_SECS: Final = 3.0
 _ECHO_SECS: Final = 1.0
 _DUE_SECS: Final = 8.0
 _REPLAY_SECS: Final = 3.0
+# How long before the word that the user has stopped an answer to the user may begin.
+_QUICK_SECS: Final = 1.0
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
 
@@ -185,8 +187,8 @@ class _UserTurn:
     unheard: tuple[AudioChunk | TextChunk, ...] = ()
     # What nobody is asked about calls that were cancelled for it.
     owed: tuple[_Request, ...] = ()
-    # Whether the response in flight began within it.
-    begun: bool = False
+    # When the response in flight began, if it did within it.
+    begun_at: float | None = None
 
 
 class Conversation:
@@ -748,12 +750,14 @@ class Conversation:
         if turn is None or not turn.speaking:
             return []
         resumed: list[Effect] = []
-        if turn.begun and self._reply is not None and self._reply.held:
+        reply = self._reply
+        is_answer = turn.begun_at is not None and now - turn.begun_at < _QUICK_SECS
+        if is_answer and reply is not None and reply.held:
             # Nobody has cancelled it, so it is the answer, and was but quick.
-            resumed += self._reply.resume(())
-            if self._reply.generated:
+            resumed += reply.resume(())
+            if reply.generated:
                 resumed += self._end_reply(interrupted=False)
-        elif self._reply is None or not self._reply.active:
+        elif reply is None or not reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
         silence_secs = self._silence_since(event.audio_end_ms)
@@ -861,7 +865,7 @@ class Conversation:
             doomed = turn.doomed > 0
             turn.expected -= 1
             turn.doomed = max(0, turn.doomed - 1)
-            turn.begun = True
+            turn.begun_at = now
             effects += reply.hold()
         else:
             doomed = self._doomed > 0

@@ -24,9 +24,9 @@ def has_turn_strategies(pipeline: FrameProcessor) -> bool:
 
 
 def shared_context(pipeline: FrameProcessor) -> LLMContext | None:
-    """The context of the pipeline's user aggregator, if there is just one aggregator."""
+    """The context of the pipeline's user aggregators, if they have one and the same."""
     contexts = [p.context for p in _walk(pipeline) if isinstance(p, LLMUserAggregator)]
-    return contexts[0] if len(contexts) == 1 else None
+    return contexts[0] if len({id(context) for context in contexts}) == 1 else None
 
 
 def _walk(processor: FrameProcessor) -> Iterator[FrameProcessor]:

@@ -618,6 +618,38 @@ def test_a_quick_answer_is_heard_though_another_response_was_due_before(driver: 
     assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
 
 
+@pytest.mark.parametrize("ends", ["before", "after"])
+def test_what_was_due_and_began_long_before_the_user_stopped_is_no_answer(
+    driver: Driver, ends: str
+):
+    """It answers what was typed before; what is typed meanwhile is answered with the user."""
+    driver.conversation.send_message("First.", 0.0)
+    assert creates(driver.conversation.send_message("Second.", 0.0)) == 0
+    driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    done = [wire.done("r1")]
+    effects = driver.receive(*(done if ends == "before" else []))
+    driver.now = 3.0
+    effects += driver.receive(wire.stopped(), wire.user_item("completed"))
+    effects += driver.receive(*(done if ends == "after" else []))
+    assert creates(effects) == 0
+    assert said(effects) == b""
+    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
+    assert said(effects) == PCM
+    assert creates(effects) == 0
+    assert not driver.conversation.reply_pending
+
+
+def test_what_was_due_and_began_long_before_noise_ended_is_heard(driver: Driver):
+    driver.conversation.send_message("First.", 0.0)
+    driver.conversation.send_message("Second.", 0.0)
+    driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.receive(wire.done("r1"))
+    driver.now = 3.0
+    effects = driver.receive(wire.stopped(), wire.user_item("incomplete"))
+    assert said(effects) == PCM
+    assert creates(effects) == 1
+
+
 @pytest.mark.parametrize("how", ["time", "error", "done"])
 def test_a_response_that_never_comes_is_due_no_more(driver: Driver, how: str):
     """Else it would hold up the end of the call, and doom a response that does come."""

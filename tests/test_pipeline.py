@@ -56,6 +56,12 @@ def test_of_two_contexts_neither_is_taken():
     assert shared_context(Pipeline([first.user(), second.user()])) is None
 
 
+def test_a_context_that_two_aggregators_have_is_taken():
+    context = LLMContext()
+    branches = ParallelPipeline([pair(context).user()], [pair(context).user()])
+    assert shared_context(Pipeline([branches])) is context
+
+
 def test_the_private_names_of_pipecat_that_are_used_are_still_there():
     assert hasattr(LLMService, "_handle_interruptions"), HINT
     assert hasattr(LLMService, "_sync_registered_tool_handlers"), HINT

@@ -1,11 +1,6 @@
 # examples/voice_agent.py on a machine of your own; see compose.yaml.
 FROM python:3.12-slim
 
-# OpenCV, which Pipecat's WebRTC asks for, needs these.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 \
-    && rm -rf /var/lib/apt/lists/*
-
 COPY pyproject.toml README.md LICENSE /opt/pipecat-hydra/
 COPY pipecat_hydra /opt/pipecat-hydra/pipecat_hydra
 RUN pip install --no-cache-dir /opt/pipecat-hydra "pipecat-ai[runner,webrtc,websocket]>=1.14,<2"
