@@ -149,6 +149,7 @@ _RETIRED_IDS: Final = 256
 _LONGEST_SILENCE_SECS: Final = 3.0
 _ECHO_SECS: Final = 1.0
 _DUE_SECS: Final = 8.0
+_UNDECIDED_TURNS: Final = 8
 _REPLAY_SECS: Final = 3.0
 # How long before the word that the user has stopped an answer to the user may begin.
 _QUICK_SECS: Final = 1.0
@@ -189,6 +190,14 @@ class _UserTurn:
     owed: tuple[_Request, ...] = ()
     # When the response in flight began, if it did within it.
     begun_at: float | None = None
+    # Whether it is known to be none of noise, though it is not over.
+    decided: bool = False
+    # The items of turns before it that are not decided either.
+    earlier: tuple[str, ...] = ()
+
+    def answered_by(self, now: float) -> bool:
+        """Whether the response in flight, by when it began, may be the answer to it."""
+        return self.begun_at is not None and now - self.begun_at < _QUICK_SECS
 
 
 class Conversation:
@@ -236,6 +245,8 @@ class Conversation:
         self._reply: Reply | None = None
         self._retired: deque[str] = deque(maxlen=_RETIRED_IDS)
         self._finished: deque[str] = deque(maxlen=_RETIRED_IDS)
+        # Responses whose calls are none, however late the server tells of them.
+        self._cancelled: deque[str] = deque(maxlen=_RETIRED_IDS)
         # What a session is told besides its configuration, once it has that.
         self._opening: tuple[tuple[MessageRole, str], ...] = ()
         self._responses_begun = 0
@@ -251,6 +262,8 @@ class Conversation:
         # whether one that it had asked for was lost with its connection.
         self._asked_for = False
         self._owed = False
+        # Whether the greeting that the configuration asks for was interrupted before it.
+        self._greeting_doomed = False
         self._bot_was_heard = False
         self._user_turns = 0
         self._sessions = 0
@@ -379,7 +392,9 @@ class Conversation:
         # Ids mean nothing beyond their session.
         self._retired.clear()
         self._finished.clear()
+        self._cancelled.clear()
         self._create_ids.clear()
+        self._greeting_doomed = False
         return []
 
     def disconnected(self, now: float) -> list[Effect]:
@@ -456,8 +471,9 @@ class Conversation:
             self._playback.clear()
         self._expire(now)
         self._asked_at = None
-        self._asked_for = self._owed = False
+        self._asked_for = self._owed = self._echo_of_noise = False
         self._doomed = self._expected
+        self._greeting_doomed = self._phase is Phase.CONFIGURING
         if not self.user_speaking:
             self._understood()
         reply = self._reply
@@ -490,7 +506,8 @@ class Conversation:
         """
         self._mind_use(now)
         self._unsent.append((role, text))
-        effects = self._send_messages() if self._phase is Phase.LIVE else []
+        live = self._phase is Phase.LIVE
+        effects = self._send_messages(self.take_unsent()) if live else []
         return effects + (self.request_response(now) if respond else [])
 
     def bot_started(self, now: float) -> None:
@@ -630,13 +647,14 @@ class Conversation:
             message = f"Hydra's {self.model} has no voice {voice!r}: {error.message or error.code}"
             return [Fail(FailureKind.CONFIGURATION, message)]
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
-            names = ", ".join(self._calls.open_names)
-            if not names:
+            unanswered = self._calls.abandon_oldest()
+            if not unanswered:
                 # All were answered, and the application wanted nothing said about it.
                 return [Report(Severity.INFO, message, error.code)]
+            names = ", ".join(unanswered.values())
             message = f"{message} (no answer in time from {names}; the turn is abandoned)"
             # What they give later is told as text: the calls mean nothing any more.
-            self._orphans.extend(self._calls.abandon())
+            self._orphans.extend(unanswered)
         if error.code in (ErrorCode.SERVER_FULL, ErrorCode.SESSION_ENDED):
             # A close follows, and is what gets reported; should none follow, this tells.
             return [Report(Severity.WARNING, message, error.code)]
@@ -686,9 +704,10 @@ class Conversation:
         owed, self._owed = self._owed, False
         if asked.generate_initial_response:
             if not self._responses_begun:
-                self._asked_for = True
+                self._asked_for = not self._greeting_doomed
                 self._expect_response(now)
-        elif owed:
+                self._doomed = int(self._greeting_doomed)
+        elif owed and all(request.for_tools for request in self._requests):
             # There are words of the user to be heard again first, if they are words.
             self._requests.append(_Request(None, for_tools=False))
         if self._reply is not None:
@@ -703,9 +722,8 @@ class Conversation:
             )
             effects.append(Report(Severity.WARNING, message))
         effects += self._send_tools()
-        self._unsent.extendleft(reversed(self._opening))
-        self._opening = ()
-        effects += self._send_messages()
+        opening, self._opening = self._opening, ()
+        effects += self._send_messages([*opening, *self.take_unsent()])
         return effects + self._append(self._uplink.open(now))
 
     def _send_tools(self) -> list[Effect]:
@@ -734,6 +752,8 @@ class Conversation:
         )
         if undecided is not None:
             self._turn.unheard, self._turn.owed = undecided.unheard, undecided.owed
+            if undecided.item_id is not None:
+                self._turn.earlier = (*undecided.earlier, undecided.item_id)[-_UNDECIDED_TURNS:]
         self._uplink.keep()
         self._replay_until = None
         self._mind_use(now)
@@ -751,8 +771,7 @@ class Conversation:
             return []
         resumed: list[Effect] = []
         reply = self._reply
-        is_answer = turn.begun_at is not None and now - turn.begun_at < _QUICK_SECS
-        if is_answer and reply is not None and reply.held:
+        if turn.answered_by(now) and reply is not None and reply.held:
             # Nobody has cancelled it, so it is the answer, and was but quick.
             resumed += reply.resume(())
             if reply.generated:
@@ -760,6 +779,8 @@ class Conversation:
         elif reply is None or not reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
+            if turn.decided and reply is not None and reply.held:
+                resumed += reply.kill()
         silence_secs = self._silence_since(event.audio_end_ms)
         effects = [*self._stop_user(discarded=False, silence_secs=silence_secs), *resumed]
         if self._reply is not None and self._reply.heard and self._reply.active:
@@ -778,15 +799,33 @@ class Conversation:
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
         item, turn = event.item, self._turn
-        if item is None or item.role != "user" or turn is None:
+        if item is None or turn is None:
+            return []
+        if item.role != "user" and not (item.role is None and item.id == turn.item_id is not None):
             return []
         if item.id and turn.item_id and item.id != turn.item_id:
-            return []
+            return self._decide_earlier(item.id, turn, real=item.status != "incomplete")
         if item.status == "incomplete":
             return self._discard_turn(turn)
         self._decide_turn()
-        if self._reply is not None and self._reply.held:
-            return [*self._reply.kill()]
+        reply = self._reply
+        if reply is not None and reply.held and not (turn.speaking and turn.answered_by(now)):
+            return [*reply.kill()]
+        return []
+
+    def _decide_earlier(self, item_id: str, turn: _UserTurn, *, real: bool) -> list[Effect]:
+        """A turn is decided after another has begun, which may yet be noise."""
+        if item_id not in turn.earlier:
+            return []
+        if not real:
+            turn.earlier = tuple(i for i in turn.earlier if i != item_id)
+            return []
+        # What it interrupted stays so, whatever becomes of the other.
+        turn.earlier, turn.unheard, turn.owed = (), (), ()
+        self._answered_with_user()
+        reply = self._reply
+        if reply is not None and reply.held and turn.begun_at is None:
+            return [*reply.kill()]
         return []
 
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
@@ -822,11 +861,15 @@ class Conversation:
         """The turn is real. While the user still speaks it stays open, to be closed."""
         if self._turn is None:
             return
-        # Its answer is one to what was typed before it, too.
-        self._requests = deque(r for r in self._requests if r.for_tools)
+        self._answered_with_user()
         self._turn.unheard = ()
+        self._turn.decided = True
         if not self._turn.speaking:
             self._turn = None
+
+    def _answered_with_user(self) -> None:
+        """The answer to the user is one to what was typed before, too."""
+        self._requests = deque(r for r in self._requests if r.for_tools)
 
     def _stop_user(self, *, discarded: bool, silence_secs: float = 0.0) -> list[Effect]:
         if self._turn is None or not self._turn.speaking:
@@ -899,9 +942,8 @@ class Conversation:
             return [], reply
         if response_id in self._retired:
             return [], None
-        if reply is not None and reply.id is None:
-            # It was announced without its id.
-            reply.id = response_id
+        self._adopt(response_id)
+        if reply is not None and reply.id == response_id:
             return [], reply
         effects = self._begin_reply(response_id, now)
         return effects, self._reply
@@ -916,6 +958,7 @@ class Conversation:
         effects: list[Effect] = []
         reply, response_id, took = self._reply, info.id, None
         cancelled = info.status == "cancelled"
+        self._adopt(info.id)
         if reply is not None and info.id in (None, reply.id):
             response_id = reply.id
             if not cancelled and reply.asked_at is not None:
@@ -928,6 +971,8 @@ class Conversation:
             # It ended before it was announced, and will not be any more.
             self._retired.append(info.id)
             self._unexpect()
+        if cancelled and response_id is not None:
+            self._cancelled.append(response_id)
         self._calls.complete(info, response_id, now)
         effects.append(ResponseFinished(info.id, info.status, info.usage, took))
         if info.status in ("failed", "incomplete"):
@@ -959,6 +1004,12 @@ class Conversation:
     def _is_known(self, response_id: str) -> bool:
         current = self._reply is not None and self._reply.id == response_id
         return current or response_id in self._retired
+
+    def _adopt(self, response_id: str | None) -> None:
+        """Take the name that the current response goes by, if it was announced without one."""
+        reply = self._reply
+        if reply is not None and reply.id is None and response_id not in self._retired:
+            reply.id = response_id
 
     def _current_id(self) -> str | None:
         return self._reply.id if self._reply is not None else None
@@ -1041,8 +1092,9 @@ class Conversation:
     # Tools
 
     def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
-        if event.call_id is None:
+        if event.call_id is None or event.response_id in self._cancelled:
             return []
+        self._adopt(event.response_id)
         owner = event.response_id or self._current_id()
         name = self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
         return [ToolArguments(event.call_id, name, event.delta)]
@@ -1051,6 +1103,9 @@ class Conversation:
         if event.call_id is None:
             message = "Hydra sent a function call without an id, which cannot be answered"
             return [Report(Severity.WARNING, message)]
+        if event.response_id in self._cancelled:
+            return []
+        self._adopt(event.response_id)
         if event.call_id in self._orphans:
             # Another session's ids are its own.
             self._orphans.remove(event.call_id)
@@ -1071,10 +1126,10 @@ class Conversation:
 
     # Sending
 
-    def _send_messages(self) -> list[Effect]:
+    def _send_messages(self, messages: Sequence[tuple[MessageRole, str]]) -> list[Effect]:
         return [
             Send(ItemCreate.message(text, role=role, event_id=self._next_event_id()))
-            for role, text in self.take_unsent()
+            for role, text in messages
         ]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:

@@ -92,16 +92,6 @@ class OpenCalls:
         return any(batch.answered and batch.respond for batch in self._batches.values())
 
     @property
-    def open_names(self) -> list[str]:
-        """Names of the functions whose calls are not answered."""
-        return [
-            call.name
-            for batch in self._batches.values()
-            for call in batch.calls.values()
-            if call.name and not call.answered
-        ]
-
-    @property
     def deadline(self) -> float | None:
         """When `take_gathered` or `take_settled` has something to give next, or None."""
         batches = self._batches.values()
@@ -129,6 +119,16 @@ class OpenCalls:
         open_calls = [item for batch in batches.values() for item in batch.calls.items()]
         self._settled.extend(call_id for call_id, _ in open_calls)
         return [call_id for call_id, call in open_calls if call.complete and not call.answered]
+
+    def abandon_oldest(self) -> dict[str, str]:
+        """Forget the oldest batch that waits for answers; gives its calls, id to name."""
+        for response_id, batch in self._batches.items():
+            waiting = {i: c.name for i, c in batch.calls.items() if c.complete and not c.answered}
+            if waiting:
+                del self._batches[response_id]
+                self._settled.extend(batch.calls)
+                return waiting
+        return {}
 
     def call(
         self,
@@ -159,6 +159,7 @@ class OpenCalls:
             now: The time.
         """
         cancelled = info.status == "cancelled"
+        unfinished = info.status in ("cancelled", "failed", "incomplete")
         for item in info.output or ():
             if item.type == "function_call" and item.call_id and not cancelled:
                 self.call(item.call_id, response_id, now, name=item.name, arguments=item.arguments)
@@ -168,9 +169,10 @@ class OpenCalls:
         for call_id, call in list(batch.calls.items()):
             if call.complete:
                 continue
-            if cancelled:
-                # The model never finished saying it, so it is no call.
+            if unfinished:
+                # The model never finished saying it, so it is no call, and never will be.
                 del batch.calls[call_id]
+                self._settled.append(call_id)
             else:
                 self.call(call_id, response_id, now, name=None, arguments=None)
         batch.done = True

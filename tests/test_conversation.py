@@ -650,6 +650,172 @@ def test_what_was_due_and_began_long_before_noise_ended_is_heard(driver: Driver)
     assert creates(effects) == 1
 
 
+def test_a_continued_sentence_is_answered_though_its_answer_is_quick(driver: Driver):
+    """What was due when the user went on is the answer to both halves."""
+    driver.receive(wire.started("a"), wire.stopped("a"))
+    driver.now = 0.5
+    driver.receive(wire.started("b"))
+    driver.now = 2.0
+    effects = driver.receive(
+        wire.response_created(),
+        wire.audio(PCM),
+        wire.user_item("completed", "b"),
+        wire.stopped("b"),
+        wire.audio(PCM),
+        wire.done(),
+    )
+    assert said(effects) == 2 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+
+
+def test_what_was_due_is_no_answer_if_the_turn_was_decided_long_before_it_ended(driver: Driver):
+    driver.receive(wire.started("a"), wire.stopped("a"), wire.started("b"))
+    effects = driver.receive(
+        wire.response_created("r1"), wire.audio(PCM, "r1"), wire.user_item("completed", "b")
+    )
+    driver.now = 2.0
+    effects += driver.receive(wire.stopped("b"), wire.audio(PCM, "r1"), wire.done("r1"))
+    assert said(effects) == b""
+    assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
+
+
+@pytest.mark.parametrize("first", ["stopped", "item"])
+def test_what_a_real_turn_cut_stays_cut_when_noise_follows_before_it_is_decided(
+    driver: Driver, first: str
+):
+    driver.receive(wire.response_created("r0"), wire.audio(100 * PCM, "r0"), wire.done("r0"))
+    driver.conversation.bot_started(0.0)
+    driver.now = 0.5
+    driver.receive(wire.started("a"))
+    driver.interrupted()
+    driver.now = 2.0
+    driver.receive(wire.stopped("a"), wire.started("noise"))
+    driver.interrupted()
+    answer = [wire.response_created("r1"), wire.audio(PCM, "r1")]
+    effects = driver.receive(wire.user_item("completed", "a"), *answer)
+    assert effects == []  # it is not said while somebody seems to speak
+    ends = [wire.stopped("noise"), wire.user_item("incomplete", "noise")]
+    effects = driver.receive(*(ends if first == "stopped" else reversed(ends)))
+    assert said(effects) == PCM
+
+
+def test_what_noise_cut_is_heard_when_other_noise_follows_before_it_is_decided(driver: Driver):
+    driver.receive(wire.response_created("r0"), wire.audio(100 * PCM, "r0"), wire.done("r0"))
+    driver.conversation.bot_started(0.0)
+    driver.now = 0.5
+    driver.receive(wire.started("a"))
+    driver.interrupted()
+    driver.receive(wire.stopped("a"), wire.started("b"), wire.user_item("incomplete", "a"))
+    driver.interrupted()
+    effects = driver.receive(wire.stopped("b"), wire.user_item("incomplete", "b"))
+    assert len(said(effects)) >= 75 * len(PCM)
+
+
+def test_a_discarded_item_without_its_role_is_the_users(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started("a"))
+    driver.interrupted()
+    driver.receive(wire.audio(PCM), wire.stopped("a"))
+    item = {"type": "message", "id": "a", "status": "incomplete"}
+    effects = driver.receive(wire.event("conversation.item.done", item=item))
+    assert said(effects) == PCM
+
+
+def test_an_interruption_long_after_noise_asks_for_nothing(driver: Driver):
+    driver.receive(wire.started(), wire.user_item("incomplete"))
+    driver.now = 30.0
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.interrupted()
+    effects = driver.conversation.answer_call("c1", "gone", 30.0, respond=False, cancelled=True)
+    assert len(outputs(effects)) == 1
+    assert creates(effects) == 0
+
+
+def test_a_greeting_that_is_interrupted_before_the_session_is_configured_is_not_heard():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(generate_initial_response=True), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    driver.interrupted()
+    effects = driver.receive(wire.configured(), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    assert said(effects) == b""
+    cancels = [event for event in sent(effects) if isinstance(event, ResponseCancel)]
+    assert [cancel.response_id for cancel in cancels] == ["r1"]
+    driver.receive(wire.done("r1", "cancelled"))
+    assert not driver.conversation.reply_pending
+    # Nor does it doom the greeting of another session.
+    driver.conversation.disconnected(0.0)
+    assert said(driver.live(greet=True).receive(wire.response_created(), wire.audio(PCM))) == PCM
+
+
+@pytest.mark.parametrize("late", ["delta", "done", "both"])
+def test_a_call_of_a_cancelled_response_is_none_however_late_it_comes(driver: Driver, late: str):
+    driver.receive(wire.response_created("r1"), wire.call_delta('{"a', "c1", "pay", "r1"))
+    driver.interrupted()
+    driver.receive(wire.done("r1", "cancelled"))
+    events = [
+        wire.call_delta('": 1}', "c1", None, "r1"),
+        # Some servers leave out what they may; and another call may come, too.
+        wire.call_delta("{}", "c1", None, None),
+        wire.call_delta("{}", "c2", "pay", "r1"),
+    ]
+    if late != "delta":
+        events += [wire.call("c1", "pay", '{"a": 1}', "r1"), wire.call("c2", "pay", "{}", "r1")]
+    if late == "done":
+        del events[:3]
+    effects = driver.receive(*events)
+    driver.now = 1.0
+    effects += driver.conversation.tick(1.0)
+    assert [e for e in effects if isinstance(e, ToolCalls)] == []
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello?", 1.0)) == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete"])
+def test_a_call_that_a_response_did_not_finish_is_not_made(driver: Driver, status: str):
+    item = {"type": "function_call", "call_id": "c1", "name": "hang_up"}
+    effects = driver.receive(
+        wire.response_created(),
+        wire.event("conversation.item.added", item=item),
+        wire.done(status=status),
+    )
+    assert [e for e in effects if isinstance(e, ToolCalls)] == []
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_response_that_is_announced_without_its_id_and_only_calls_is_asked_about(driver: Driver):
+    effects = driver.receive(
+        wire.event("response.created", response={}), wire.call("c1", response="r1"), wire.done("r1")
+    )
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+    assert creates(driver.conversation.answer_call("c1", "{}", 0.0)) == 1
+
+
+def test_all_that_a_session_is_told_at_its_beginning_is_sent_however_much():
+    driver = Driver()
+    opening = [("user", f"Message {n}.") for n in range(300)]
+    driver.conversation.configure(SessionConfiguration(), 0.0, opening=opening)
+    driver.conversation.send_message("The last.", 0.0, respond=False)
+    driver.conversation.connected(0.0)
+    effects = driver.receive(wire.created(), wire.configured())
+    told = [event for event in sent(effects) if isinstance(event, ItemCreate)]
+    assert len(told) == 301
+    assert "Message 0." in encode(told[0]).decode()
+    assert "The last." in encode(told[-1]).decode()
+
+
+def test_what_is_owed_after_a_loss_is_asked_for_once(driver: Driver):
+    driver.conversation.send_message("A question.", 0.0)
+    driver.receive(wire.response_created())
+    driver.conversation.disconnected(0.0)
+    assert driver.conversation.owes_reply
+    driver.conversation.configure(SessionConfiguration(), 0.0, opening=[("user", "A question.")])
+    driver.conversation.request_response(0.0)
+    driver.conversation.connected(0.0)
+    effects = driver.receive(wire.created(), wire.configured())
+    effects += driver.receive(wire.response_created(), wire.audio(PCM), wire.done())
+    assert creates(effects) == 1
+
+
 @pytest.mark.parametrize("how", ["time", "error", "done"])
 def test_a_response_that_never_comes_is_due_no_more(driver: Driver, how: str):
     """Else it would hold up the end of the call, and doom a response that does come."""
@@ -1086,6 +1252,16 @@ def test_a_tool_timeout_names_the_tool(driver: Driver):
     (report,) = driver.receive(wire.error("tool_response_timeout"))
     assert isinstance(report, Report)
     assert "get_weather" in report.message
+
+
+def test_a_tool_timeout_spares_the_calls_of_another_response(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.call("c1", response="r1"), wire.done("r1"))
+    driver.receive(wire.response_created("r2"), wire.call_delta('{"ci', "c2", "f", "r2"))
+    driver.receive(wire.error("tool_response_timeout"))
+    effects = driver.receive(wire.call("c2", "f", '{"city": "Rome"}', "r2"), wire.done("r2"))
+    (calls,) = [e for e in effects if isinstance(e, ToolCalls)]
+    assert [call.call_id for call in calls.calls] == ["c2"]
+    assert len(outputs(driver.conversation.answer_call("c2", "done", 0.0))) == 1
 
 
 def test_a_result_after_its_turn_was_abandoned_goes_in_as_text(driver: Driver):

@@ -23,7 +23,6 @@ def test_a_batch_is_made_and_settled_once_when_done_and_answered():
     calls = OpenCalls()
     assert not calls.unsettled
     begin(calls, "a")
-    assert calls.open_names == ["f"]
     assert calls.take_settled(9.0) == []
     calls.complete(DONE, "r", 0.0)
     assert made(calls, 0.0) == [ToolCall("a", "f", "{}")]
@@ -33,7 +32,21 @@ def test_a_batch_is_made_and_settled_once_when_done_and_answered():
     assert calls.take_settled(1.0) == [Settled("r", True, cancelled=False)]
     assert calls.take_settled(9.0) == []
     assert not calls.unsettled
-    assert calls.open_names == []
+    assert calls.abandon_oldest() == {}
+
+
+def test_the_oldest_calls_that_wait_are_abandoned_and_no_others():
+    calls = OpenCalls()
+    begin(calls, "answered", response="r0")
+    assert calls.answer("answered", 0.0, respond=True)
+    begin(calls, "a", "b", response="r1")
+    begin(calls, "c", response="r2")
+    assert calls.answer("a", 0.0, respond=True)
+    assert calls.abandon_oldest() == {"b": "f"}
+    assert not calls.answer("b", 1.0, respond=True)
+    assert calls.abandon_oldest() == {"c": "f"}
+    assert calls.abandon_oldest() == {}
+    assert [settled.response_id for settled in calls.take_settled(9.0)] == ["r0"]
 
 
 def test_calls_of_one_response_are_made_together():
