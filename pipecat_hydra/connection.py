@@ -370,7 +370,8 @@ class HydraConnection:
             self._socket = None
             if self._rest is not None:
                 reason = self._rest.message
-            self.perform(self._conversation.disconnected(self.now))
+            lost = self._conversation.disconnected(self.now, unheard_since=socket.unheard_since)
+            self.perform(lost)
             self._tell(Disconnected(reason or self._why(socket).message))
             await self._close(socket)
         ending = self._why(socket)

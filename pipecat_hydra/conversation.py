@@ -397,8 +397,13 @@ class Conversation:
         self._greeting_doomed = False
         return []
 
-    def disconnected(self, now: float) -> list[Effect]:
-        """The socket is gone: nothing that was open stays open."""
+    def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
+        """The socket is gone: nothing that was open stays open.
+
+        Args:
+            now: The time.
+            unheard_since: When the server was last heard from, if it went away without a word.
+        """
         effects = [*self._end_reply(interrupted=True), *self._stop_user(discarded=False)]
         self._note(effects)
         if self._phase is Phase.LIVE and self._configuration is not None:
@@ -409,7 +414,7 @@ class Conversation:
             self._configuration = self._configuration.model_copy(update=again)
         self._phase = Phase.OFFLINE
         self._handshake_deadline = self._rest_at = self._replay_until = None
-        self._uplink.close()
+        self._uplink.close(unheard_since=unheard_since)
         self._asked_for = False
         self._expected = self._doomed = 0
         self._asked_at = None

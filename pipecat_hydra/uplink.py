@@ -12,7 +12,8 @@ idle one after half a minute, and needs to hear silence to end a turn (protocol
   than half a second is spread out;
 - when the connection is lost or replaced, what the server has heard and not answered
   is sent again on the next one: all of what the user is saying, or has said, else the
-  last second, so that a word that had just begun is not cut in two;
+  last second, so that a word that had just begun is not cut in two; and all but quiet
+  since the server was last heard from, when it went away without a word;
 - when the microphone falls quiet (mute, pause, a transport that sends nothing) it
   sends silence in its place, at the microphone's pace.
 
@@ -21,6 +22,8 @@ It is pure: time is a parameter, in seconds of any monotonic clock.
 
 from collections import deque
 from typing import Final
+
+import numpy as np
 
 from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
@@ -34,7 +37,11 @@ _SILENCE_CHUNK_SECS: Final = 0.04
 _SILENCE_CHUNK: Final = bytes(int(_SILENCE_CHUNK_SECS * _BYTES_PER_SEC))
 _MAX_SILENCE_CHUNKS: Final = 5
 _STALE_SECS: Final = 30.0
-_REWIND_BYTES: Final = int(1.0 * _BYTES_PER_SEC)
+_REWIND_SECS: Final = 1.0
+_REWIND_BYTES: Final = int(_REWIND_SECS * _BYTES_PER_SEC)
+# What is not as loud, -44 dB of full scale, is no speech, and not worth being late for.
+_QUIET_RMS: Final = 200.0
+_LEAD_BYTES: Final = int(0.3 * _BYTES_PER_SEC)
 
 
 class Uplink:
@@ -54,10 +61,14 @@ class Uplink:
         self._silence_after = silence_after_secs
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._recent: deque[bytes] = deque()
+        # What was sent, each with when; and how much of it, up to its end, is kept.
+        self._recent: deque[tuple[float, bytes]] = deque()
         self._recent_bytes = 0
-        # What would have to be sent again, had it not become too much.
+        self._kept_bytes = 0
+        # What would have to be sent again, had it not become too much, and until when
+        # what was sent is not remembered.
         self._forgotten_bytes = 0
+        self._forgotten_until: float | None = None
         self._keeping = False
         self._pushed_at = 0.0
         self._postponed = False
@@ -97,18 +108,38 @@ class Uplink:
         self._silence_at = now + self._silence_after
         return self._release(now)
 
-    def close(self) -> None:
+    def close(self, *, unheard_since: float | None = None) -> None:
         """Stop sending: the connection is gone.
 
         What is waiting stays, behind what is to be sent again.
+
+        Args:
+            unheard_since: When the server was last heard from, if it went away without
+                a word; None if it is not known to have been gone before.
         """
         if not self._open:
             return
         self._open = False
-        self._waiting.extendleft(reversed(self._recent))
-        self._waiting_bytes += self._recent_bytes
+        size = self._kept_bytes if self._keeping else _REWIND_BYTES
+        if unheard_since is not None:
+            size = max(size, self._unheard_bytes(unheard_since))
+            lost_secs = max(0.0, (self._forgotten_until or unheard_since) - unheard_since)
+            lost_bytes = int(lost_secs * _BYTES_PER_SEC)
+            self._forgotten_bytes = max(self._forgotten_bytes, lost_bytes)
+        while self._recent and len(self._recent[-1][1]) <= size:
+            _, chunk = self._recent.pop()
+            size -= len(chunk)
+            self._waiting.appendleft(chunk)
+            self._waiting_bytes += len(chunk)
         self._dropped_bytes += self._forgotten_bytes
         self._forget()
+
+    def _unheard_bytes(self, since: float) -> int:
+        """How much the server cannot have heard, from its first sound on."""
+        unheard = [chunk for at, chunk in self._recent if at >= since - _REWIND_SECS]
+        while unheard and _is_quiet(unheard[0]):
+            unheard.pop(0)
+        return sum(map(len, unheard)) + _LEAD_BYTES if unheard else 0
 
     @property
     def keeping(self) -> bool:
@@ -117,7 +148,9 @@ class Uplink:
 
     def keep(self) -> None:
         """The user speaks: from the last second on, keep all that is sent, until `mark`."""
-        self._keeping = True
+        if not self._keeping:
+            self._keeping = True
+            self._kept_bytes = min(self._recent_bytes, _REWIND_BYTES)
 
     def mark(self) -> None:
         """What was sent so far has been understood, and need never be sent again."""
@@ -126,7 +159,8 @@ class Uplink:
 
     def _forget(self) -> None:
         self._recent.clear()
-        self._recent_bytes = self._forgotten_bytes = 0
+        self._recent_bytes = self._kept_bytes = self._forgotten_bytes = 0
+        self._forgotten_until = None
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
         """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
@@ -182,13 +216,16 @@ class Uplink:
             chunk = self._waiting.popleft()
             self._waiting_bytes -= len(chunk)
             released.append(chunk)
-            self._recent.append(chunk)
+            self._recent.append((now, chunk))
             self._recent_bytes += len(chunk)
-        limit = self._capacity if self._keeping else _REWIND_BYTES
+            self._kept_bytes += len(chunk)
+        limit = self._capacity if self._keeping else max(self._capacity, _REWIND_BYTES)
         while self._recent_bytes > limit:
-            forgotten = len(self._recent.popleft())
-            self._recent_bytes -= forgotten
-            self._forgotten_bytes += forgotten if self._keeping else 0
+            self._forgotten_until, forgotten = self._recent.popleft()
+            self._recent_bytes -= len(forgotten)
+            if self._keeping and self._kept_bytes > self._recent_bytes:
+                self._forgotten_bytes += self._kept_bytes - self._recent_bytes
+                self._kept_bytes = self._recent_bytes
         return released
 
     def _spend(self, secs: float, now: float) -> None:
@@ -199,3 +236,8 @@ class Uplink:
         earned = (now - self._allowed_at) * _CATCH_UP_RATE
         self._allowance = min(self._allowance + earned, _BURST_SECS)
         self._allowed_at = now
+
+
+def _is_quiet(chunk: bytes) -> bool:
+    samples = np.frombuffer(chunk, "<i2").astype(np.float64)
+    return float(np.sqrt(np.mean(samples**2))) < _QUIET_RMS

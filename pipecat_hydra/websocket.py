@@ -214,6 +214,8 @@ class HydraWebSocket:
         self._waiting_bytes = 0
         self._dropped_audio = 0.0
         self._failure: HydraConnectionError | None = None
+        self._heard_at = self._now
+        self._unheard_since: float | None = None
         self._refused_with: int | None = None
         self._listening = False
         self._unanswered_pings = 0
@@ -295,8 +297,16 @@ class HydraWebSocket:
                     self._refused_with = closed.sent.code
                 return
             self._listening = False
-            self._unanswered_pings = 0
+            self._take_sign_of_life()
             yield message
+
+    @property
+    def unheard_since(self) -> float | None:
+        """When the server was last heard from, in the event loop's time, if it went away.
+
+        None unless the connection was given up because nothing came or could be sent.
+        """
+        return self._unheard_since
 
     def outcome(self) -> HydraConnectionError:
         """Why the connection closed, after `messages` has ended."""
@@ -347,6 +357,7 @@ class HydraWebSocket:
         """Drop a connection that is of no use any more."""
         message = f"Hydra at {self._host} {why}"
         self._failure = HydraConnectionError(FailureKind.TIMEOUT, message)
+        self._unheard_since = self._heard_at
         self.abort()
 
     async def _send_waiting(self) -> None:
@@ -366,6 +377,7 @@ class HydraWebSocket:
                     return
                 except TimeoutError:
                     secs = f"{_STALL_TIMEOUT_SECS:g} s"
+                    self._heard_at = min(self._heard_at, self._now - _STALL_TIMEOUT_SECS)
                     self._give_up(f"takes no data: nothing could be sent for {secs}")
                     return
             self._waiting_audio = self._dropped_audio = 0.0
@@ -382,13 +394,20 @@ class HydraWebSocket:
                 pong = asyncio.ensure_future(await self._connection.ping())
             except ConnectionClosed:
                 return
-            pong.add_done_callback(self._take_pong)
+            pong.add_done_callback(self._take_sign_of_life)
             # Counted, not timed: time passes also while our own event loop stands still,
             # and what a slow pipeline leaves unread may be the pong.
             self._unanswered_pings += self._listening
 
-    def _take_pong(self, pong: asyncio.Future[float]) -> None:
-        self._unanswered_pings = 0
+    def _take_sign_of_life(self, pong: asyncio.Future[float] | None = None) -> None:
+        # When the connection closes, the pongs that did not come are cancelled or failed.
+        if pong is None or not (pong.cancelled() or pong.exception()):
+            self._unanswered_pings = 0
+            self._heard_at = self._now
+
+    @property
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _drop_oldest_audio(self) -> None:
         for index, (_, audio_secs) in enumerate(self._waiting):

@@ -36,6 +36,7 @@ from pipecat_hydra.events import (
     FunctionTool,
     InputAudioAppend,
     ItemCreate,
+    MessageRole,
     ResponseCancel,
     ResponseCreate,
     ServerEvent,
@@ -792,7 +793,7 @@ def test_a_response_that_is_announced_without_its_id_and_only_calls_is_asked_abo
 
 def test_all_that_a_session_is_told_at_its_beginning_is_sent_however_much():
     driver = Driver()
-    opening = [("user", f"Message {n}.") for n in range(300)]
+    opening: list[tuple[MessageRole, str]] = [("user", f"Message {n}.") for n in range(300)]
     driver.conversation.configure(SessionConfiguration(), 0.0, opening=opening)
     driver.conversation.send_message("The last.", 0.0, respond=False)
     driver.conversation.connected(0.0)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 from call import NO_GREETING, SHAPES, Call, Server, Shape, call, emulator, recording
+from network import HalfOpen
 from pipecat.frames.frames import (
     EndFrame,
     ErrorFrame,
@@ -110,6 +112,40 @@ async def reconnected(talk: Call, story: Story, times: int = 1) -> None:
 
 
 # In a live call
+
+
+@dataclass
+class Line:
+    """Hydra, as it is reached over a network."""
+
+    url: str
+    api_key: str
+
+
+@shapes
+async def test_what_is_said_into_a_network_that_is_gone_is_heard_and_answered(
+    shape: Shape, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody tells of speech, nor of the loss, until some pings are not answered (A1)."""
+    monkeypatch.setattr("pipecat_hydra.websocket._PING_INTERVAL_SECS", 1.0)
+    async with (
+        emulator() as hydra,
+        HalfOpen(hydra.url) as network,
+        call(Line(network.url, hydra.api_key), shape, settings=NO_GREETING, retry=QUICK) as talk,
+    ):
+        story = Story(talk.llm)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_quiet()
+        network.go_away()
+        await talk.say("question")
+        await reconnected(talk, story)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        _, second = hydra.sessions
+        assert recording("question").tobytes() in second.received_audio
+        assert recording("hello").tobytes()[-6_400:] not in second.received_audio
+        assert len(errors(talk)) == 1
+        opened_and_closed(talk)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ import asyncio
 
 import numpy as np
 import pytest
-from call import SHAPES, Call, Shape, call, configuration, emulator, recording, session
+from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, recording, session
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    LLMUpdateSettingsFrame,
     ProposedUserStartedSpeakingFrame,
     ProposedUserStoppedSpeakingFrame,
     TTSAudioRawFrame,
@@ -20,6 +21,7 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 
+from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
 
 # Noise that repeats nowhere, so that each stretch of it tells where it belongs.
@@ -152,13 +154,16 @@ async def test_another_interruption_cancels_the_reply_at_the_server(shape: Shape
         assert talk.frames.names(*BRACKETS) == ONE_REPLY
 
 
-def assert_all_was_heard(heard: bytes, reply: bytes) -> None:
-    """The listener heard the reply up to a cut, then on from a little before it, to its end."""
+def assert_all_was_heard(heard: bytes, reply: bytes, late_secs: float) -> None:
+    """The listener heard the reply up to a cut, then on from a little before it, to its end.
+
+    But for what the loudspeaker should have played by then, and was too late for.
+    """
     cut = next(n for n in range(0, len(heard), 2) if heard[n : n + 2] != reply[n : n + 2])
     # The transport pads the end of what it was given with silence.
     rest = heard[cut:]
     begin = reply.rindex(rest[:2_000])
-    assert begin <= cut
+    assert begin <= cut + late_secs * 24_000 * 2
     assert cut - begin <= 0.4 * 24_000 * 2
     assert rest.startswith(reply[begin:])
 
@@ -187,12 +192,13 @@ async def test_noise_over_a_reply_lets_it_be_heard_to_its_end(
             await talk.until(lambda: talk.transport.heard_until_secs > 1.0)
         await talk.transport.microphone.say(recording("hello")[:7_000])
         await talk.until_pushed(InterruptionFrame)
+        late_secs = talk.transport.timeline.secs - talk.transport.heard_until_secs
         await talk.until_pushed(LLMFullResponseEndFrame, 2)
         await talk.until_quiet()
         assert len(response_ids(hydra)) == 1
         assert len(talk.frames.of(InterruptionFrame)) == 1
         assert talk.frames.names(*BRACKETS) == 2 * ONE_REPLY
-        assert_all_was_heard(talk.transport.heard_pcm, session(hydra).sent_audio())
+        assert_all_was_heard(talk.transport.heard_pcm, session(hydra).sent_audio(), late_secs)
 
 
 @shapes
@@ -215,6 +221,36 @@ async def test_an_end_just_after_the_greeting_was_asked_for_lets_it_be_heard(sha
         await talk.worker.queue_frame(EndFrame())
         await asyncio.wait_for(talk.running, 15)
         assert audio_of(talk) == session(hydra).sent_audio() != b""
+
+
+@shapes
+async def test_an_end_just_after_a_greeting_was_asked_for_waits_for_the_connection(shape: Shape):
+    async def key() -> str:
+        await asyncio.sleep(0.5)
+        return hydra.api_key
+
+    async with emulator() as hydra, call(hydra, shape, api_key=key) as talk:
+        await talk.run_llm()
+        await talk.worker.queue_frame(EndFrame())
+        await asyncio.wait_for(talk.running, 15)
+        assert audio_of(talk) == session(hydra).sent_audio() != b""
+
+
+@shapes
+async def test_an_end_just_after_a_reply_by_other_settings_was_asked_for_lets_it_be_heard(
+    shape: Shape,
+):
+    async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        delta = HydraLLMSettings(system_instruction="Say goodbye.")
+        await talk.worker.queue_frame(LLMUpdateSettingsFrame(delta=delta))
+        await talk.run_llm()
+        await talk.worker.queue_frame(EndFrame())
+        await asyncio.wait_for(talk.running, 15)
+        first, second = hydra.sessions
+        assert second.sent_audio() != b""
+        assert audio_of(talk) == first.sent_audio() + second.sent_audio()
 
 
 async def test_an_end_does_not_wait_for_ever():

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,6 +195,51 @@ def test_all_that_the_user_is_saying_is_sent_again_until_it_is_understood():
     uplink.close()
     assert not uplink.keeping
     assert uplink.waiting_secs == 0.0
+
+
+def test_all_but_quiet_since_the_server_was_heard_is_sent_again():
+    uplink = Uplink(preroll_secs=10.0)
+    uplink.open(0.0)
+    quiet = b"\x05\x00" * 320
+    for n in range(400):
+        uplink.push(chunk(n) if 200 <= n < 250 else quiet, n * CHUNK_SECS)
+    # Since 1 s nothing is heard of it; at 4 s the user said something for a second.
+    uplink.close(unheard_since=1.0)
+    assert uplink.take_dropped_secs() == 0.0
+    assert uplink.waiting_secs == pytest.approx(4.0 + 0.3, abs=0.02)
+    again = uplink.open(9.0) + [pcm for _, pcm in run(uplink, 9.0, 12.0)]
+    assert [pcm for pcm in again if pcm != quiet and not is_silence(pcm)] == [
+        chunk(n) for n in range(200, 250)
+    ]
+
+
+def test_where_all_is_quiet_since_the_server_was_heard_only_the_last_second_is_sent_again():
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(400):
+        uplink.push(b"\x05\x00" * 320, n * CHUNK_SECS)
+    uplink.close(unheard_since=1.0)
+    assert uplink.waiting_secs == 1.0
+
+
+def test_what_was_understood_is_not_sent_again_though_the_server_was_not_heard_since():
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(100):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    uplink.mark()
+    uplink.close(unheard_since=0.0)
+    assert uplink.waiting_secs == 0.0
+
+
+def test_what_the_server_did_not_hear_and_is_too_much_to_keep_counts_as_dropped():
+    uplink = Uplink(preroll_secs=2.0)
+    uplink.open(0.0)
+    for n in range(300):
+        uplink.push(chunk(n + 500), n * CHUNK_SECS)
+    uplink.close(unheard_since=1.0)
+    assert uplink.waiting_secs == pytest.approx(2.0)
+    assert uplink.take_dropped_secs() == pytest.approx(3.0, abs=0.05)
 
 
 def test_what_is_kept_to_be_sent_again_is_bounded():

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from network import HalfOpen
 from pydantic import SecretStr
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -34,25 +35,6 @@ def limit(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
     """Have the module wait less long."""
     for name, value in limits.items():
         monkeypatch.setattr(f"pipecat_hydra.websocket._{name}", value)
-
-
-class HalfOpen:
-    """A network between client and server, which can go away without a word."""
-
-    def __init__(self, url: str):
-        self._port = urlsplit(url).port
-        self.gone = False
-
-    async def __call__(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter):
-        server, to_server = await asyncio.open_connection("127.0.0.1", self._port)
-        with contextlib.closing(to_client), contextlib.closing(to_server):
-            await asyncio.gather(self._carry(client, to_server), self._carry(server, to_client))
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65_536):
-                if not self.gone:
-                    writer.write(data)
 
 
 def url_of(server: Server) -> str:
@@ -526,18 +508,21 @@ async def test_a_network_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch
         await connection.send("hello")
         await connection.wait_closed()
 
-    async with server(handler, close_timeout=0.1) as url:
-        network = HalfOpen(url)
-        async with await asyncio.start_server(network, "127.0.0.1", 0) as running:
-            port = running.sockets[0].getsockname()[1]
-            async with websocket(f"ws://127.0.0.1:{port}/") as opened:
-                messages = opened.messages()
-                assert await anext(messages) == b"hello"
-                network.gone = True
-                async with asyncio.timeout(5):
-                    assert [message async for message in messages] == []
-                assert opened.outcome().kind is FailureKind.TIMEOUT
-                assert "does not answer any more: nothing came for 0.2 s" in str(opened.outcome())
+    async with (
+        server(handler, close_timeout=0.1) as url,
+        HalfOpen(url) as network,
+        websocket(network.url) as opened,
+    ):
+        messages = opened.messages()
+        assert await anext(messages) == b"hello"
+        network.go_away()
+        gone_at = asyncio.get_running_loop().time()
+        async with asyncio.timeout(5):
+            assert [message async for message in messages] == []
+        assert opened.outcome().kind is FailureKind.TIMEOUT
+        assert "does not answer any more: nothing came for 0.2 s" in str(opened.outcome())
+        assert opened.unheard_since is not None
+        assert gone_at - 1 < opened.unheard_since <= gone_at
 
 
 async def test_a_server_that_only_answers_pings_is_kept(monkeypatch: pytest.MonkeyPatch):
