@@ -96,6 +96,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="where to write what happened in them")
     parser.add_argument("--log", action="store_true", help="show the log at DEBUG")
     given = parser.parse_args()
+    if given.keep is not None and given.keep.exists() and not given.keep.is_dir():
+        parser.error(f"{given.keep} is a file: --keep takes a folder")
     logger.remove()
     if given.log:
         logger.add(sys.stderr, level="DEBUG")
