@@ -190,14 +190,8 @@ class _UserTurn:
     owed: tuple[_Request, ...] = ()
     # When the response in flight began, if it did within it.
     begun_at: float | None = None
-    # Whether it is known to be none of noise, though it is not over.
-    decided: bool = False
     # The items of turns before it that are not decided either.
     earlier: tuple[str, ...] = ()
-
-    def answered_by(self, now: float) -> bool:
-        """Whether the response in flight, by when it began, may be the answer to it."""
-        return self.begun_at is not None and now - self.begun_at < _QUICK_SECS
 
 
 class Conversation:
@@ -776,16 +770,17 @@ class Conversation:
             return []
         resumed: list[Effect] = []
         reply = self._reply
-        if turn.answered_by(now) and reply is not None and reply.held:
-            # Nobody has cancelled it, so it is the answer, and was but quick.
+        if turn.begun_at is not None and reply is not None and reply.held:
+            # Nobody has cancelled it, so it is heard now.
             resumed += reply.resume(())
             if reply.generated:
                 resumed += self._end_reply(interrupted=False)
+            if now - turn.begun_at >= _QUICK_SECS:
+                # It is what was due before. Had it begun just now, it would be the answer.
+                self._expect_response(now)
         elif reply is None or not reply.active:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
-            if turn.decided and reply is not None and reply.held:
-                resumed += reply.kill()
         silence_secs = self._silence_since(event.audio_end_ms)
         effects = [*self._stop_user(discarded=False, silence_secs=silence_secs), *resumed]
         if self._reply is not None and self._reply.heard and self._reply.active:
@@ -814,7 +809,7 @@ class Conversation:
             return self._discard_turn(turn)
         self._decide_turn()
         reply = self._reply
-        if reply is not None and reply.held and not (turn.speaking and turn.answered_by(now)):
+        if reply is not None and reply.held and turn.begun_at is None:
             return [*reply.kill()]
         return []
 
@@ -868,7 +863,6 @@ class Conversation:
             return
         self._answered_with_user()
         self._turn.unheard = ()
-        self._turn.decided = True
         if not self._turn.speaking:
             self._turn = None
 
