@@ -899,10 +899,12 @@ class Conversation:
     def _begin_reply(self, response_id: str | None, now: float) -> list[Effect]:
         self._mind_use(now)
         self._responses_begun += 1
-        effects = self._end_reply(interrupted=False)
-        reply = self._reply = self._new_reply(response_id)
         turn = self._turn
-        if turn is not None and turn.speaking and turn.expected:
+        due = turn is not None and turn.speaking and turn.expected
+        effects = [] if due else self._resume_what_was_due()
+        effects += self._end_reply(interrupted=False)
+        reply = self._reply = self._new_reply(response_id)
+        if turn is not None and due:
             # It may have been due before the user began to speak, who then speaks over it.
             doomed = turn.doomed > 0
             turn.expected -= 1
@@ -921,6 +923,15 @@ class Conversation:
             cancel = ResponseCancel(response_id=response_id, event_id=self._next_event_id())
             effects.append(Send(cancel))
         return effects
+
+    def _resume_what_was_due(self) -> list[Effect]:
+        """Let be heard what began within the user's turn, and nobody has cancelled."""
+        reply, turn = self._reply, self._turn
+        if reply is None or not (reply.held and reply.generated):
+            return []
+        if turn is None or turn.begun_at is None:
+            return []
+        return [*reply.resume(()), *self._end_reply(interrupted=False)]
 
     def _new_reply(self, response_id: str | None) -> Reply:
         rate = self._output_sample_rate or self._negotiate_rate(SessionInfo())

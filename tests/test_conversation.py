@@ -642,6 +642,24 @@ def test_what_was_due_and_began_long_before_the_user_stopped_is_no_answer(
     assert not driver.conversation.reply_pending
 
 
+def test_what_was_due_is_heard_also_when_the_answer_is_quicker_than_the_word(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.receive(
+        wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1")
+    )
+    driver.now = 3.0
+    effects = driver.receive(
+        wire.response_created("r2"),
+        wire.audio(2 * PCM, "r2"),
+        wire.stopped(),
+        wire.user_item("completed"),
+        wire.done("r2"),
+    )
+    assert said(effects) == 3 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 2
+    assert not driver.conversation.reply_pending
+
+
 def test_what_was_due_and_began_long_before_noise_ended_is_heard(driver: Driver):
     driver.conversation.send_message("First.", 0.0)
     driver.conversation.send_message("Second.", 0.0)
