@@ -8,14 +8,22 @@ has room for it, or as message items.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Any, Final, Literal
 
 from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.adapter import HydraLLMAdapter
-from pipecat_hydra.context import ContextReader, NewText, key_of
-from pipecat_hydra.events import MessageRole, SessionConfiguration, configuration_size
+from pipecat_hydra.context import ContextReader, NewText, key_of, text_of
+from pipecat_hydra.events import (
+    ItemCreate,
+    MessageRole,
+    SessionConfiguration,
+    SessionConfigure,
+    configuration_size,
+    encode,
+)
 from pipecat_hydra.history import Turn, turns_of, with_history
 from pipecat_hydra.protocol import CONFIGURATION_WARNING_BYTES
 
@@ -70,15 +78,25 @@ class Briefing:
         self._unplayed: deque[str] = deque(maxlen=_REMEMBERED_SPEECH)
 
     def note(self, role: MessageRole, text: str) -> None:
-        """Keep what was said, where no context does it; what was said last, only once."""
-        last = self._own_messages[-1] if self._own_messages else {}
-        if role == "assistant" and text in last.get("content", ""):
-            return
+        """Keep what was said, where no context does it."""
         self._keep({"role": role, "content": text})
 
-    def has_noted(self, text: str) -> bool:
-        """Whether a text is among what is kept."""
-        return any(message.get("content") == text for message in self._own_messages)
+    def note_reply(self, text: str, *, resumed: bool) -> None:
+        """Keep what the bot said, where no context does it.
+
+        Args:
+            text: The words.
+            resumed: Whether they go on with a reply that noise interrupted, of which
+                more was kept than was heard.
+        """
+        replies = [text_of(m) for m in self._own_messages if m.get("role") == "assistant"]
+        if not (resumed and any(text.strip() in reply for reply in replies[-1:])):
+            self.note("assistant", text)
+
+    def holds(self, text: str, context: LLMContext | None) -> bool:
+        """Whether a text is among what is kept, here or by the context."""
+        kept = self._own_messages + self._messages_of(context)
+        return any(isinstance(m, dict) and text_of(m) == text.strip() for m in kept)
 
     def say(self, text: str) -> None:
         """Take note of what the bot has said, and the context will have once it was heard."""
@@ -89,9 +107,13 @@ class Briefing:
         if self._unplayed:
             self._unplayed.popleft()
 
-    def interrupted(self) -> None:
-        """What was said is heard no more; as far as it was, the context has it."""
+    def interrupted(self, context: LLMContext | None) -> None:
+        """What was said is heard no more; as far as it was, the context has it.
+
+        Messages on their way into the context are lost on it, as all data frames are.
+        """
         self._unplayed.clear()
+        self._reader.settle(self._messages_of(context))
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
         """Keep what a function was called with and gave, where no context does it."""
@@ -115,13 +137,25 @@ class Briefing:
         self._last_spoken.append(text)
         self._reader.hear(text)
 
-    def told(self, messages: Sequence[Any]) -> None:
-        """Take note that Hydra was told messages which will be in the context."""
+    def told(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Take note that Hydra was told messages; keep them until the context has them."""
         self._reader.told(messages)
+        for message in messages:
+            if text_of(message):
+                self._keep(message)
 
     def news(self, context: LLMContext) -> NewText:
         """Give what a context holds that Hydra has not been told."""
-        return self._reader.take(self._adapter.get_messages(context))
+        messages = self._messages_of(context)
+        news = self._reader.take(messages)
+        held = set(map(key_of, messages))
+        self._own_messages = [
+            m for m in self._own_messages if key_of(m) not in held or self._reader.awaits(m)
+        ]
+        return news
+
+    def _messages_of(self, context: LLMContext | None) -> list[Any]:
+        return [] if context is None else self._adapter.get_messages(context)
 
     def brief(
         self,
@@ -149,12 +183,11 @@ class Briefing:
             context, system_instruction=instruction, service_tools=service_tools
         )
         if context is not None:
-            self._drop_what_is_in(context)
             self.news(context)
         turns = params["turns"]
         while hears_again and turns and self._was_spoken(turns[-1]):
             turns.pop()
-        turns += turns_of(self._own_messages) + self._unheard(turns)
+        turns += turns_of(self._own_messages, whole=False) + self._unheard(turns)
         if under_way and not any(turn.who == "assistant" for turn in turns):
             # Of a bot without transcripts nothing is kept but that it was told to greet.
             turns.insert(0, _ALREADY_GREETED)
@@ -168,8 +201,7 @@ class Briefing:
             # With something to answer, the model is asked to once it has been told.
             quiet = configuration.model_copy(update={"generate_initial_response": False})
             # Whether Hydra heeds them, nobody knows.
-            items: list[tuple[MessageRole, str]] = [(_role(turn), turn.text) for turn in turns]
-            return Brief(quiet, tuple(items), greet, complete=False)
+            return Brief(quiet, self._as_items(quiet, turns), greet, complete=False)
         return self._with_history(configuration, turns)
 
     def _was_spoken(self, turn: Turn) -> bool:
@@ -177,24 +209,37 @@ class Briefing:
 
     def _unheard(self, turns: list[Turn]) -> list[Turn]:
         """What was said and is not among the turns yet."""
-        said = " ".join(turn.text for turn in turns if turn.who == "assistant")
+        # The listener has heard all that was said before the user spoke last.
+        latest = takewhile(lambda turn: turn.who != "user", reversed(turns))
+        said = {turn.text for turn in latest if turn.who == "assistant"}
         return [Turn("assistant", text) for text in self._unplayed if text not in said]
-
-    def _drop_what_is_in(self, context: LLMContext) -> None:
-        kept = {key_of(message) for message in self._adapter.get_messages(context)}
-        self._own_messages = [m for m in self._own_messages if key_of(m) not in kept]
 
     def _with_history(self, configuration: SessionConfiguration, turns: list[Turn]) -> Brief:
         room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
         history = with_history(configuration.instructions, turns, budget_bytes=room)
         complete = not history.dropped and not history.shortened
         if not complete:
-            logger.warning(
-                f"{self._name}: Hydra takes a conversation only as part of its instructions, "
-                f"which are limited: it is told the newest {history.kept} of {len(turns)} turns"
-            )
+            self._warn(history.kept, turns)
         told = configuration.model_copy(update={"instructions": history.text})
         return Brief(told, complete=complete)
+
+    def _as_items(
+        self, configuration: SessionConfiguration, turns: list[Turn]
+    ) -> tuple[tuple[MessageRole, str], ...]:
+        """The newest turns that there is room for, which is no more than in instructions."""
+        room = CONFIGURATION_WARNING_BYTES - len(encode(SessionConfigure(session=configuration)))
+        items: list[tuple[MessageRole, str]] = [(_role(turn), turn.text) for turn in turns]
+        sizes = (len(encode(ItemCreate.message(text, role=role))) for role, text in reversed(items))
+        kept = sum(1 for _ in takewhile(lambda total: total <= room, accumulate(sizes)))
+        if kept < len(items):
+            self._warn(kept, turns)
+        return tuple(items[len(items) - kept :])
+
+    def _warn(self, kept: int, turns: list[Turn]) -> None:
+        logger.warning(
+            f"{self._name}: what Hydra can be told of a conversation is limited: it is told the "
+            f"newest {kept} of {len(turns)} turns"
+        )
 
 
 def _plain(text: str) -> str:

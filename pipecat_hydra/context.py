@@ -14,8 +14,9 @@ from typing import Any, Final, cast
 from pipecat.processors.aggregators import async_tool_messages
 
 from pipecat_hydra.events import MessageRole
+from pipecat_hydra.history import IN_PROGRESS
 
-__all__ = ["ContextReader", "NewText", "key_of", "text_of"]
+__all__ = ["ContextReader", "NewText", "key_of", "text_of", "waits_for_answer"]
 
 _MAX_SPOKEN: Final = 64
 
@@ -27,10 +28,12 @@ class NewText:
     Parameters:
         typed: Typed messages, each with whose it is, oldest first.
         spoken: Whether there is also something the user has said aloud.
+        results: Function calls whose results, or intermediate results, are new too.
     """
 
     typed: tuple[tuple[MessageRole, str], ...]
     spoken: bool
+    results: frozenset[str] = frozenset()
 
 
 class ContextReader:
@@ -39,6 +42,8 @@ class ContextReader:
     def __init__(self) -> None:
         """Start with a context of which nothing is known."""
         self._known: Counter[str] = Counter()
+        # What Hydra was told and the context does not hold yet.
+        self._awaited: Counter[str] = Counter()
         self._spoken: deque[str] = deque(maxlen=_MAX_SPOKEN)
 
     def hear(self, text: str) -> None:
@@ -46,8 +51,25 @@ class ContextReader:
         self._spoken.append(text)
 
     def told(self, messages: Sequence[Any]) -> None:
-        """Take note that Hydra was told these messages, besides those it knows."""
-        self._known.update(map(key_of, messages))
+        """Take note that Hydra was told these messages, which the context will hold."""
+        self._awaited.update(map(key_of, messages))
+
+    def awaits(self, message: Any) -> bool:
+        """Whether Hydra was told a message like this that the context does not hold yet."""
+        return self._awaited[key_of(message)] > 0
+
+    def settle(self, messages: Sequence[Any]) -> None:
+        """Await nothing any more: what was told and is not in the context never will be.
+
+        Args:
+            messages: All messages of the context, in Pipecat's universal format.
+        """
+        if not self._awaited:
+            return
+        present = Counter(map(key_of, messages))
+        for key, awaited in self._awaited.items():
+            self._known[key] += max(0, min(awaited, present[key] - self._known[key]))
+        self._awaited.clear()
 
     def take(self, messages: Sequence[Any]) -> NewText:
         """Give what is new in a context, and take note that Hydra knows all of it.
@@ -57,17 +79,26 @@ class ContextReader:
         """
         present: Counter[str] = Counter()
         typed: list[tuple[MessageRole, str]] = []
+        results: set[str] = set()
         spoken = False
         for entry in messages:
             key = key_of(entry)
             present[key] += 1
             if present[key] <= self._known[key] or not isinstance(entry, dict):
                 continue
+            if self._awaited[key]:
+                self._awaited[key] -= 1
+                continue
             message = cast("dict[str, Any]", entry)
             role, text = message.get("role"), text_of(message)
-            if role not in ("user", "developer", "system") or not text:
+            asynchronous = async_tool_messages.parse_message(cast("Any", message))
+            if asynchronous is not None:
+                if asynchronous.kind != "started":
+                    results.add(asynchronous.tool_call_id)
                 continue
-            if async_tool_messages.parse_message(cast("Any", message)) is not None:
+            if role == "tool" and text != IN_PROGRESS:
+                results.add(str(message.get("tool_call_id")))
+            if role not in ("user", "developer", "system") or not text:
                 continue
             if role == "user" and text in self._spoken:
                 self._spoken.remove(text)
@@ -75,7 +106,8 @@ class ContextReader:
             else:
                 typed.append(("user" if role == "user" else "system", text))
         self._known = present
-        return NewText(tuple(typed), spoken)
+        self._awaited = +self._awaited
+        return NewText(tuple(typed), spoken, frozenset(results))
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -87,6 +119,12 @@ def text_of(message: dict[str, Any]) -> str:
         return ""
     parts = [cast("dict[str, Any]", p) for p in cast("list[Any]", content) if isinstance(p, dict)]
     return " ".join(str(p.get("text", "")) for p in parts if p.get("type") == "text").strip()
+
+
+def waits_for_answer(messages: Sequence[Any]) -> bool:
+    """Whether the user has the last word."""
+    last = messages[-1] if messages else None
+    return isinstance(last, dict) and cast("dict[str, Any]", last).get("role") == "user"
 
 
 def key_of(message: Any) -> str:

@@ -34,7 +34,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from pipecat.processors.aggregators import async_tool_messages
 
-__all__ = ["History", "Speaker", "Turn", "turns_of", "with_history"]
+__all__ = ["IN_PROGRESS", "History", "Speaker", "Turn", "turns_of", "with_history"]
 
 Speaker: TypeAlias = Literal["user", "assistant", "developer", "tool"]
 """Who a turn is from."""
@@ -49,7 +49,7 @@ _SPEAKERS: Final[dict[Any, Speaker]] = {
 
 # What Pipecat's assistant aggregator writes in place of the result of a call that runs,
 # or that was interrupted. A tool's own string is JSON, so it has quotation marks.
-_RUNNING: Final = "IN_PROGRESS"
+IN_PROGRESS: Final = "IN_PROGRESS"
 _CANCELLED: Final = "CANCELLED"
 
 _OPENING: Final = (
@@ -110,7 +110,7 @@ class History:
 #
 
 
-def turns_of(messages: Sequence[Any]) -> list[Turn]:
+def turns_of(messages: Sequence[Any], *, whole: bool = True) -> list[Turn]:
     """Make plain turns of the messages of a Pipecat context.
 
     What users said is kept word for word; only runs of white space become one space.
@@ -123,12 +123,14 @@ def turns_of(messages: Sequence[Any]) -> list[Turn]:
 
     Args:
         messages: The messages in Pipecat's universal format, oldest first.
+        whole: Whether they are a context from its beginning. If not, a system message
+            is the developer's wherever it stands.
 
     Returns:
         The turns, oldest first.
     """
     standard = [cast("dict[str, Any]", m) for m in messages if isinstance(m, dict)]
-    if standard and standard[0].get("role") == "system":
+    if whole and standard and standard[0].get("role") == "system":
         del standard[0]
     reader = _Reader()
     for message in standard:
@@ -181,7 +183,7 @@ class _Reader:
         self._say("tool", f"{self._calls[call_id]} and got no result")
 
     def _result(self, call_id: str, result: str, *, partial: bool = False) -> None:
-        if not result or result == _RUNNING:
+        if not result or result == IN_PROGRESS:
             return
         if call_id in self._without_result:
             self._turns[self._without_result.pop(call_id)] = None

@@ -42,6 +42,7 @@ class TurnProposals:
         self._interrupted = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
+        self._is_speaking = False
         # Strategies that do not take proposals up are waited for but once.
         self._answered = True
 
@@ -59,6 +60,7 @@ class TurnProposals:
     async def start(self) -> None:
         """Propose that a user turn has started."""
         await self._answer(self._stopped, _ANSWER_SECS)
+        self._is_speaking = True
         self._started.clear()
         self._interrupted.clear()
         await self._processor.broadcast_frame(ProposedUserStartedSpeakingFrame)
@@ -68,8 +70,17 @@ class TurnProposals:
 
     async def stop(self) -> None:
         """Propose that the user turn has stopped."""
+        self._is_speaking = False
         self._stopped.clear()
         await self._processor.broadcast_frame(ProposedUserStoppedSpeakingFrame)
+
+    async def unmuted(self) -> None:
+        """Propose again what a muted aggregator has ignored: that the user turn has stopped.
+
+        Else it would take the next start for a part of that turn, and interrupt nothing.
+        """
+        if not (self._is_speaking or self._stopped.is_set()):
+            await self.stop()
 
     async def _answer(self, event: asyncio.Event, secs: float) -> bool:
         if event.is_set() or not self._answered:

@@ -34,6 +34,8 @@ from pipecat.frames.frames import (
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
     LLMUpdateSettingsFrame,
+    ServiceSwitcherRequestMetadataFrame,
+    UserMuteStoppedFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
@@ -53,7 +55,7 @@ from pipecat_hydra.adapter import HydraLLMAdapter
 from pipecat_hydra.audio import MicrophoneAudio
 from pipecat_hydra.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.connection import HydraConnection
-from pipecat_hydra.context import text_of
+from pipecat_hydra.context import text_of, waits_for_answer
 from pipecat_hydra.conversation import Conversation
 from pipecat_hydra.effects import (
     AudioChunk,
@@ -336,8 +338,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # Whether the service is in use: whatever session there is gets configured.
         self._begun = False
         self._greets = False
-        self._asks_anew = False
+        # How many turns the user had spoken when a reply was asked of the session that is
+        # to follow; None if none was.
+        self._asked_anew_at: int | None = None
         self._told: tuple[str, str | None] | None = None
+        # Whether another service has had the call since the session was told what was said.
+        self._missed_some = False
+        # Calls whose results Hydra was asked to speak about, until the context has them.
+        self._narrated: set[str] = set()
         self._replacer: asyncio.Task[None] | None = None
         self._speaker = Speaker(self, on_said=self._on_said)
         self._tracing = Tracing()
@@ -465,7 +473,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Wait until no reply is in flight, but not for one that has stalled."""
         deadline = self._now + self._end_timeout
         stalled_at = self._now + _STALL_SECS
-        while self._connection.is_open and self._conversation.reply_pending:
+        while self._connection.is_open and self._reply_pending:
             if self._now >= min(deadline, stalled_at):
                 logger.warning(f"{self}: ended before Hydra's reply was received whole")
                 return
@@ -476,6 +484,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 stalled_at = self._now + _STALL_SECS
             except TimeoutError:
                 pass
+
+    @property
+    def _reply_pending(self) -> bool:
+        """Whether there is a reply to wait for, be it one of a session not yet begun."""
+        greeting = self._begun and self._greets and not self._conversation.sessions
+        return self._conversation.reply_pending or self._asks_anew or greeting
 
     @property
     def _now(self) -> float:
@@ -530,6 +544,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._prewarm()
             case LLMSetToolsFrame():
                 self._on_tools(frame)
+            case UserMuteStoppedFrame():
+                await self._proposals.unmuted()
+            case ServiceSwitcherRequestMetadataFrame(service=service) if service is self:
+                self._missed_some = self._begun
+                self._replace_if_outdated()
             case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
                 # The base class has passed it on.
                 return
@@ -549,7 +568,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
-        self._briefing.interrupted()
+        self._briefing.interrupted(self._known_context())
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
             await self.push_frame(frame, direction)
@@ -560,13 +579,19 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         self._context = frame.context
         if not self._begun:
-            self._run()
+            if waits_for_answer(frame.context.get_messages()):
+                self._ask()
+            else:
+                self._run()
             return
+        self._update_tools()
         new = self._briefing.news(frame.context)
         for role, text in new.typed:
-            self._put_in(text, role)
-        if new.spoken:
-            # Hydra has heard it, and answers it by itself.
+            self._tell(text, role)
+        narrated = self._narrated & new.results
+        self._narrated -= narrated
+        if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
+            # Hydra has heard it, or was asked to speak about it, and answers by itself.
             return
         if new.typed:
             self._ask()
@@ -579,13 +604,17 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._briefing.told(messages)
         for message in messages:
             if text := text_of(message):
-                self._put_in(text, "user" if message.get("role") == "user" else "system")
+                self._tell(text, "user" if message.get("role") == "user" else "system")
         if frame.run_llm:
             self._ask()
 
     def _put_in(self, text: str, role: MessageRole = "user") -> None:
-        """Put text into the conversation; while there is no session, into what it is told."""
+        """Put text into the conversation that no context keeps."""
         self._briefing.note(role, text)
+        self._tell(text, role)
+
+    def _tell(self, text: str, role: MessageRole) -> None:
+        """Tell the session what is kept; one that is still to begin is told of it all."""
         if self._begun and self._connection.is_connected:
             self._send_message(text, role)
 
@@ -642,7 +671,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._configure(asked=True)
         elif self._outdated:
             # Of the session that is about to begin, not of the one that ends.
-            self._asks_anew = True
+            conversation = self._conversation
+            # A turn that is over does not answer what is asked for after it.
+            over = conversation.uplink.keeping and not conversation.user_speaking
+            self._asked_anew_at = conversation.user_turns + over
             self._replace_if_outdated()
         else:
             self._perform(self._conversation.request_response(self._now))
@@ -672,12 +704,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Say what the session shall be, with all that is known by now."""
         conversation, briefing = self._conversation, self._briefing
         for role, text in conversation.take_unsent():
-            if not briefing.has_noted(text):
+            if not briefing.holds(text, self._known_context()):
                 briefing.note(role, text)
-        greets = conversation.owes_reply or self._asks_anew
+        if self._asks_anew:
+            self._asked_anew_at = None
+            self._perform(conversation.request_response(self._now))
+        greets = conversation.owes_reply
         if not conversation.sessions:
             greets = greets or self._greets
-        self._asks_anew = False
         brief = self._brief(greet=greets, under_way=conversation.under_way)
         self._knows_all = (
             brief.complete
@@ -694,6 +728,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
         self._told = self._wanted
+        self._missed_some = False
         voice, instruction = self._wanted
         return self._briefing.brief(
             context,
@@ -735,8 +770,15 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Whether the session is not what the application asks for any more (S1)."""
         if not self._connection.is_connected:
             return False
-        other = self._endpoint.model != self._model
+        other = self._endpoint.model != self._model or self._missed_some
         return other or (self._told is not None and self._told != self._wanted)
+
+    @property
+    def _asks_anew(self) -> bool:
+        """Whether a reply was asked of the session that is to follow, and not given since."""
+        # An answer to the user says that too. Noise gets none.
+        asked_at = self._asked_anew_at
+        return asked_at is not None and self._conversation.user_turns <= asked_at
 
     def _replace_if_outdated(self) -> None:
         if self._replacer is None and self._outdated:
@@ -751,6 +793,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 if self._outdated and self._conversation.at_turn_boundary:
                     logger.debug(f"{self}: beginning a session with the settings that are new")
                     await self._connection.replace()
+            if self._connection.is_connected and self._asks_anew:
+                # The session is again what the application asks for.
+                self._asked_anew_at = None
+                self._ask()
         finally:
             self._replacer = None
 
@@ -874,14 +920,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _on_said(self, text: str) -> None:
         self._replies_known += not self._is_resumed
         if self._known_context() is None:
-            self._briefing.note("assistant", text)
+            self._briefing.note_reply(text, resumed=self._is_resumed)
         else:
             self._briefing.say(text)
 
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
-        # What was to be said next, the answer to the user says too.
-        self._asks_anew = False
         if self._vad_frames:
             await self.broadcast_frame(VADUserStartedSpeakingFrame)
         if self._proposes_turns:
@@ -905,7 +949,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         # A neighbour that has not run since the last audio was pushed would take the
         # interruption first and that audio after it.
         await asyncio.sleep(0)
-        self._briefing.interrupted()
+        self._briefing.interrupted(self._known_context())
         await self.broadcast_interruption()
         # The broadcast goes to the neighbours only, so the base class does not see it.
         # It waits for the tools that it cancels, which is nobody else's business.
@@ -941,7 +985,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                     function_name=call.name,
                     tool_call_id=call.call_id,
                     arguments=arguments,
-                    context=self._context,
+                    context=self._known_context(),
                 )
             )
         await self.run_function_calls(runnable)
@@ -962,9 +1006,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                     self._briefing.note_call(
                         frame.tool_call_id, frame.function_name, frame.arguments, result
                     )
+                elif _is_narrated(frame):
+                    self._narrated.add(frame.tool_call_id)
             elif isinstance(frame, FunctionCallCancelFrame):
                 self._tracing.settle(frame)
                 self._answers.on_cancel(frame)
+                if frame.run_llm:
+                    self._narrated.add(frame.tool_call_id)
         await super().push_frame(frame, direction)
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
@@ -1004,3 +1052,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Push an error; the application's `on_error` handlers are nobody else's business."""
         pushing = self.push_error(message, category=category, force_treat_as_permanent=permanent)
         self.create_task(pushing, "error")
+
+
+def _is_narrated(frame: FunctionCallResultFrame) -> bool:
+    """Whether the application wants Hydra to speak about a result."""
+    run_llm = frame.properties.run_llm if frame.properties is not None else None
+    return (frame.run_llm if run_llm is None else run_llm) is not False

@@ -4,7 +4,7 @@ from typing import Any
 
 from pipecat.processors.aggregators import async_tool_messages
 
-from pipecat_hydra.context import ContextReader, NewText, text_of
+from pipecat_hydra.context import ContextReader, NewText, text_of, waits_for_answer
 
 NOTHING = NewText((), spoken=False)
 
@@ -44,6 +44,34 @@ def test_what_hydra_was_told_otherwise_is_not_new():
     assert reader.take([user("hello"), user("hello")]).typed == (("user", "hello"),)
 
 
+def test_what_hydra_was_told_may_come_into_the_context_late():
+    reader = ContextReader()
+    reader.told([user("one")])
+    reader.told([user("two")])
+    assert reader.take([]) == NOTHING
+    assert reader.take([user("one")]) == NOTHING
+    assert reader.take([user("one"), user("two")]) == NOTHING
+    assert reader.take([user("one"), user("two"), user("two")]).typed == (("user", "two"),)
+
+
+def test_what_was_lost_on_its_way_into_the_context_is_not_awaited():
+    reader = ContextReader()
+    reader.told([user("lost"), user("there")])
+    assert reader.awaits(user("lost"))
+    reader.settle([user("there")])
+    assert not reader.awaits(user("lost"))
+    messages = [user("there"), user("lost")]
+    assert reader.take(messages).typed == (("user", "lost"),)
+    assert reader.take([*messages, user("there")]).typed == (("user", "there"),)
+
+
+def test_who_has_the_last_word():
+    assert waits_for_answer([{"role": "assistant", "content": "hi"}, user("hello")])
+    assert not waits_for_answer([user("hello"), {"role": "developer", "content": "Greet."}])
+    assert not waits_for_answer([user("hello"), object()])
+    assert not waits_for_answer([])
+
+
 def test_instructions_of_the_developer_are_text_of_the_system():
     new = ContextReader().take([{"role": "developer", "content": "Ask whether they are there."}])
     assert new.typed == (("system", "Ask whether they are there."),)
@@ -59,7 +87,20 @@ def test_the_bots_side_and_tools_are_not_typed():
         user(""),
         object(),
     ]
-    assert ContextReader().take(messages) == NOTHING
+    new = ContextReader().take(messages)
+    assert new.typed == ()
+    assert not new.spoken
+
+
+def test_what_functions_gave_is_told_apart():
+    reader = ContextReader()
+    running = {"role": "tool", "tool_call_id": "c", "content": "IN_PROGRESS"}
+    assert reader.take([running, async_tool_messages.build_started_message("d")]) == NOTHING
+    messages = [{**running, "content": "21"}, async_tool_messages.build_started_message("d")]
+    assert reader.take(messages).results == {"c"}
+    messages.append(async_tool_messages.build_intermediate_result_message("d", "half"))
+    assert reader.take(messages).results == {"d"}
+    assert reader.take(messages) == NOTHING
 
 
 def test_a_context_that_was_replaced_gives_only_what_it_did_not_hold_before():

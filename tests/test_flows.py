@@ -240,6 +240,25 @@ async def test_another_role_is_another_session_that_knows_what_was_said():
         assert len(order.hydra.sessions) == 2
 
 
+async def test_the_last_words_of_a_flow_are_heard_before_it_ends():
+    """Without a function that runs on, the last node has instructions of its own."""
+    goodbye: NodeConfig = {
+        "name": "goodbye",
+        "task_messages": [{"role": "developer", "content": "Say goodbye."}],
+        "functions": [],
+        "post_actions": [{"type": "end_conversation"}],
+    }
+    async with ordering(first_node(waits=False), goodbye) as order:
+        await order.until(lambda: order.hydra.sessions and order.replies)
+        await order.say()
+        await order.until(order.worker.has_finished)
+        assert "Say goodbye." in order.instructions
+        assert order.session.sent_of("response.output_audio.done")
+        assert order.transport.heard_pcm.rstrip(b"\0").endswith(
+            order.session.sent_audio().rstrip(b"\0")[-2_000:]
+        )
+
+
 async def test_a_function_that_flows_does_not_wait_for_is_answered_once():
     """What Flows makes of a function unless it is told otherwise."""
     async with ordering(first_node(waits=False), second_node(None)) as order:

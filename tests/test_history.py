@@ -156,6 +156,12 @@ def test_a_later_system_message_is_the_developers():
     ) == [Turn("user", "Hi"), Turn("developer", "Be brief.")]
 
 
+def test_a_system_message_that_begins_no_context_is_the_developers():
+    message = {"role": "system", "content": "The caller is Anna."}
+    assert turns_of([message]) == []
+    assert turns_of([message], whole=False) == [Turn("developer", "The caller is Anna.")]
+
+
 def test_messages_of_another_service_are_left_out_even_before_the_instructions():
     other = LLMSpecificMessage(llm="openai", message={"role": "user", "content": "?"})
     assert turns_of(

@@ -74,6 +74,27 @@ async def test_a_start_waits_until_the_stop_before_it_was_dealt_with():
     assert service.proposed[1:] == ["ProposedUserStartedSpeakingFrame"]
 
 
+async def test_a_stop_that_a_muted_aggregator_has_ignored_is_proposed_again():
+    service = Service(UserStartedSpeakingFrame(), InterruptionFrame())
+    await service.proposals.start()
+    await service.proposals.stop()
+    await service.proposals.unmuted()
+    assert service.proposed[1:] == 2 * ["ProposedUserStoppedSpeakingFrame"]
+    service.proposals.see(UserStoppedSpeakingFrame())
+    await service.proposals.unmuted()
+    assert len(service.proposed) == 3
+
+
+async def test_nothing_is_proposed_when_a_mute_ends_while_the_user_speaks():
+    service = Service(UserStartedSpeakingFrame(), InterruptionFrame())
+    await service.proposals.unmuted()
+    await service.proposals.start()
+    await service.proposals.stop()
+    await service.proposals.start()
+    await service.proposals.unmuted()
+    assert service.proposed.count("ProposedUserStoppedSpeakingFrame") == 1
+
+
 @pytest.mark.parametrize("frame", [UserStoppedSpeakingFrame(), UserStartedSpeakingFrame()])
 async def test_what_nobody_waits_for_does_no_harm(frame: Frame):
     service = Service(InterruptionFrame())

@@ -12,6 +12,7 @@ from pipecat.frames.frames import (
     FunctionCallsStartedFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
+    LLMRunFrame,
     TTSAudioRawFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -69,6 +70,28 @@ def requests(hydra: HydraEmulator) -> int:
 
 def nothing_in_progress(context: LLMContext | None) -> bool:
     return context is None or "IN_PROGRESS" not in str(context.get_messages())
+
+
+@pytest.mark.parametrize("kicked_off", [True, False])
+async def test_a_function_is_given_the_context_whoever_speaks_first(kicked_off: bool):
+    given: list[Any] = []
+
+    async def look(params: FunctionCallParams):
+        """Look at the context."""
+        given.append(params.context)
+        await params.result_callback("done")
+
+    context = LLMContext(tools=[look])
+    async with (
+        emulator(script(ToolCall("look", {}))) as hydra,
+        call(hydra, context=context, kickoff_timeout_secs=0.1) as talk,
+    ):
+        if kicked_off:
+            await talk.worker.queue_frame(LLMRunFrame())
+            await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.say("hello")
+        await talk.until(lambda: given)
+        assert given == [context]
 
 
 async def narrated(talk: Call, replies: int = 2) -> None:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from call import NO_GREETING, SHAPES, Call, Shape, call, emulator, recording
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     LLMFullResponseEndFrame,
     LLMSetToolsFrame,
     LLMUpdateSettingsFrame,
+    ServiceSwitcherRequestMetadataFrame,
     TTSAudioRawFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -20,7 +22,7 @@ from pipecat.services.llm_service import FunctionCallParams
 
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
-from pipecat_hydra.emulator import HydraEmulator, Say, Script
+from pipecat_hydra.emulator import HydraEmulator, Noise, Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -229,6 +231,89 @@ async def test_tools_change_within_the_session(shape: Shape):
         # What changes nothing is not sent.
         assert len(hydra.sessions[0].received_of("session.update")) == 1
         assert not hydra.sessions[0].errors
+
+
+async def test_the_tools_of_a_context_come_into_force_with_it():
+    context = LLMContext()
+    async with emulator() as hydra, call(hydra, context=context, kickoff_timeout_secs=0.05) as talk:
+        await configured(talk, hydra)
+        context.set_tools(ToolsSchema([FunctionSchema("look_up", "Looks up.", {}, [])]))
+        await talk.run_llm()
+        (update,) = await hydra.sessions[0].wait_for_received("session.update")
+        assert [t["name"] for t in update.event["session"]["tools"]] == ["look_up"]
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert len(hydra.sessions[0].received_of("session.update")) == 1
+
+
+@shapes
+async def test_noise_does_not_cost_the_reply_that_new_settings_were_to_have(shape: Shape):
+    script = Script([Say.tones(2.0), Noise()])
+    async with (
+        emulator(script, delivery_speed=1.0) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await change(talk, system_instruction="Be brief.")
+        await talk.run_llm()
+        await talk.say("hello")
+        await hydra.sessions[0].wait_for_sent("conversation.item.done", count=2)
+        await configured(talk, hydra, 2)
+        assert told(hydra, 1)["generate_initial_response"] is True
+        await hydra.sessions[1].wait_for_sent("response.done")
+
+
+@shapes
+async def test_the_answer_to_the_user_takes_the_place_of_the_reply_to_be(shape: Shape):
+    script = Script([Say.tones(2.0), Say.tones(0.4)])
+    async with (
+        emulator(script, delivery_speed=1.0) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await change(talk, system_instruction="Be brief.")
+        await talk.run_llm()
+        await talk.say("hello")
+        await configured(talk, hydra, 2)
+        assert len(hydra.sessions[0].sent_of("response.done")) == 2
+        assert told(hydra, 1)["generate_initial_response"] is False
+
+
+@shapes
+async def test_settings_that_change_back_do_not_cost_the_reply_that_was_asked_for(shape: Shape):
+    async with emulator() as hydra, call(hydra, shape, kickoff_timeout_secs=0.05) as talk:
+        await configured(talk, hydra)
+        await change(talk, voice="zoe")
+        await talk.run_llm()
+        await change(talk, voice="aria")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await change(talk, voice="zoe")
+        await configured(talk, hydra, 2)
+        # What was asked for then is not asked for once more.
+        assert told(hydra, 1)["generate_initial_response"] is False
+        assert len(hydra.sessions[0].sent_of("response.done")) == 1
+
+
+async def test_what_was_said_to_another_service_is_known_when_it_is_switched_back():
+    context = LLMContext([{"role": "user", "content": "I am Ada."}])
+    async with emulator() as hydra, call(hydra, context=context, settings=NO_GREETING) as talk:
+        await configured(talk, hydra)
+        context.add_message({"role": "assistant", "content": "Hello Ada."})
+        context.add_message({"role": "user", "content": "Is it warm in Oslo?"})
+        context.add_message({"role": "assistant", "content": "It is 21 degrees."})
+        # As a switcher does.
+        await talk.llm.queue_frame(ServiceSwitcherRequestMetadataFrame(service=talk.llm))
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert len(hydra.sessions) == 2
+        assert told(hydra, 1)["generate_initial_response"] is True
+        for said in ("I am Ada.", "Hello Ada.", "Is it warm in Oslo?", "It is 21 degrees."):
+            assert told(hydra, 1)["instructions"].count(said) == 1
+        await asyncio.sleep(0.3)
+        assert len(hydra.sessions) == 2
+        assert not hydra.sessions[1].messages
 
 
 async def test_a_voice_that_is_not_known_is_warned_about_again(warnings: list[str]):

@@ -7,6 +7,7 @@ import pytest
 from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
 from pipecat.frames.frames import (
     Frame,
+    FunctionCallResultProperties,
     InputTextRawFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
@@ -20,14 +21,23 @@ from pipecat.frames.frames import (
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.processors.frameworks.rtvi import models as rtvi_models
+from pipecat.services.llm_service import FunctionCallParams
 
-from pipecat_hydra.emulator import HydraEmulator, Say, Script
+from pipecat_hydra import RetryPolicy
+from pipecat_hydra.emulator import Call as ToolCall
+from pipecat_hydra.emulator import Hang, HydraEmulator, Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
+
+QUICK = RetryPolicy(first_delay_secs=0.05, longest_delay_secs=0.1)
 
 
 def user(text: str) -> Any:
     return {"role": "user", "content": text}
+
+
+def developer(text: str) -> Any:
+    return {"role": "developer", "content": text}
 
 
 def messages(hydra: HydraEmulator) -> list[tuple[str, str]]:
@@ -106,6 +116,44 @@ async def test_text_before_the_session_is_configured_is_part_of_its_instructions
         assert told["generate_initial_response"] is True
         assert messages(hydra) == []
         assert requests(hydra) == 0
+
+
+async def test_what_the_developer_says_first_without_a_context_is_told():
+    async with emulator() as hydra, call(hydra, "bare", start_audio_paused=True) as talk:
+        messages = [developer("The caller is Anna. Greet her by name.")]
+        await talk.worker.queue_frame(LLMMessagesAppendFrame(messages=messages, run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert "The caller is Anna." in configuration(hydra)["instructions"]
+
+
+async def test_text_of_the_system_before_the_session_is_told():
+    async with emulator() as hydra, call(hydra, start_audio_paused=True) as talk:
+        await talk.llm.send_text("The caller is Anna.", role="system", respond=False)
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert "The caller is Anna." in configuration(hydra)["instructions"]
+
+
+async def test_text_typed_first_is_answered_though_the_model_does_not_speak_first():
+    async with (
+        emulator() as hydra,
+        call(hydra, settings=NO_GREETING, start_audio_paused=True) as talk,
+    ):
+        await send_text_of_client(talk, "What is new?")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert "What is new?" in configuration(hydra)["instructions"]
+
+
+async def test_a_run_does_not_make_a_model_greet_that_does_not_speak_first():
+    context = LLMContext([developer("Greet the user.")])
+    async with (
+        emulator() as hydra,
+        call(hydra, context=context, settings=NO_GREETING, start_audio_paused=True) as talk,
+    ):
+        await talk.run_llm()
+        await configured(talk, hydra)
+        await asyncio.sleep(0.3)
+        assert not talk.frames.of(LLMFullResponseEndFrame)
 
 
 @shapes
@@ -248,6 +296,128 @@ async def test_a_saved_conversation_reaches_the_model(history: Any):
             assert "instructions" not in told
             assert messages(hydra) == [("user", "I am Ada."), ("assistant", "Hello Ada.")]
             assert requests(hydra) == 1
+
+
+@pytest.mark.parametrize(
+    "content", ["Ask for the size.", " Ask for the size. ", [{"type": "text", "text": "Ask."}]]
+)
+@pytest.mark.parametrize("way", ["aggregator", "service"])
+async def test_of_what_a_context_holds_another_session_is_told_once(content: Any, way: str):
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        await configured(talk, hydra)
+        message: Any = {"role": "developer", "content": content}
+        frame = LLMMessagesAppendFrame(messages=[message], run_llm=True)
+        target = talk.worker if way == "aggregator" else talk.llm
+        await target.queue_frame(frame)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert talk.context is not None
+        await talk.until(lambda: talk.context and message in talk.context.get_messages())
+        await hydra.drop()
+        told = await instructions(talk, hydra, 2)
+        assert told.count("Ask") == 1
+
+
+@pytest.mark.parametrize("way", ["aggregator", "service"])
+async def test_what_the_application_takes_out_of_its_context_is_not_told_again(way: str):
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        await configured(talk, hydra)
+        frame = LLMMessagesAppendFrame(messages=[developer("Ask for the size.")], run_llm=True)
+        target = talk.worker if way == "aggregator" else talk.llm
+        await target.queue_frame(frame)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_quiet()
+        await asyncio.sleep(0.2)
+        kept = [user("I am Ada.")]
+        await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=kept, run_llm=False))
+        await talk.until(lambda: talk.context and talk.context.get_messages() == kept)
+        await hydra.drop()
+        told = await instructions(talk, hydra, 2)
+        assert "I am Ada." in told
+        assert "Ask for the size." not in told
+
+
+async def instructions(talk: Call, hydra: HydraEmulator, sessions: int) -> str:
+    """What the session of this number, the newest, was told."""
+    await talk.until(lambda: len(hydra.sessions) == sessions and hydra.sessions[-1].configured)
+    told = hydra.sessions[-1].configuration
+    assert told is not None
+    return told.get("instructions") or ""
+
+
+async def test_text_of_a_context_is_told_once_though_the_handshake_fails():
+    faults = [Hang("configured", first=2, times=1)]
+    async with (
+        HydraEmulator(faults=faults) as hydra,
+        call(hydra, settings=NO_GREETING, retry=QUICK, handshake_timeout_secs=1.0) as talk,
+    ):
+        await configured(talk, hydra)
+        await hydra.drop()
+        await talk.until(lambda: len(hydra.sessions) == 2 and hydra.sessions[1].configuration)
+        frame = LLMMessagesAppendFrame(messages=[developer("Ask for the size.")], run_llm=True)
+        await talk.worker.queue_frame(frame)
+        told = await instructions(talk, hydra, 3)
+        assert told.count("Ask for the size.") == 1
+        assert not hydra.sessions[2].messages
+
+
+async def test_messages_told_to_the_service_while_the_bot_speaks_are_told_once():
+    """They come into the context only when what was to be heard before them was."""
+    script = Script([], greeting=Say.tones(1.5))
+    async with emulator(script) as hydra, call(hydra) as talk:
+        await talk.run_llm()
+        await talk.until_pushed(TTSAudioRawFrame, 3)
+        for text in ("one", "two"):
+            frame = LLMMessagesAppendFrame(messages=[developer(text)], run_llm=True)
+            await talk.llm.queue_frame(frame)
+        await talk.worker.queue_frame(LLMMessagesAppendFrame([developer("three")], run_llm=True))
+        await talk.until(lambda: talk.context and len(talk.context.get_messages()) == 3)
+        await talk.until_quiet()
+        await asyncio.sleep(0.5)
+        assert sorted(text for _, text in messages(hydra)) == ["one", "three", "two"]
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 1 + requests(hydra) <= 3
+
+
+async def look_up(params: FunctionCallParams):
+    """Look something up, and take a note in silence."""
+    params.context.add_message(developer("The user is looking for a hotel."))
+    await params.result_callback("found")
+
+
+async def test_a_message_that_asks_for_nothing_does_not_make_a_function_told_of_twice():
+    script = Script([[ToolCall("look_up", {}), Say.tones()]])
+    context = LLMContext(tools=[look_up])
+    async with (
+        emulator(script) as hydra,
+        call(hydra, context=context, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+        await asyncio.sleep(0.3)
+        assert messages(hydra) == [("system", "The user is looking for a hotel.")]
+        assert requests(hydra) == 1
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 2
+
+
+async def look_up_in_silence(params: FunctionCallParams):
+    """Look something up, and say how to go on."""
+    silent = FunctionCallResultProperties(run_llm=False)
+    await params.result_callback("found", properties=silent)
+    frame = LLMMessagesAppendFrame(messages=[developer("Ask for the dates.")], run_llm=True)
+    await params.llm.push_frame(frame)
+
+
+async def test_a_message_that_asks_is_answered_after_a_function_that_does_not():
+    script = Script([ToolCall("look_up_in_silence", {})])
+    context = LLMContext(tools=[look_up_in_silence])
+    async with (
+        emulator(script) as hydra,
+        call(hydra, context=context, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("hello")
+        await session(hydra).wait_for_received("response.create")
+        assert messages(hydra) == [("system", "Ask for the dates.")]
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
 
 
 async def test_a_context_that_is_replaced_gives_only_what_is_new():

@@ -132,6 +132,13 @@ class TestPage:
             forwarded = {"Host": "localhost:99", "Origin": "http://localhost:99"}
             assert (await fetched(web, "/", headers=forwarded))[0] == 200
 
+    async def test_its_own_page_may_call_through_a_proxy_that_names_another_host(self):
+        async with WebServer(options()) as web:
+            page = {"Origin": "https://bot.example.org"}
+            for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):
+                headers = {**page, "Sec-Fetch-Site": site}
+                assert (await fetched(web, "/api/about", headers=headers))[0] == status
+
     @pytest.mark.parametrize(
         ("body", "status"),
         [

@@ -125,4 +125,7 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
 def _is_same_origin(request: Request) -> bool:
     """Whether a request comes from a page of this server, or from no page at all."""
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
+        return True
+    # A proxy may have put another host in. This the browser says, and no page can.
+    return request.headers.get("sec-fetch-site") == "same-origin"
