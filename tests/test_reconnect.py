@@ -165,7 +165,7 @@ async def test_what_is_said_into_a_network_that_is_gone_is_heard_and_answered(
 )
 async def test_a_call_goes_on_after_a_drop_between_turns(how: Ending, category: ErrorCategory):
     async with (
-        emulator() as hydra,
+        emulator(Script([Say.tones(0.3)], then="repeat")) as hydra,
         call(hydra, settings=NO_GREETING, retry=QUICK) as talk,
     ):
         story = Story(talk.llm)
