@@ -29,7 +29,9 @@ then retired: nothing with a retired id ever passes.
 A response over which the user begins to speak is held: nothing is known yet. It may be a
 barge-in (the server then says so by cancelling the response, by completing the user's item
 or by making a new response), and the response is dead; or it was noise (the user's item is
-discarded), and what was kept passes, and the response goes on.
+discarded), and what was kept passes, and the response goes on. One that was due before, and
+begins while the user speaks, is held as well; unless the server cancels it, it is heard when
+the user has stopped, before the answer to the user.
 
 What of a response has entered the pipeline lies in the transport for seconds, and an
 interruption throws it away. `Playback` remembers it, so that noise costs the listener
