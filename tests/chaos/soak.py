@@ -13,7 +13,6 @@ import gc
 import os
 import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -122,15 +121,13 @@ class Footprint:
     Parameters:
         calls: How many calls it had held by then.
         resident_mib: Memory that it occupies, in MiB.
-        traced_mib: Memory of live Python objects, in MiB, as far as it is traced.
-        objects: How many of them the collector knows.
+        objects: How many Python objects the collector knows.
         files: What its file descriptors are open on.
         threads: Names of its threads.
     """
 
     calls: int
     resident_mib: float
-    traced_mib: float
     objects: int
     files: list[str]
     threads: list[str]
@@ -139,13 +136,12 @@ class Footprint:
     def take(cls, calls: int) -> "Footprint":
         """Look at this process."""
         gc.collect()
-        traced = tracemalloc.get_traced_memory()[0] / 2**20
-        return cls(calls, resident_mib(), traced, len(gc.get_objects()), open_files(), threads())
+        return cls(calls, resident_mib(), len(gc.get_objects()), open_files(), threads())
 
     def __str__(self) -> str:
         return (
             f"after {self.calls:5} calls: {self.resident_mib:7.1f} MiB resident, "
-            f"{self.traced_mib:6.2f} MiB traced, {self.objects} objects, "
+            f"{self.objects} objects, "
             f"{len(self.files)} files, {len(self.threads)} threads"
         )
 
@@ -179,9 +175,9 @@ async def many_calls(
     result.expect(last.threads == first.threads, f"threads: {first.threads}, then {last.threads}")
     warm = next((look for look in looks if look.calls >= _WARM_AFTER), last)
     if last.calls >= 2 * warm.calls:
-        for what in ("resident", "traced"):
-            before, after = getattr(warm, f"{what}_mib"), getattr(last, f"{what}_mib")
-            growth = f"{what} {before:.2f} to {after:.2f} MiB, {after / (before or 1) - 1:+.1%}"
+        for what, unit in (("resident_mib", "MiB resident"), ("objects", "objects")):
+            before, after = getattr(warm, what), getattr(last, what)
+            growth = f"{before:.5g} to {after:.5g} {unit}, {after / before - 1:+.1%}"
             result.figures += f"; {growth}"
             result.expect(after <= _GROWTH * before, f"since call {warm.calls}: {growth}")
     return result
@@ -319,7 +315,6 @@ async def _run(calls: int, long_secs: float, muted_secs: float) -> list[Result]:
     results: list[Result] = []
     if calls:
         results.append(await many_calls(calls))
-        tracemalloc.stop()
         print(results[-1], flush=True)
     waiting: list[Coroutine[Any, Any, Result]] = []
     if long_secs:
@@ -342,10 +337,11 @@ def main() -> int:
     )
     parser.add_argument("--muted", type=float, default=90.0, help="seconds of mute; 0 for none")
     given = parser.parse_args()
-    if given.calls and not tracemalloc.is_tracing():
-        # From the first import on: what was there before would not count when it is freed.
-        again = [sys.executable, "-X", "tracemalloc", "-m", "chaos.soak", *sys.argv[1:]]
-        os.execv(sys.executable, again)
+    if given.calls and os.environ.get("PYTHONMALLOC") != "malloc":
+        # Python's own allocator keeps what is free in pieces of 1 MiB, which says nothing of us.
+        environment = {**os.environ, "PYTHONMALLOC": "malloc", "MALLOC_ARENA_MAX": "1"}
+        again = [sys.executable, "-m", "chaos.soak", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment)
     logger.remove()
     results = asyncio.run(_run(given.calls, given.long, given.muted))
     failed = sum(bool(result.problems) for result in results)
