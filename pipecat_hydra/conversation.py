@@ -774,9 +774,7 @@ class Conversation:
         reply = self._reply
         if turn.begun_at is not None and reply is not None and reply.held:
             # Nobody has cancelled it, so it is heard now.
-            resumed += reply.resume(())
-            if reply.generated:
-                resumed += self._end_reply(interrupted=False)
+            resumed += self._resume(reply)
             if now - turn.begun_at >= _QUICK_SECS:
                 # It is what was due before. Had it begun just now, it would be the answer.
                 self._expect_response(now)
@@ -810,10 +808,7 @@ class Conversation:
         if item.status == "incomplete":
             return self._discard_turn(turn)
         self._decide_turn()
-        reply = self._reply
-        if reply is not None and reply.held and turn.begun_at is None:
-            return [*reply.kill()]
-        return []
+        return self._kill_what_was_cut(turn)
 
     def _decide_earlier(self, item_id: str, turn: _UserTurn, *, real: bool) -> list[Effect]:
         """A turn is decided after another has begun, which may yet be noise."""
@@ -825,10 +820,14 @@ class Conversation:
         # What it interrupted stays so, whatever becomes of the other.
         turn.earlier, turn.unheard, turn.owed = (), (), ()
         self._answered_with_user()
+        return self._kill_what_was_cut(turn)
+
+    def _kill_what_was_cut(self, turn: _UserTurn) -> list[Effect]:
+        """A real turn cut the reply that is held, unless that began within the turn."""
         reply = self._reply
-        if reply is not None and reply.held and turn.begun_at is None:
-            return [*reply.kill()]
-        return []
+        if reply is None or not reply.held or turn.begun_at is not None:
+            return []
+        return [*reply.kill()]
 
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
@@ -844,10 +843,12 @@ class Conversation:
         reply = self._reply
         if reply is None or not reply.held:
             return effects + self._say_again(turn.unheard)
-        effects += reply.resume(turn.unheard)
-        if reply.generated:
-            effects += self._end_reply(interrupted=False)
-        return effects
+        return effects + self._resume(reply, turn.unheard)
+
+    def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
+        """Go on with the current reply, which was held, and end it if there is no more of it."""
+        effects: list[Effect] = [*reply.resume(unheard)]
+        return effects + (self._end_reply(interrupted=False) if reply.generated else [])
 
     def _say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[Effect]:
         """Say what an interruption that was none threw away."""
@@ -933,7 +934,7 @@ class Conversation:
             return []
         if turn is None or turn.begun_at is None:
             return []
-        return [*reply.resume(()), *self._end_reply(interrupted=False)]
+        return self._resume(reply)
 
     def _new_reply(self, response_id: str | None) -> Reply:
         rate = self._output_sample_rate or self._negotiate_rate(SessionInfo())

@@ -21,6 +21,7 @@ It is pure: time is a parameter, in seconds of any monotonic clock.
 """
 
 from collections import deque
+from itertools import dropwhile
 from typing import Final
 
 import numpy as np
@@ -136,10 +137,9 @@ class Uplink:
 
     def _unheard_bytes(self, since: float) -> int:
         """How much the server cannot have heard, from its first sound on."""
-        unheard = [chunk for at, chunk in self._recent if at >= since - _REWIND_SECS]
-        while unheard and _is_quiet(unheard[0]):
-            unheard.pop(0)
-        return sum(map(len, unheard)) + _LEAD_BYTES if unheard else 0
+        unheard = (chunk for at, chunk in self._recent if at >= since - _REWIND_SECS)
+        size = sum(map(len, dropwhile(_is_quiet, unheard)))
+        return size + _LEAD_BYTES if size else 0
 
     @property
     def keeping(self) -> bool:
@@ -219,8 +219,7 @@ class Uplink:
             self._recent.append((now, chunk))
             self._recent_bytes += len(chunk)
             self._kept_bytes += len(chunk)
-        limit = self._capacity if self._keeping else max(self._capacity, _REWIND_BYTES)
-        while self._recent_bytes > limit:
+        while self._recent_bytes > max(self._capacity, _REWIND_BYTES):
             self._forgotten_until, forgotten = self._recent.popleft()
             self._recent_bytes -= len(forgotten)
             if self._keeping and self._kept_bytes > self._recent_bytes:

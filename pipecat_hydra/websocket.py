@@ -215,7 +215,6 @@ class HydraWebSocket:
         self._dropped_audio = 0.0
         self._failure: HydraConnectionError | None = None
         self._heard_at = self._now
-        self._unheard_since: float | None = None
         self._refused_with: int | None = None
         self._listening = False
         self._unanswered_pings = 0
@@ -306,7 +305,7 @@ class HydraWebSocket:
 
         None unless the connection was given up because nothing came or could be sent.
         """
-        return self._unheard_since
+        return self._heard_at if self._failure is not None else None
 
     def outcome(self) -> HydraConnectionError:
         """Why the connection closed, after `messages` has ended."""
@@ -357,7 +356,6 @@ class HydraWebSocket:
         """Drop a connection that is of no use any more."""
         message = f"Hydra at {self._host} {why}"
         self._failure = HydraConnectionError(FailureKind.TIMEOUT, message)
-        self._unheard_since = self._heard_at
         self.abort()
 
     async def _send_waiting(self) -> None:
