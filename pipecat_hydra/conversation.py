@@ -177,15 +177,46 @@ class _Request:
 
 
 @dataclass(slots=True)
+class _Due:
+    """Responses that were asked for, or follow the user's turn, and are not announced yet."""
+
+    expected: int = 0
+    # How many of the first of them are to be cancelled as soon as they are announced.
+    doomed: int = 0
+    # When the last of them was asked for, unless an interruption came since.
+    asked_at: float | None = None
+
+    def expect(self, now: float) -> None:
+        """One more is due."""
+        self.expected += 1
+        self.asked_at = now
+
+    def doom(self) -> None:
+        """Nobody wants to hear any of them."""
+        self.doomed = self.expected
+        self.asked_at = None
+
+    def announce(self) -> bool:
+        """One is announced. Returns whether it is to be cancelled."""
+        doomed = self.doomed > 0
+        self.expected = max(0, self.expected - 1)
+        self.doomed = max(0, self.doomed - 1)
+        return doomed
+
+    def withdraw(self) -> None:
+        """One will not come."""
+        self.expected = max(0, self.expected - 1)
+        self.doomed = min(self.doomed, self.expected)
+
+
+@dataclass(slots=True)
 class _UserTurn:
     """The user's turn that is open or not yet decided."""
 
     item_id: str | None
-    speaking: bool = True
     # What was due before it, to be due again should it be noise.
-    expected: int = 0
-    doomed: int = 0
-    asked_at: float | None = None
+    due: _Due
+    speaking: bool = True
     # What an interruption by it threw away of what was being played.
     unheard: tuple[AudioChunk | TextChunk, ...] = ()
     # What nobody is asked about calls that were cancelled for it.
@@ -248,11 +279,8 @@ class Conversation:
         self._responses_begun = 0
         # Until when the user may be heard to speak in what is sent again.
         self._replay_until: float | None = None
-        # Responses that were asked for and not announced, and how many of the
-        # first of them are to be cancelled as soon as they are.
-        self._expected = 0
-        self._doomed = 0
-        self._asked_at: float | None = None
+        self._due = _Due()
+        # When what is due will not come any more.
         self._due_until = 0.0
         # Whether the application has asked for a response of which nothing was heard, and
         # whether one that it had asked for was lost with its connection.
@@ -319,7 +347,7 @@ class Conversation:
             and configuration is not None
             and bool(configuration.generate_initial_response)
         )
-        due = self._expected > self._doomed or bool(self._requests)
+        due = self._due.expected > self._due.doomed or bool(self._requests)
         return generating or greeting or due or self._calls.unsettled
 
     @property
@@ -362,7 +390,7 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
-        due = self._due_until if self._expected else None
+        due = self._due_until if self._due.expected else None
         deadlines = (
             self._handshake_deadline,
             self._rest_at,
@@ -412,8 +440,7 @@ class Conversation:
         self._handshake_deadline = self._rest_at = self._replay_until = None
         self._uplink.close(unheard_since=unheard_since)
         self._asked_for = False
-        self._expected = self._doomed = 0
-        self._asked_at = None
+        self._due = _Due()
         self._turn = None
         self._orphans.extend(self._calls.abandon())
         self._calls = OpenCalls()
@@ -471,9 +498,8 @@ class Conversation:
         if self._playback is not None:
             self._playback.clear()
         self._expire(now)
-        self._asked_at = None
+        self._due.doom()
         self._asked_for = self._owed = self._echo_of_noise = False
-        self._doomed = self._expected
         self._greeting_doomed = self._phase is Phase.CONFIGURING
         if not self.user_speaking:
             self._understood()
@@ -638,7 +664,7 @@ class Conversation:
         error = event.error or ErrorDetail()
         if error.event_id in self._create_ids:
             self._unexpect()
-            self._asked_for = self._asked_for and self._expected > 0
+            self._asked_for = self._asked_for and self._due.expected > 0
         message = f"Hydra reports {error.code or error.type or 'an error'}: {error.message or ''}"
         message = message.rstrip(": ")
         if self._phase is Phase.CONFIGURING and error.param == VOICE_PARAM:
@@ -707,7 +733,7 @@ class Conversation:
             if not self._responses_begun:
                 self._asked_for = not self._greeting_doomed
                 self._expect_response(now)
-                self._doomed = int(self._greeting_doomed)
+                self._due.doomed = int(self._greeting_doomed)
         elif owed and all(request.for_tools for request in self._requests):
             # There are words of the user to be heard again first, if they are words.
             self._requests.append(_Request(None, for_tools=False))
@@ -748,9 +774,7 @@ class Conversation:
             return []
         effects = self._stop_user(discarded=False)
         undecided = self._turn
-        self._turn = _UserTurn(
-            event.item_id, expected=self._expected, doomed=self._doomed, asked_at=self._asked_at
-        )
+        self._turn = _UserTurn(event.item_id, self._due)
         if undecided is not None:
             self._turn.unheard, self._turn.owed = undecided.unheard, undecided.owed
             if undecided.item_id is not None:
@@ -758,8 +782,7 @@ class Conversation:
         self._uplink.keep()
         self._replay_until = None
         self._mind_use(now)
-        self._expected = self._doomed = 0
-        self._asked_at = None
+        self._due = _Due()
         self._echo_due_until = now + _ECHO_SECS
         self._echo_of_noise = False
         if self._reply is not None and self._reply.active:
@@ -792,7 +815,11 @@ class Conversation:
         if item is None:
             return []
         if item.type == "function_call" and item.call_id:
-            self._calls.announce(item.call_id, self._current_id(), name=item.name)
+            if self._reply is not None:
+                self._calls.announce(item.call_id, self._current_id(), name=item.name)
+            else:
+                # An item does not say whose it is: it may be late, of a cancelled response.
+                self._calls.name(item.call_id, item.name or "")
         elif item.role == "user" and self._turn is not None and self._turn.item_id is None:
             self._turn.item_id = item.id
         return []
@@ -832,13 +859,12 @@ class Conversation:
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
         effects = self._stop_user(discarded=True)
-        if not turn.expected:
+        if not turn.due.expected:
             # Else what was said before the noise has no answer yet.
             self._uplink.mark()
         self._turn = None
         self._echo_of_noise = True
-        self._expected, self._doomed = turn.expected, turn.doomed
-        self._asked_at = turn.asked_at
+        self._due = turn.due
         self._requests.extend(turn.owed)
         reply = self._reply
         if reply is None or not reply.held:
@@ -903,22 +929,18 @@ class Conversation:
         self._mind_use(now)
         self._responses_begun += 1
         turn = self._turn
-        due = turn is not None and turn.speaking and turn.expected
+        due = turn is not None and turn.speaking and turn.due.expected
         effects = [] if due else self._resume_what_was_due()
         effects += self._end_reply(interrupted=False)
         reply = self._reply = self._new_reply(response_id)
         if turn is not None and due:
             # It may have been due before the user began to speak, who then speaks over it.
-            doomed = turn.doomed > 0
-            turn.expected -= 1
-            turn.doomed = max(0, turn.doomed - 1)
+            doomed = turn.due.announce()
             turn.begun_at = now
             effects += reply.hold()
         else:
-            doomed = self._doomed > 0
-            self._expected = max(0, self._expected - 1)
-            self._doomed = max(0, self._doomed - 1)
-            self._asked_at = None
+            doomed = self._due.announce()
+            self._due.asked_at = None
             self._decide_turn()
             effects += [] if doomed else reply.begin()
         if doomed:
@@ -938,7 +960,7 @@ class Conversation:
 
     def _new_reply(self, response_id: str | None) -> Reply:
         rate = self._output_sample_rate or self._negotiate_rate(SessionInfo())
-        return Reply(response_id, asked_at=self._asked_at, sample_rate=rate)
+        return Reply(response_id, asked_at=self._due.asked_at, sample_rate=rate)
 
     def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
         effects, reply = self._reply_of(event.response_id, now)
@@ -1035,23 +1057,19 @@ class Conversation:
             self._uplink.mark()
 
     def _expect_response(self, now: float) -> None:
-        self._expected += 1
-        self._asked_at = now
+        self._due.expect(now)
         self._due_until = now + _DUE_SECS
 
     def _unexpect(self) -> None:
         """One response that was due will not come."""
-        if not self._expected and self._turn is not None:
-            self._turn.expected = max(0, self._turn.expected - 1)
-            self._turn.doomed = min(self._turn.doomed, self._turn.expected)
-        self._expected = max(0, self._expected - 1)
-        self._doomed = min(self._doomed, self._expected)
+        if not self._due.expected and self._turn is not None:
+            self._turn.due.withdraw()
+        self._due.withdraw()
 
     def _expire(self, now: float) -> None:
         """What was due and has not come by now is due no more."""
-        if self._expected and now >= self._due_until:
-            self._expected = self._doomed = 0
-            self._asked_at = None
+        if self._due.expected and now >= self._due_until:
+            self._due = _Due()
             self._asked_for = False
             if not self.user_speaking:
                 self._understood()
@@ -1063,7 +1081,7 @@ class Conversation:
         if self._replay_until is not None:
             return []
         self._expire(now)
-        if self._expected:
+        if self._due.expected:
             return []
         request = next(filter(self._way_is_free, self._requests), None)
         if request is None:

@@ -6,6 +6,7 @@ made, takes the one answer of each, and says when the batch is settled, which is
 model may be asked to go on (protocol §6; invariants F1, F2).
 """
 
+import json
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,8 @@ __all__ = ["OpenCalls", "Settled"]
 
 _SETTLE_SECS: Final = 0.2
 _GATHER_SECS: Final = 0.02
+# How long the arguments of a call may come after its response is done (protocol §6).
+_LATE_ARGUMENTS_SECS: Final = 1.0
 _REMEMBERED_CALLS: Final = 256
 # More than any model calls at a time, and more than it writes: bounds for a server gone wild.
 _MAX_OPEN_CALLS: Final = 256
@@ -31,6 +34,10 @@ class _Call:
     complete: bool = False
     answered: bool = False
 
+    @property
+    def gathered(self) -> str:
+        return "".join(self.fragments)
+
 
 @dataclass(slots=True)
 class _Batch:
@@ -38,6 +45,8 @@ class _Batch:
     ready: list[ToolCall] = field(default_factory=list[ToolCall])
     ready_at: float = 0.0
     done: bool = False
+    # Until when what is missing of its calls may come, once it is done.
+    complete_by: float = 0.0
     respond: bool = False
     cancelled: bool = False
     answered_at: float = 0.0
@@ -48,13 +57,19 @@ class _Batch:
 
     @property
     def gathered_at(self) -> float | None:
-        """When the calls that are ready may be made together; None if none are."""
+        """When the calls that there are may be made together; None if not yet."""
+        if not all(call.complete for call in self.calls.values()):
+            return self.complete_by if self.done else None
         if not self.ready:
             return None
-        if self.done:
-            return self.ready_at
-        complete = all(call.complete for call in self.calls.values())
-        return self.ready_at + _GATHER_SECS if complete else None
+        return self.ready_at if self.done else self.ready_at + _GATHER_SECS
+
+    def make(self, call_id: str, arguments: str, now: float) -> None:
+        """Have a call made, for it is complete."""
+        call = self.calls[call_id]
+        call.complete = True
+        self.ready.append(ToolCall(call_id, call.name, arguments))
+        self.ready_at = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,8 @@ class OpenCalls:
     def __init__(self) -> None:
         """Start with no calls."""
         self._batches: dict[str | None, _Batch] = {}
+        # Of calls that nothing but their items has told of.
+        self._names: dict[str, str] = {}
         # Calls already dealt with: the server may repeat itself, we may not.
         self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
 
@@ -98,6 +115,11 @@ class OpenCalls:
         settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
         gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
         return min(settled + gathered, default=None)
+
+    def name(self, call_id: str, name: str) -> None:
+        """Take note of a name of which it is not known whether there is a call."""
+        if len(self._names) < _REMEMBERED_CALLS:
+            self._names[call_id] = name
 
     def announce(
         self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
@@ -143,12 +165,9 @@ class OpenCalls:
         call = self._find(call_id, response_id)
         if call is None or call.complete:
             return
-        call.complete = True
         call.name = name or call.name
-        gathered = "".join(call.fragments) if arguments is None else arguments
         batch = next(b for b in self._batches.values() if call_id in b.calls)
-        batch.ready.append(ToolCall(call_id, call.name, gathered))
-        batch.ready_at = now
+        batch.make(call_id, call.gathered if arguments is None else arguments, now)
 
     def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
         """Take note that a response is done, with the calls it left without a last event.
@@ -173,24 +192,38 @@ class OpenCalls:
                 # The model never finished saying it, so it is no call, and never will be.
                 del batch.calls[call_id]
                 self._settled.append(call_id)
-            else:
-                self.call(call_id, response_id, now, name=None, arguments=None)
-        batch.done = True
+            elif _is_object(call.gathered):
+                batch.make(call_id, call.gathered, now)
+        batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
 
     def take_gathered(self, now: float) -> list[ToolCalls]:
         """Take the calls to make by `now`: those of one response together.
 
-        They are made when the response is done, or when no other has come for 20 ms: that
-        `response.done` comes before the outputs is not certain (protocol §6).
+        They are made when the response is done, or when no other has come for 20 ms: whether
+        `response.done` comes before the outputs, or even before the arguments, is not certain
+        (protocol §6).
         """
         gathered: list[ToolCalls] = []
-        for response_id, batch in self._batches.items():
+        for response_id, batch in list(self._batches.items()):
             at = batch.gathered_at
-            if at is not None and now >= at:
+            if at is None or now < at:
+                continue
+            for call_id, call in list(batch.calls.items()):
+                if call.complete:
+                    continue
+                if call.fragments:
+                    # No JSON, and to be answered as such.
+                    batch.make(call_id, call.gathered, now)
+                else:
+                    # Who has heard of nothing but its name does not run a function.
+                    del batch.calls[call_id]
+            if batch.ready:
                 gathered.append(ToolCalls(response_id, tuple(batch.ready)))
                 batch.ready.clear()
+            if not batch.calls:
+                del self._batches[response_id]
         return gathered
 
     def answer(self, call_id: str, now: float, *, respond: bool, cancelled: bool = False) -> bool:
@@ -229,4 +262,13 @@ class OpenCalls:
                 return batch.calls[call_id]
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
-        return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, _Call())
+        call = _Call(self._names.pop(call_id, ""))
+        return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, call)
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is a whole JSON object, as arguments are."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1023,6 +1023,26 @@ def test_a_call_named_only_by_its_item(driver: Driver):
     assert calls(effects) == [ToolCall("call_1", "f", "{}")]
 
 
+def test_an_item_that_comes_after_its_response_was_cancelled_is_no_call(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "f"}
+    driver.receive(wire.response_created(), wire.done(status="cancelled"))
+    driver.receive(wire.event("conversation.item.added", item=item))
+    assert calls(driver.conversation.tick(9.0)) == []
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_response_that_is_done_before_the_arguments_have_come(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "pay"}
+    effects = driver.receive(
+        wire.response_created(), wire.event("conversation.item.added", item=item), wire.done()
+    )
+    assert calls(effects) == []
+    driver.now = 0.3
+    effects = driver.receive(wire.call(name=None, arguments='{"amount": 5}'))
+    assert calls(effects) == [ToolCall("call_1", "pay", '{"amount": 5}')]
+    assert creates(driver.conversation.answer_call("call_1", "paid", 0.3)) == 1
+
+
 def test_a_call_whose_last_event_never_came_is_made_when_the_response_is_done(driver: Driver):
     effects = driver.receive(wire.response_created(), wire.call_delta("{}", name="f"), wire.done())
     assert calls(effects) == [ToolCall("call_1", "f", "{}")]

@@ -133,6 +133,47 @@ def test_a_cancelled_response_drops_the_calls_it_never_finished():
     assert not calls.unsettled
 
 
+def test_arguments_that_come_after_the_response_is_done_are_waited_for():
+    calls = OpenCalls()
+    begin(calls, "a")
+    calls.announce("b", "r", name="g", fragment='{"amount":')
+    calls.announce("c", "r", name="h")
+    calls.complete(DONE, "r", 5.0)
+    assert made(calls, 5.9) == []
+    calls.call("b", "r", 5.9, name=None, arguments='{"amount": 5}')
+    assert made(calls, 5.9) == []
+    calls.call("c", "r", 5.95, name=None, arguments="")
+    assert made(calls, 5.95) == [
+        ToolCall("a", "f", "{}"),
+        ToolCall("b", "g", '{"amount": 5}'),
+        ToolCall("c", "h", ""),
+    ]
+
+
+def test_a_call_without_arguments_is_not_made_and_holds_nothing_up():
+    calls = OpenCalls()
+    calls.announce("a", "r", name="f")
+    calls.announce("b", "r2", name="f", fragment='{"amount":')
+    calls.complete(DONE, "r", 5.0)
+    calls.complete(ResponseInfo(id="r2", status="completed"), "r2", 5.0)
+    assert calls.deadline == 6.0
+    assert made(calls, 6.0) == [ToolCall("b", "f", '{"amount":')]
+    assert calls.answer("b", 6.0, respond=True)
+    assert calls.take_settled(6.0) == [Settled("r2", True, cancelled=False)]
+    assert not calls.unsettled
+    assert calls.deadline is None
+
+
+def test_a_name_alone_is_no_call():
+    calls = OpenCalls()
+    calls.name("a", "f")
+    assert not calls.unsettled
+    assert calls.announce("a", "r", name=None) == "f"
+    for number in range(1_000):
+        calls.name(f"b{number}", "g")
+    assert calls.announce("b999", "r", name=None) == ""
+
+
 def test_calls_that_are_abandoned_are_forgotten():
     calls = OpenCalls()
     begin(calls, "a", "b")
