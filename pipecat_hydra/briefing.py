@@ -110,7 +110,8 @@ class Briefing:
     def interrupted(self, context: LLMContext | None) -> None:
         """What was said is heard no more; as far as it was, the context has it.
 
-        Messages on their way into the context are lost on it, as all data frames are.
+        Messages on their way into the context are lost on it, as all data frames are but
+        those that say of themselves that they are not.
         """
         self._unplayed.clear()
         self._reader.settle(self._messages_of(context))
@@ -137,9 +138,14 @@ class Briefing:
         self._last_spoken.append(text)
         self._reader.hear(text)
 
-    def told(self, messages: Sequence[dict[str, Any]]) -> None:
-        """Take note that Hydra was told messages; keep them until the context has them."""
-        self._reader.told(messages)
+    def told(self, messages: Sequence[dict[str, Any]], *, lasting: bool = False) -> None:
+        """Take note that Hydra was told messages; keep them until the context has them.
+
+        Args:
+            messages: The messages.
+            lasting: Whether they get there though the pipeline is interrupted.
+        """
+        self._reader.told(messages, lasting=lasting)
         for message in messages:
             if text_of(message):
                 self._keep(message)

@@ -44,22 +44,32 @@ class ContextReader:
         self._known: Counter[str] = Counter()
         # What Hydra was told and the context does not hold yet.
         self._awaited: Counter[str] = Counter()
+        # What of that no interruption keeps from getting there.
+        self._lasting: Counter[str] = Counter()
         self._spoken: deque[str] = deque(maxlen=_MAX_SPOKEN)
 
     def hear(self, text: str) -> None:
         """Take note that the next message with this text was spoken."""
         self._spoken.append(text)
 
-    def told(self, messages: Sequence[Any]) -> None:
-        """Take note that Hydra was told these messages, which the context will hold."""
-        self._awaited.update(map(key_of, messages))
+    def told(self, messages: Sequence[Any], *, lasting: bool = False) -> None:
+        """Take note that Hydra was told these messages, which the context will hold.
+
+        Args:
+            messages: The messages, in Pipecat's universal format.
+            lasting: Whether they get there though the pipeline is interrupted.
+        """
+        keys = [*map(key_of, messages)]
+        self._awaited.update(keys)
+        if lasting:
+            self._lasting.update(keys)
 
     def awaits(self, message: Any) -> bool:
         """Whether Hydra was told a message like this that the context does not hold yet."""
         return self._awaited[key_of(message)] > 0
 
     def settle(self, messages: Sequence[Any]) -> None:
-        """Await nothing any more: what was told and is not in the context never will be.
+        """Await only what lasts: what else was told and is not in the context never will be.
 
         Args:
             messages: All messages of the context, in Pipecat's universal format.
@@ -68,8 +78,11 @@ class ContextReader:
             return
         present = Counter(map(key_of, messages))
         for key, awaited in self._awaited.items():
-            self._known[key] += max(0, min(awaited, present[key] - self._known[key]))
-        self._awaited.clear()
+            arrived = max(0, min(awaited, present[key] - self._known[key]))
+            self._known[key] += arrived
+            self._awaited[key] -= arrived
+        self._awaited &= self._lasting
+        self._lasting = Counter(self._awaited)
 
     def take(self, messages: Sequence[Any]) -> NewText:
         """Give what is new in a context, and take note that Hydra knows all of it.
@@ -107,6 +120,7 @@ class ContextReader:
                 typed.append(("user" if role == "user" else "system", text))
         self._known = present
         self._awaited = +self._awaited
+        self._lasting &= self._awaited
         return NewText(tuple(typed), spoken, frozenset(results))
 
 

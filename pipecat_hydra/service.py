@@ -522,6 +522,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await super().process_frame(frame, direction)
         self._proposals.see(frame)
         match frame:
+            case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
+                # Which makes a context of it, that comes here.
+                pass
             case InputAudioRawFrame():
                 self._on_user_audio(frame)
             case BotStartedSpeakingFrame():
@@ -538,6 +541,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case LLMMessagesAppendFrame():
                 self._on_messages(frame)
             case InputTextRawFrame():
+                # An assistant aggregator takes any text that comes down for the bot's.
+                frame.append_to_context = False
                 self._put_in(frame.text)
                 self._ask()
             case ClientConnectedFrame():
@@ -571,7 +576,22 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._briefing.interrupted(self._known_context())
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
+            await _let_neighbours_run()
             await self.push_frame(frame, direction)
+
+    @override
+    async def _handle_interruptions(self, _: InterruptionFrame) -> None:
+        # The base class waits until they have cleaned up, one function after the other. The user
+        # is to be heard meanwhile, and what is called meanwhile is not to be cancelled.
+        cancelling = self._cancel_function_call_tasks(
+            lambda call: call.registry_item.cancel_on_interruption, reason="interruption"
+        )
+        self.create_task(cancelling, "interruption")
+
+    def _goes_to_aggregator(self, direction: FrameDirection) -> bool:
+        """Whether a frame is on its way up to a user aggregator."""
+        above = direction is FrameDirection.UPSTREAM
+        return above and shared_context(self.pipeline_worker.pipeline) is not None
 
     def _on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Answer what is new in a context; whoever wrote the rest, Hydra knows it."""
@@ -601,7 +621,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _on_messages(self, frame: LLMMessagesAppendFrame) -> None:
         """Take messages that no user aggregator has taken before us."""
         messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
-        self._briefing.told(messages)
+        self._briefing.told(messages, lasting=not frame.interruptible)
         for message in messages:
             if text := text_of(message):
                 self._tell(text, "user" if message.get("role") == "user" else "system")
@@ -619,11 +639,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._send_message(text, role)
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
-        """Put other tools in force; an aggregator has put them in its context before."""
+        """Put other tools in force; an aggregator puts them in its context, before or after."""
         self._sync_registered_tool_handlers(frame.tools)
         if self._known_context() is None:
             self._tools = frame.tools if is_given(frame.tools) else None
-        self._update_tools()
+        in_force = frame.tools if is_given(frame.tools) else self._tools
+        params = self.get_llm_adapter().session_params(None, service_tools=_schema(in_force))
+        self._perform(self._conversation.update_tools(params["tools"], self._now))
 
     #
     # Configuring
@@ -734,7 +756,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             context,
             instruction=instruction,
             voice=voice,
-            service_tools=self._tool_schema(),
+            service_tools=_schema(self._tools),
             greet=greet,
             under_way=under_way,
             hears_again=self._conversation.uplink.keeping,
@@ -742,7 +764,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _update_tools(self) -> None:
         params = self.get_llm_adapter().session_params(
-            self._known_context(), service_tools=self._tool_schema()
+            self._known_context(), service_tools=_schema(self._tools)
         )
         self._perform(self._conversation.update_tools(params["tools"], self._now))
 
@@ -802,9 +824,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _known_context(self) -> LLMContext | None:
         return self._context or shared_context(self.pipeline_worker.pipeline)
-
-    def _tool_schema(self) -> ToolsSchema | None:
-        return ToolsSchema(self._tools) if isinstance(self._tools, list) else self._tools
 
     def _cancel_kickoff_timer(self) -> None:
         if self._kickoff_timer is not None:
@@ -946,14 +965,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _interrupt(self) -> None:
         """Interrupt the pipeline ourselves."""
-        # A neighbour that has not run since the last audio was pushed would take the
-        # interruption first and that audio after it.
-        await asyncio.sleep(0)
+        await _let_neighbours_run()
         self._briefing.interrupted(self._known_context())
         await self.broadcast_interruption()
         # The broadcast goes to the neighbours only, so the base class does not see it.
-        # It waits for the tools that it cancels, which is nobody else's business.
-        self.create_task(self._handle_interruptions(InterruptionFrame()), "interruption")
+        await self._handle_interruptions(InterruptionFrame())
 
     @property
     def _proposes_turns(self) -> bool:
@@ -1052,6 +1068,15 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Push an error; the application's `on_error` handlers are nobody else's business."""
         pushing = self.push_error(message, category=category, force_treat_as_permanent=permanent)
         self.create_task(pushing, "error")
+
+
+async def _let_neighbours_run() -> None:
+    """Have them take what was pushed before an interruption, which would overtake it."""
+    await asyncio.sleep(0)
+
+
+def _schema(tools: ToolsSchema | list[Any] | None) -> ToolsSchema | None:
+    return ToolsSchema(tools) if isinstance(tools, list) else tools
 
 
 def _is_narrated(frame: FunctionCallResultFrame) -> bool:

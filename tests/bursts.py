@@ -79,5 +79,10 @@ def audio(response: str, pcm: bytes) -> dict[str, Any]:
     return {"type": "response.output_audio.delta", "response_id": response, "delta": delta}
 
 
+def called(response: str, call: str, name: str) -> dict[str, Any]:
+    event = {"response_id": response, "call_id": call, "name": name, "arguments": "{}"}
+    return {"type": "response.function_call_arguments.done", **event}
+
+
 def done(response: str, status: str = "completed") -> dict[str, Any]:
     return {"type": "response.done", "response": {"id": response, "status": status}}

@@ -65,6 +65,20 @@ def test_what_was_lost_on_its_way_into_the_context_is_not_awaited():
     assert reader.take([*messages, user("there")]).typed == (("user", "there"),)
 
 
+def test_what_no_interruption_stops_on_its_way_into_the_context_is_awaited():
+    reader = ContextReader()
+    reader.told([user("one"), user("two")], lasting=True)
+    reader.told([user("lost"), user("two")])
+    reader.settle([user("one")])
+    assert [reader.awaits(user(text)) for text in ("one", "two", "lost")] == [False, True, False]
+    messages = [user("one"), user("two"), user("lost")]
+    assert reader.take(messages).typed == (("user", "lost"),)
+    # It has come; and what is told from now on can be lost again.
+    reader.told([user("two")])
+    reader.settle(messages)
+    assert reader.take([*messages, user("two")]).typed == (("user", "two"),)
+
+
 def test_who_has_the_last_word():
     assert waits_for_answer([{"role": "assistant", "content": "hi"}, user("hello")])
     assert not waits_for_answer([user("hello"), {"role": "developer", "content": "Greet."}])

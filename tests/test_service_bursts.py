@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bursts import Puppet, audio, created, done, item_done, puppet, started, stopped
+from bursts import Puppet, audio, called, created, done, item_done, puppet, started, stopped
 from call import NO_GREETING, SHAPES, Call, Shape, call
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.frames.frames import (
@@ -19,6 +19,7 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import FunctionCallParams
 
 from pipecat_hydra import HydraLLMSettings
 
@@ -53,6 +54,18 @@ async def test_a_reply_right_behind_a_barge_in_is_heard_whole(shape: Shape):
         # Of the old reply, little more than what had been heard.
         assert OLD.startswith(heard[: heard.index(NEW)][:-1_920])
         assert heard.index(NEW) < len(OLD) // 2
+
+
+@shapes
+async def test_what_was_pushed_just_before_an_interruption_does_not_outlast_it(shape: Shape):
+    async with puppet() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        await asyncio.wait_for(hydra.configured.wait(), 5)
+        # With nothing in between in which the transport could run.
+        await talk.llm.push_frame(TTSAudioRawFrame(NEW[:9_600], 24_000, 1))
+        await talk.llm.process_frame(InterruptionFrame(), FrameDirection.DOWNSTREAM)
+        await asyncio.sleep(0.5)
+        # A chunk of 40 ms is written at once.
+        assert len(talk.transport.heard_pcm) <= 1_920
 
 
 @shapes
@@ -99,6 +112,46 @@ async def test_a_tool_that_is_no_json_is_left_out_and_the_call_goes_on():
         await asyncio.wait_for(hydra.configured.wait(), 5)
         (configure,) = hydra.of("session.configure")
         assert [tool["name"] for tool in configure["session"]["tools"]] == ["good"]
+
+
+async def test_a_function_called_while_another_cleans_up_is_not_cancelled_with_it():
+    browsing, cleaning, cleaned = (asyncio.Event() for _ in range(3))
+    reserving, reserved = asyncio.Event(), asyncio.Event()
+
+    async def browse(params: FunctionCallParams):
+        """Browse for long, and close the browser."""
+        browsing.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaning.set()
+            await cleaned.wait()
+
+    async def reserve(params: FunctionCallParams):
+        """Reserve a table."""
+        reserving.set()
+        await reserved.wait()
+        await params.result_callback("reserved")
+
+    async with (
+        puppet() as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[browse, reserve]) as talk,
+    ):
+        await asyncio.wait_for(hydra.configured.wait(), 5)
+        hydra.burst(created("r1"), called("r1", "c1", "browse"), done("r1"))
+        await asyncio.wait_for(browsing.wait(), 5)
+        await talk.llm.queue_frame(InterruptionFrame())
+        await asyncio.wait_for(cleaning.wait(), 5)
+        hydra.burst(created("r2"), called("r2", "c2", "reserve"), done("r2"))
+        await asyncio.wait_for(reserving.wait(), 5)
+        cleaned.set()
+        await talk.until(lambda: hydra.of("conversation.item.create"))
+        await asyncio.sleep(0.1)
+        reserved.set()
+        await talk.until(lambda: len(hydra.of("conversation.item.create")) == 2)
+        outputs = [event["item"] for event in hydra.of("conversation.item.create")]
+        assert [output["call_id"] for output in outputs] == ["c1", "c2"]
+        assert outputs[1]["output"] == '"reserved"'
 
 
 async def test_text_after_the_end_opens_nothing():

@@ -10,6 +10,7 @@ from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     FunctionCallResultProperties,
     FunctionCallsStartedFrame,
+    InputTextRawFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMRunFrame,
@@ -214,6 +215,33 @@ async def test_a_barge_in_over_a_long_tool_cancels_it_and_the_next_one_works(sha
         assert outputs(hydra)[1] == ("call_2", '"quick"')
         assert requests(hydra) == 1
         await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+@shapes
+async def test_the_user_is_heard_while_a_function_cleans_up(shape: Shape, warnings: list[str]):
+    running, cleaned = asyncio.Event(), asyncio.Event()
+
+    async def browse(params: FunctionCallParams):
+        """Browse for long, and close the browser."""
+        running.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await cleaned.wait()
+
+    async with (
+        emulator(script(ToolCall("browse", {}))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, browse)) as talk,
+    ):
+        await talk.say("hello")
+        await asyncio.wait_for(running.wait(), 10)
+        await talk.llm.queue_frame(InterruptionFrame())
+        await talk.llm.queue_frame(InputTextRawFrame(text="Are you there?"))
+        await talk.until(lambda: messages(hydra))
+        # Or else Pipecat has given up to wait for it.
+        assert not [warning for warning in warnings if "timed out" in warning]
+        cleaned.set()
+        await talk.until(lambda: outputs(hydra))
 
 
 @shapes

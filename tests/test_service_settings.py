@@ -233,6 +233,19 @@ async def test_tools_change_within_the_session(shape: Shape):
         assert not hydra.sessions[0].errors
 
 
+async def test_tools_that_only_the_service_was_given_come_into_force_too():
+    context = LLMContext(tools=[FunctionSchema("old", "Looks up.", {}, [])])
+    async with (
+        emulator() as hydra,
+        call(hydra, context=context, settings=NO_GREETING) as talk,
+    ):
+        await configured(talk, hydra)
+        tool = FunctionSchema("look_up", "Looks up.", {}, [])
+        await talk.llm.queue_frame(LLMSetToolsFrame(tools=[tool]))
+        (update,) = await hydra.sessions[0].wait_for_received("session.update")
+        assert [t["name"] for t in update.event["session"]["tools"]] == ["look_up"]
+
+
 async def test_the_tools_of_a_context_come_into_force_with_it():
     context = LLMContext()
     async with emulator() as hydra, call(hydra, context=context, kickoff_timeout_secs=0.05) as talk:

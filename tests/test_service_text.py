@@ -104,6 +104,51 @@ async def test_typed_text_of_a_transport_is_answered(shape: Shape):
         assert requests(hydra) == 1
 
 
+async def test_typed_text_of_a_transport_is_not_taken_for_the_bots():
+    script = Script([], greeting=Say.tones(0.2, "Hello."))
+    async with emulator(script, transcripts=True) as hydra, call(hydra) as talk:
+        await talk.worker.queue_frame(InputTextRawFrame(text="typed"))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert talk.context is not None
+        await talk.until(lambda: talk.context and talk.context.get_messages())
+        assert talk.context.get_messages() == [{"role": "assistant", "content": "Hello."}]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [LLMRunFrame(), LLMMessagesAppendFrame(messages=[developer("Say so.")], run_llm=True)],
+    ids=["run", "append"],
+)
+async def test_what_passes_on_its_way_to_the_aggregator_is_answered_once(frame: Frame):
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_quiet()
+        await talk.llm.queue_frame(frame, FrameDirection.UPSTREAM)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+        await asyncio.sleep(0.3)
+        assert requests(hydra) == 1
+        assert len(messages(hydra)) == isinstance(frame, LLMMessagesAppendFrame)
+
+
+async def test_a_message_that_outlasts_an_interruption_is_told_once():
+    script = Script([], greeting=Say.tones(3.0))
+    async with emulator(script) as hydra, call(hydra) as talk:
+        await talk.run_llm()
+        await talk.until_pushed(TTSAudioRawFrame, 3)
+        frame = LLMMessagesAppendFrame(messages=[developer("It has come.")], run_llm=False)
+        frame.interruptible = False
+        await talk.llm.queue_frame(frame)
+        await talk.until(lambda: messages(hydra))
+        await talk.worker.queue_frame(InterruptionFrame())
+        await talk.until(lambda: talk.context and len(talk.context.get_messages()) == 1)
+        await talk.run_llm()
+        await session(hydra).wait_for_received("response.create")
+        await asyncio.sleep(0.2)
+        assert messages(hydra) == [("system", "It has come.")]
+
+
 @shapes
 async def test_text_before_the_session_is_configured_is_part_of_its_instructions(shape: Shape):
     """The documented way needs no message items, which are unproven."""
