@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import typer
 from loguru import logger
 
 from pipecat_hydra.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL
+from pipecat_hydra.terminal import prepare, say
 
 if TYPE_CHECKING:
     from pipecat_hydra.emulator import Activity, HydraEmulator
@@ -49,6 +51,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command."""
+    prepare()
     app()
 
 
@@ -175,7 +178,7 @@ def web(
             instructions=instructions or page.DEFAULT_INSTRUCTIONS,
             script=script,
         )
-        asyncio.run(page.serve(options, typer.echo))
+        asyncio.run(page.serve(options, say))
 
 
 @app.command(epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, 2 bad script, fault or option.")
@@ -194,7 +197,7 @@ def emulator(
         float, typer.Option(min=0.0, help="Seconds between the end of a turn and the response.")
     ] = 0.05,
     transcripts: Annotated[
-        bool, typer.Option("--transcripts", help="Send transcripts of scripted replies.")
+        bool, typer.Option("--transcripts", help="Send transcripts of replies.")
     ] = False,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions at a time.", show_default="no limit")
@@ -283,12 +286,12 @@ async def _serve(hydra: "HydraEmulator") -> None:
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with hydra:
-        typer.echo(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
-        typer.echo(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
+        say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
+        say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
         if hydra.faults.faults:
-            typer.echo(f"faults: {hydra.faults}")
+            say(f"faults: {hydra.faults}")
         await ended.wait()
-    typer.echo("ended")
+    say("ended")
 
 
 def _show_activity(activity: "Activity") -> None:
@@ -296,15 +299,15 @@ def _show_activity(activity: "Activity") -> None:
     session, record, injected = activity.session, activity.record, activity.fault
     if injected is not None:
         about = f" ({injected.detail})" if injected.detail else ""
-        typer.echo(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
+        say(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
     elif record is None:
         code = f", code {session.close_code}" if activity.kind == "closed" else ""
-        typer.echo(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
+        say(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
     elif not record.audio_bytes:
         arrow = "->" if activity.kind == "sent" else "<-"
         # A client may call an event anything, an order to a terminal too.
         kind = record.type if record.type.isprintable() else ascii(record.type)
-        typer.echo(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
+        say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
 
 
 def _key(emulator: bool, script: Path | None, url: str | None) -> str:
@@ -349,19 +352,33 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         typer.echo("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
+        message, exit_code = _explain(error)
+        if not message:
+            hint = "" if verbose else "; --verbose shows more"
+            summary = " ".join(f"{type(error).__name__}: {error}".split())
+            message = f"unexpected error: {summary}{hint}"
+        raise fail(message, exit_code) from None
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to say of an error, nothing if it is none that is expected, and the exit code."""
+    try:
         from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
         from pipecat_hydra.talk import ExitCode, TalkError
-
-        if isinstance(error, TalkError):
-            raise fail(str(error), error.exit_code) from None
-        if isinstance(error, FaultError | ScriptError):
-            raise fail(str(error), ExitCode.USAGE) from None
-        if isinstance(error, OSError):
-            message = error.strerror if isinstance(error, EmulatorPortInUseError) else str(error)
-            raise fail(message or repr(error), ExitCode.FAILED) from None
-        hint = "" if verbose else "; --verbose shows more"
-        summary = " ".join(f"{type(error).__name__}: {error}".split())
-        raise fail(f"unexpected error: {summary}{hint}", ExitCode.FAILED) from None
+    except Exception:
+        # It is what has failed, for want of a library on this machine.
+        return "", 1
+    if isinstance(error, TalkError):
+        return str(error), error.exit_code
+    if isinstance(error, FaultError | ScriptError):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, EmulatorPortInUseError):
+        return error.strerror or str(error), ExitCode.FAILED
+    if isinstance(error, socket.gaierror):
+        return f"there is no address for the host: {error.strerror}", ExitCode.USAGE
+    if isinstance(error, OSError):
+        return str(error) or repr(error), ExitCode.FAILED
+    return "", ExitCode.FAILED
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ def run(*args: object, key: str | None = None) -> Result:
     return CliRunner().invoke(app, [str(arg) for arg in args], env=environment)
 
 
-def command(*args: object, cwd: Path) -> "subprocess.Popen[str]":
+def command(*args: object, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if "SMALLEST" not in name}
+    environment |= variables
     return subprocess.Popen(
         [sys.executable, "-m", "pipecat_hydra.cli", *map(str, args)],
         cwd=cwd,
@@ -52,6 +53,15 @@ def default_sigint() -> None:
 def first_line(process: "subprocess.Popen[str]") -> str:
     assert process.stdout is not None
     return process.stdout.readline()
+
+
+def assert_nothing_is_said_to_nobody(process: "subprocess.Popen[str]") -> None:
+    """Go away, as `head` does, and see the command end as it should."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=50) == 0
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +117,32 @@ class TestTalk:
         sf.write(path, np.zeros(0, np.int16), 8_000)
         assert_failed(run("talk", path, tmp_path / "out.wav"), 2, "holds no audio")
 
-    @pytest.mark.parametrize("output", ["nowhere/out.wav", "out.xyz", "."])
+        headerless = tmp_path / "headerless.raw"
+        headerless.write_bytes(bytes(320))
+        assert_failed(run("talk", headerless, tmp_path / "out.wav"), 2, "is not audio")
+
+    @pytest.mark.parametrize("output", ["nowhere/out.wav", "out.xyz", "out.raw", "."])
     def test_nowhere_to_write(self, tmp_path: Path, output: str):
         assert_failed(run("talk", HELLO, tmp_path / output), 2, "cannot write")
+
+    def test_a_place_that_may_not_be_written(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        def is_allowed(path: Path, mode: int) -> bool:
+            # Of a root, all is.
+            return mode != os.W_OK or path not in (tmp_path, tmp_path / "there.wav")
+
+        monkeypatch.setattr(os, "access", is_allowed)
+        (tmp_path / "there.wav").touch()
+        assert_failed(run("talk", HELLO, tmp_path / "there.wav"), 2, "may not be written")
+        assert_failed(run("talk", HELLO, tmp_path / "new.wav"), 2, "no file may be made there")
+
+    def test_the_recording_is_not_written_over(self, tmp_path: Path):
+        recording = tmp_path / "conversation.wav"
+        shutil.copy(HELLO, recording)
+        other_name = tmp_path / "link.wav"
+        other_name.symlink_to(recording)
+        for output in (recording, other_name):
+            assert_failed(run("talk", recording, output), 2, "is the recording")
+        assert recording.read_bytes() == HELLO.read_bytes()
 
     def test_options_that_exclude_each_other(self):
         url = "ws://127.0.0.1:1/waves/v1/s2s"
@@ -170,6 +203,27 @@ class TestTalk:
         assert errors == "interrupted\n"
         assert process.returncode == 130
 
+    def test_ctrl_c_keeps_what_was_heard_on_a_terminal_that_cannot_show_it_all(
+        self, tmp_path: Path
+    ):
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: [{tones: 20, transcript: \u201ctwenty seconds\u201d}]", "utf-8")
+        process = command("talk", HELLO, "--script", script, cwd=tmp_path, PYTHONIOENCODING="ascii")
+        while not (line := first_line(process)).endswith("bot answers\n"):
+            assert line, process.communicate()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        assert errors == "interrupted\n"
+        assert process.returncode == 130
+        assert "1 turn in" in output
+        assert sf.info(tmp_path / "conversation.wav").channels == 2
+
+    def test_who_reads_it_may_go_away(self, tmp_path: Path):
+        with command("talk", HELLO, cwd=tmp_path) as process:
+            first_line(process)
+            assert_nothing_is_said_to_nobody(process)
+        assert sf.info(tmp_path / "conversation.wav").channels == 2
+
     @pytest.mark.parametrize("more", [[], ["--verbose"]])
     def test_a_bug_is_no_traceback(self, monkeypatch: pytest.MonkeyPatch, more: list[str]):
         async def broken(*_: object) -> None:
@@ -204,10 +258,50 @@ def test_the_demo_talks_to_hydra_if_there_is_a_key(key: str | None):
     assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize("pip", [None, "exit 0", "exit 1"])
+def test_a_virtual_environment_that_does_not_run_is_made_anew(tmp_path: Path, pip: str | None):
+    project = Path(__file__).parent.parent
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(project / name, tmp_path)
+    commands = tmp_path / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    if pip:
+        (commands / "pip").write_text(f"#!/bin/sh\n{pip}\n")
+        (commands / "pip").chmod(0o755)
+    (tmp_path / ".venv" / "runtime.stamp").touch()
+    done = subprocess.run(
+        ["make", "--dry-run", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert ("-m venv --clear" in done.stdout) == (pip != "exit 0")
+    assert done.stderr == ""
+
+
 class TestEmulator:
     def test_port_in_use(self, emulator_url: str):
         port = emulator_url.split(":")[2].split("/")[0]
         assert_failed(run("emulator", "--port", port), 1, f"port {port}")
+
+    def test_no_such_host(self):
+        result = run("emulator", "--host", "no.such.host.invalid", "--port", 0)
+        assert_failed(result, 2, "there is no address for the host")
+
+    def test_a_library_that_is_missing(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setitem(sys.modules, "pipecat_hydra.emulator", None)
+        assert_failed(run("emulator", "--port", 0), 1, "unexpected error: ModuleNotFoundError")
+
+    def test_who_reads_it_may_go_away(self, tmp_path: Path):
+        with command("emulator", "--port", 0, cwd=tmp_path) as process:
+            url = re.search(r"ws://\S+(?=,)", first_line(process))
+            assert url
+            first_line(process)
+            assert process.stdout is not None
+            process.stdout.close()
+            for _ in range(2):
+                with connect(f"{url[0]}?api_key=sk-emulator", close_timeout=1) as websocket:
+                    assert "session.created" in str(websocket.recv())
+            process.send_signal(signal.SIGINT)
+            assert_nothing_is_said_to_nobody(process)
 
     def test_bad_script(self, tmp_path: Path):
         script = tmp_path / "script.yaml"

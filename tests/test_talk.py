@@ -3,6 +3,7 @@
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +329,37 @@ class TestTalk:
                 await talk(options, Shown())
         assert error.value.exit_code is ExitCode.NO_ANSWER
         assert not options.output.exists()
+
+    async def test_a_model_that_does_not_greet(self, tmp_path: Path):
+        display = Shown()
+        async with HydraEmulator(Script([Say.tones(0.2)], greeting=[Pause(0.1)])) as hydra:
+            options = TalkOptions(
+                recording=RECORDINGS / "hello.wav",
+                output=tmp_path / "conversation.wav",
+                api_key=hydra.api_key,
+                base_url=hydra.url,
+                limit_secs=0.5,
+                greet=True,
+            )
+            with pytest.raises(TalkError, match=r"no greeting within 0\.5 s") as error:
+                await talk(options, display)
+        assert error.value.exit_code is ExitCode.NO_ANSWER
+
+    async def test_what_cannot_be_written_is_shown_all_the_same(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        def no_room(*_: object) -> None:
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(VirtualTransport, "save_stereo", no_room)
+        display = Shown()
+        async with emulated(RECORDINGS / "hello.wav") as options:
+            options = replace(options, output=tmp_path / "conversation.wav")
+            with pytest.raises(TalkError, match=r"conversation\.wav: No space left") as error:
+                await talk(options, display)
+        assert error.value.exit_code is ExitCode.FAILED
+        assert "1 turn in" in display.text
+        assert "left the user" not in display.text
 
     async def test_a_model_that_stays_silent_gives_no_answer_but_a_file(self, tmp_path: Path):
         script = tmp_path / "silent.yaml"

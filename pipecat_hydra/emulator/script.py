@@ -22,6 +22,7 @@ A script is a mapping; recordings are named relative to the file::
 Any audio file that libsndfile reads will do, at any rate and channel count.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +112,8 @@ class _Reader:
             raise self._error("", exception.strerror or "cannot be read") from None
         except UnicodeDecodeError:
             raise self._error("", "is not UTF-8 text") from None
-        except yaml.YAMLError as exception:
+        # A date that is none, as 2026-13-45, is a ValueError of its own.
+        except (yaml.YAMLError, ValueError) as exception:
             raise self._error("", f"is not YAML: {exception}") from None
         if not isinstance(content, dict):
             raise self._error("", "must be a mapping with `turns`")
@@ -153,9 +155,17 @@ class _Reader:
             case _TonesStep():
                 return Say.tones(step.tones, step.transcript)
             case _CallStep():
+                self._check_json(f"{place}.arguments", step.arguments)
                 return Call(step.call, step.arguments, step.call_id)
             case _PauseStep():
                 return Pause(step.pause)
+
+    def _check_json(self, place: str, arguments: dict[str, Any] | str) -> None:
+        """Refuse what YAML knows and JSON does not, as a date without quotes."""
+        try:
+            json.dumps(arguments)
+        except (TypeError, ValueError) as exception:
+            raise self._error(place, f"{exception}: put it in quotes") from None
 
     def _recording(self, place: str, step: _SayStep) -> Say:
         path = self._path.parent / step.say

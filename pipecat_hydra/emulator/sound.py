@@ -31,7 +31,8 @@ def load_recording(path: Path) -> tuple[bytes, int]:
         try:
             # The stubs of soundfile know neither the dtype nor the shape.
             samples, rate = soundfile.read(file, dtype="float32", always_2d=True)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        except soundfile.SoundFileError as exception:
+        # Of a .raw file, which has no header, it misses the rate by a TypeError.
+        except (soundfile.SoundFileError, TypeError) as exception:
             raise ValueError(f"not an audio file: {exception}") from None
     mono: npt.NDArray[np.float32] = np.asarray(samples, dtype=np.float32).mean(axis=1)
     scaled = np.clip(np.rint(mono * 32768.0), -32768, 32767)

@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from pipecat_hydra.talk.report import DEFINITIONS, Report, Row
+from pipecat_hydra.terminal import abandon
 
 __all__ = ["Display"]
 
@@ -28,6 +30,14 @@ _HEADERS = (
 )
 
 
+class _StandardOutput(Console):
+    """A console whose reader may go away: the conversation goes on, and is written."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        abandon()
+
+
 class Display:
     """Shows a conversation on a terminal, and as plain lines anywhere else.
 
@@ -41,7 +51,7 @@ class Display:
             console: Where to show it, standard output by default.
             progress: Whether there is a progress bar, if the console is a terminal.
         """
-        self._console = console or Console(highlight=False)
+        self._console = console or _StandardOutput(highlight=False)
         if console is None and not self._console.is_terminal:
             self._console.width = _PLAIN_WIDTH
         self._progress = Progress(

@@ -112,11 +112,12 @@ async def talk(options: TalkOptions, display: Display) -> Report:
 
     Raises:
         TalkError: It was not possible, or there was no answer. In the latter case what
-            there was of a conversation has been written and shown all the same.
+            there was of a conversation has been written and shown all the same; so it has
+            when this is cancelled.
         ScriptError: The emulator's script cannot be used.
     """
     pcm, sample_rate = _recording(options.recording)
-    _check_output(options.output)
+    _check_output(options.output, options.recording)
     async with AsyncExitStack() as stack:
         if options.api_key is None:
             # The emulator loads Silero: only who talks to it should wait for that.
@@ -155,6 +156,7 @@ class _Conversation:
         self._running: asyncio.Task[None] | None = None
         self._failure: TalkError | None = None
         self._last_error: TalkError | None = None
+        self._has_spoken = False
 
     def _build_worker(self) -> PipelineWorker:
         processors: list[FrameProcessor] = [
@@ -194,24 +196,26 @@ class _Conversation:
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self._worker)
         self._running = asyncio.create_task(runner.run())
-        failure: TalkError | None = None
+        ended_by: TalkError | asyncio.CancelledError | None = None
         try:
             await self._converse()
             await self._worker.queue_frame(EndFrame())
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._running), END_LIMIT_SECS)
-        except TalkError as error:
-            failure = error
+        except (TalkError, asyncio.CancelledError) as error:
+            ended_by = error
         finally:
             await self._worker.cancel()
             await self._running
         report = Report.of(self._log.turns, self._transport)
         if report.rows:
-            self._save()
             self._display.report(report)
-            self._display.line(f"{self._options.output}: left the user, right the bot as heard")
-        if failure:
-            raise failure
+            unsaved = self._save()
+            if unsaved and ended_by:
+                self._display.line(f"! {unsaved}")
+            ended_by = ended_by or unsaved
+        if ended_by:
+            raise ended_by
         return report
 
     async def _converse(self) -> None:
@@ -226,6 +230,7 @@ class _Conversation:
             await self._listen("waiting for the greeting")
         begin_secs = timeline.secs
         utterance = self._transport.microphone.queue(self._pcm)
+        self._has_spoken = True
         await self._until(
             lambda: utterance.end_secs is not None,
             "playing",
@@ -289,13 +294,17 @@ class _Conversation:
         if self._last_error:
             return self._last_error
         limit = f"within {self._options.limit_secs:g} s"
+        if not self._has_spoken:
+            return TalkError(f"no greeting {limit}", ExitCode.NO_ANSWER)
         if not self._log.turns:
             return TalkError(
                 f"no answer {limit}: no speech was heard in {self._options.recording}",
                 ExitCode.NO_ANSWER,
             )
         return TalkError(
-            f"no answer {limit} to turn {self._log.turns[-1].number}", ExitCode.NO_ANSWER
+            f"no answer {limit} to turn {self._log.turns[-1].number}; it may have been taken for "
+            "noise",
+            ExitCode.NO_ANSWER,
         )
 
     def _on_error(self, frame: ErrorFrame) -> None:
@@ -311,11 +320,15 @@ class _Conversation:
         else:
             self._display.line(f"! {message}")
 
-    def _save(self) -> None:
+    def _save(self) -> TalkError | None:
+        """Write the conversation; return what stood in the way."""
+        output = self._options.output
         try:
-            self._transport.save_stereo(self._options.output)
+            self._transport.save_stereo(output)
         except (OSError, sf.SoundFileError) as error:
-            raise TalkError(f"cannot write {self._options.output}: {error}") from error
+            return TalkError(f"cannot write {output}: {without_key(str(error), None)}")
+        self._display.line(f"{output}: left the user, right the bot as heard")
+        return None
 
 
 def _service(options: TalkOptions) -> HydraLLMService:
@@ -342,7 +355,8 @@ def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
         raise TalkError(f"no such file: {path}", ExitCode.USAGE)
     try:
         pcm, sample_rate = read_recording(path)
-    except (OSError, sf.SoundFileError) as error:
+    # Of headerless audio, which it takes a .raw file for, soundfile misses the rate by a TypeError.
+    except (OSError, TypeError, sf.SoundFileError) as error:
         raise TalkError(
             f"{path} is not audio that can be read: {without_key(str(error), None)}",
             ExitCode.USAGE,
@@ -352,9 +366,19 @@ def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
     return pcm, sample_rate
 
 
-def _check_output(path: Path) -> None:
+def _check_output(path: Path, recording: Path) -> None:
     """Refuse an output that could not be written, before there is anything to lose."""
-    if not sf.check_format(path.suffix.removeprefix(".").upper(), "PCM_16"):
-        raise TalkError(f"cannot write {path}: name a .wav file", ExitCode.USAGE)
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TalkError(f"cannot write {path}: no such place", ExitCode.USAGE)
+    audio_format = path.suffix.removeprefix(".").upper()
+    problem = None
+    if audio_format == "RAW" or not sf.check_format(audio_format, "PCM_16"):
+        problem = "name a .wav file"
+    elif path.is_dir() or not path.parent.is_dir():
+        problem = "no such place"
+    elif not path.exists():
+        problem = None if os.access(path.parent, os.W_OK) else "no file may be made there"
+    elif path.samefile(recording):
+        problem = "it is the recording that is to be played; name another file"
+    elif not os.access(path, os.W_OK):
+        problem = "the file that is there may not be written"
+    if problem:
+        raise TalkError(f"cannot write {path}: {problem}", ExitCode.USAGE)

@@ -254,6 +254,11 @@ async def test_a_script_file_is_played(tmp_path: Path) -> None:
         ("turns: [[{noise: true}]]", "turns[0][0]: must have exactly one of say, tones"),
         ("turns: [{tones: -1}]", "turns[0].tones: Input should be greater than 0"),
         ("turns: [{call: x, arguments: 3}]", "turns[0].arguments: Input should be"),
+        (
+            "turns: [{call: x, arguments: {day: 2026-03-01}}]",
+            "turns[0].arguments: Object of type date",
+        ),
+        ("turns: [{tones: 1, transcript: 2026-13-45}]", "is not YAML: month must be in 1..12"),
         ("turns: [{say: none.wav}]", "none.wav: No such file or directory"),
         ("turns: [[{say: script.yaml}]]", "turns[0][0].say: "),
         ("greeting: {say: none.wav}\nturns: [{tones: 1}]", "greeting.say: "),
@@ -274,4 +279,8 @@ def test_a_script_file_that_cannot_be_read(tmp_path: Path) -> None:
         load_script(path)
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ScriptError, match="is not UTF-8 text"):
+        load_script(path)
+    (tmp_path / "headerless.raw").write_bytes(bytes(320))
+    path.write_text("turns: [{say: headerless.raw}]")
+    with pytest.raises(ScriptError, match=r"headerless\.raw: not an audio file"):
         load_script(path)
