@@ -51,9 +51,9 @@ def test_the_version_is_the_newest_of_the_changelog():
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    # Of what the extra brings, aiortc is Pipecat's own affair.
+    # aiortc is Pipecat's own affair, and tzdata Python's.
     specs = [*project["dependencies"], *project["optional-dependencies"]["web"]]
-    declared = {_distribution(spec) for spec in specs} - {"aiortc"}
+    declared = {_distribution(spec) for spec in specs} - {"aiortc", "tzdata"}
     distributions = importlib.metadata.packages_distributions()
     imported = {name for path in PACKAGE.rglob("*.py") for name in _imports(path)}
     # Pipecat's extra `tracing` brings OpenTelemetry; without it, it is not imported.

@@ -54,11 +54,14 @@ async def run(options: WebOptions, announce: Announce) -> None:
     async with WebServer(options, announce) as server:
         announce(f"Open {server.url} in a browser; Ctrl-C ends it.")
         if not server.is_loopback:
+            here = server.url.removeprefix("http://")
             announce(
                 "From another machine a browser gives no microphone to a page without https: "
                 "put an https proxy in front, or forward the port, for instance with "
-                f"ssh -L {server.port}:localhost:{server.port}."
+                f"ssh -L {server.port}:{here}, and open http://localhost:{server.port} there. "
+                "The sound goes over UDP all the same: the two have to reach each other."
             )
+            announce("Whoever reaches this port can call, and nobody is asked who he is.")
         await ended.wait()
     announce("ended")
 
@@ -117,7 +120,7 @@ class WebServer:
             app = build_app(
                 self.calls,
                 self._about(service),
-                hosts={*_LOOPBACK_NAMES, self._options.host} if self.is_loopback else None,
+                hosts={*_LOOPBACK_NAMES, self._options.host.lower()} if self.is_loopback else None,
             )
             server = _Server(app)
             serving = asyncio.create_task(server.serve(sockets=[listener]))

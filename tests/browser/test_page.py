@@ -122,8 +122,10 @@ async def test_a_conversation(
             assert call.startswith("get_weather ")
             assert 'Arguments city: "Paris"' in call
             assert 'Result city: "Paris", sky: "sunny", degrees_celsius: 21' in call
+            await page.page.evaluate("document.getElementById('alert').textContent = 'A stall.'")
 
             await page.until_shown("I have stopped.", "#timeline")
+            assert await page.text("[role=alert]") == ""  # it is over when the bot speaks again
             await page.until_shown("after your first sound", "#timeline")
             kinds = await page.page.locator("#timeline .entry").evaluate_all(
                 "entries => entries.map((entry) => entry.classList[1])"
@@ -591,6 +593,15 @@ async def test_it_follows_the_newest_but_leaves_a_reader_alone(quiet_browser: Br
         assert await page.page.evaluate("scroller.scrollTop") == 100
         await page.page.evaluate("scroller.scrollTop = 1e6")
         await asyncio.sleep(0.2)
+        await page.page.evaluate(add, 5)
+        assert await page.page.evaluate(rest) < 20
+        # A message above it makes it lower.
+        alert = "document.getElementById('alert').textContent = "
+        await page.page.evaluate(alert + "'No connection to Hydra. '.repeat(12)")
+        await asyncio.sleep(0.2)
+        assert await page.page.evaluate(rest) < 20
+        await page.page.evaluate(add, 1)
+        await page.page.evaluate(alert + "''")
         await page.page.evaluate(add, 5)
         assert await page.page.evaluate(rest) < 20
 

@@ -74,9 +74,14 @@ function startCall() {
       }
       enter("live");
     },
-    unstable: () => enter("unstable"),
+    unstable: () => {
+      enter("unstable");
+      announce("Connection interrupted.");
+    },
     message: (message) => {
       conversation.receive(seconds(), message);
+      // Whatever was wrong is so no more.
+      if (message.type === "bot-started-speaking") showProblem("");
       if (message.type === "server-message") {
         const { type, ended } = message.data ?? {};
         if (type === "problem") showProblem(conversation.entries.at(-1).text);
@@ -178,6 +183,7 @@ function tick(now) {
 // The server knows when it fell silent, but not when that was heard. The page does.
 function followInterruption(entry) {
   if (entry.kind !== "interruption" || entry.silentAfter !== null) return;
+  if (document.hidden) return; // and deaf: levels are measured when the page is drawn
   interruption = { entry, userBegan: meters.user.began, at: performance.now() };
 }
 
@@ -223,6 +229,9 @@ page.call.addEventListener("click", () => (call ? call.hangUp() : startCall()));
 page.mute.addEventListener("click", () => {
   setMuted(!isMuted);
   announce(isMuted ? "Muted." : "Not muted.");
+});
+document.addEventListener("visibilitychange", () => {
+  interruption = null;
 });
 // Without a word, the server would wait for half a minute whether the page comes back.
 addEventListener("pagehide", () => call?.hangUp());

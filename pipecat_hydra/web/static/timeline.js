@@ -15,6 +15,9 @@ export class Timeline {
     new IntersectionObserver(([{ isIntersecting }]) => {
       this.#isFollowing = isIntersecting;
     }, { rootMargin: "0px 0px 48px" }).observe(newest);
+    // When it gets lower, as under a message above it, the newest would be out of sight. This
+    // is told before that is.
+    new ResizeObserver(() => this.#follow()).observe(list.parentElement);
   }
 
   clear() {
@@ -35,6 +38,10 @@ export class Timeline {
     const body = node("div", "body");
     body.append(...BODIES[entry.kind](entry, this.botName));
     item.replaceChildren(time, body);
+    this.#follow();
+  }
+
+  #follow() {
     if (this.#isFollowing) this.#newest.scrollIntoView({ block: "end" });
   }
 }
