@@ -10,8 +10,9 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1 \
 	&& echo $$name && break; done)
 
-# Not when the Python that it links to is gone, nor when its making was interrupted.
-VENV_IS_USABLE := $(shell test -x $(BIN)/python && test -x $(BIN)/pip && echo yes)
+# Not when the Python that it links to is gone or another one, when it was moved (its commands
+# name the place that they were installed in), nor when its making was interrupted.
+VENV_IS_USABLE := $(shell $(BIN)/pip --version >/dev/null 2>&1 && echo yes)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 

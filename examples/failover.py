@@ -272,4 +272,6 @@ if __name__ == "__main__":
     except ImportError:
         sys.exit('The runner is missing: pip install "pipecat-ai[runner,webrtc]"')
 
+    if os.getenv("SMALLEST_API_KEY") and not os.getenv("OPENAI_API_KEY"):
+        sys.exit("The cascade that takes over needs a key, too: set OPENAI_API_KEY")
     main()

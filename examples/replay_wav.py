@@ -7,7 +7,7 @@ the left and the bot on the right::
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
     python examples/replay_wav.py question.wav conversation.wav
 
-and a test, which needs no key and no network::
+and a test, which needs no key and no network (in a clone, with what `make test` installs)::
 
     pytest examples/replay_wav.py
 """
@@ -34,7 +34,7 @@ from pipecat_hydra.virtual_transport import VirtualTransport
 
 QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
 QUIET_SECS = 2.0  # the bot has no more to say when it has said nothing for so long
-LIMIT_SECS = 30.0
+LIMIT_SECS = 30.0  # for the greeting, and for all that is said in answer
 
 
 # This is the bot. Import yours instead: whatever takes a transport can be tested so.
@@ -81,7 +81,7 @@ async def replay(recording: Path, **endpoint: Any) -> VirtualTransport:
         The transport, which knows what was said and heard, and when.
 
     Raises:
-        RuntimeError: The bot did not last the conversation.
+        RuntimeError: The bot did not last the conversation, or did not answer.
         soundfile.LibsndfileError: The file cannot be read or is not audio.
     """
     line = VirtualTransport.from_file(recording)
@@ -89,11 +89,10 @@ async def replay(recording: Path, **endpoint: Any) -> VirtualTransport:
     running = asyncio.create_task(run_bot(line, **endpoint))
     talking = asyncio.create_task(talk(line))
     try:
-        await asyncio.wait(
-            {running, talking}, timeout=LIMIT_SECS, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({running, talking}, return_when=asyncio.FIRST_COMPLETED)
         if not talking.done():
-            raise RuntimeError("The bot has ended, or has said nothing for too long")
+            raise RuntimeError("The bot has ended before the conversation had")
+        await talking
         await asyncio.wait_for(running, LIMIT_SECS)
     finally:
         running.cancel()
@@ -116,6 +115,8 @@ async def said_all(line: VirtualTransport) -> None:
     """Wait until the bot has said something, and then nothing for a while."""
     since = line.timeline.secs
     while line.heard_until_secs < since or line.timeline.secs < line.heard_until_secs + QUIET_SECS:
+        if line.timeline.secs > since + LIMIT_SECS:
+            raise RuntimeError(f"The bot says nothing, or does not stop, for {LIMIT_SECS:.0f} s")
         await line.timeline.sleep_until(line.timeline.secs + 0.05)
 
 
@@ -169,15 +170,15 @@ def test_the_bot_answers_soon_and_can_be_interrupted():
 
 async def main() -> None:
     """Replay the recording that the command line names."""
-    if len(sys.argv) != 3:
-        sys.exit("usage: replay_wav.py RECORDING CONVERSATION")
+    if len(sys.argv) != 3 or not sys.argv[2].endswith(".wav"):
+        sys.exit("usage: replay_wav.py RECORDING CONVERSATION.wav")
     recording, conversation = (Path(name) for name in sys.argv[1:])
     async with hydra() as endpoint:
         try:
             line = await replay(recording, **endpoint)
+            line.save_stereo(conversation)
         except RuntimeError as error:  # what soundfile raises is one, too
             sys.exit(str(error))
-    line.save_stereo(conversation)
     told = ", ".join(f"{pause:.2f} s" for pause in pauses(line))
     print(f"{conversation}: user left, bot right; answered after {told}")
 

@@ -426,7 +426,19 @@ class TestReplayWav:
         (waited,) = bot.pauses(line)
         assert waited > 1.5
 
-    @pytest.mark.parametrize("arguments", [[], ["question.wav"], ["nothing.wav", "out.wav"]])
+    async def test_a_bot_that_says_nothing_fails_it(self, monkeypatch: pytest.MonkeyPatch):
+        bot = example("replay_wav")
+        monkeypatch.setattr(bot, "LIMIT_SECS", 1.0)
+        async with emulator(Script([Say.tones(0.4)], greeting=[Pause(0.1)])) as hydra:
+            with pytest.raises(RuntimeError, match="says nothing"):
+                await bot.replay(
+                    RECORDINGS / "hello.wav", api_key=hydra.api_key, base_url=hydra.url
+                )
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [[], ["question.wav"], ["nothing.wav", "out.wav"], ["hello.wav", "out.mp3"]],
+    )
     async def test_a_wrong_command_is_told_in_one_line(
         self, arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ):
