@@ -56,6 +56,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
         context: LLMContext | None,
         *,
         system_instruction: str | None = None,
+        added_instruction: str | None = None,
         service_tools: Any = None,
     ) -> HydraInvocationParams:
         """Get what of a context Hydra is told.
@@ -64,6 +65,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
             context: The context, or None in a pipeline that has none.
             system_instruction: From the service's settings; wins over a system
                 message that begins the context, as in all of Pipecat.
+            added_instruction: What is said besides, whichever of the two wins.
             service_tools: The service's own tools; a context's tools win.
 
         Returns:
@@ -80,8 +82,9 @@ class HydraLLMAdapter(BaseLLMAdapter):
             from_context, system_instruction, discard_context_system=True
         )
         tools = self._realtime_session_tools(context.tools if context else None, service_tools)
+        parts = [part for part in (instruction, added_instruction) if part]
         return {
-            "system_instruction": instruction,
+            "system_instruction": "\n\n".join(parts) or None,
             "tools": tuple(tool for tool in tools or () if isinstance(tool, FunctionTool)),
             "turns": turns_of(messages),
         }

@@ -168,6 +168,7 @@ class Briefing:
         context: LLMContext | None,
         *,
         instruction: str | None,
+        added_instruction: str | None = None,
         voice: str,
         service_tools: Any,
         greet: bool,
@@ -179,6 +180,8 @@ class Briefing:
         Args:
             context: The context, or None in a pipeline that has none.
             instruction: The system instruction from the settings.
+            added_instruction: What is said besides, be it to the system message of the
+                context.
             voice: The voice.
             service_tools: The service's own tools.
             greet: Whether the model shall speak first.
@@ -186,7 +189,10 @@ class Briefing:
             hears_again: Whether what the user has said last is sent to it as audio.
         """
         params = self._adapter.session_params(
-            context, system_instruction=instruction, service_tools=service_tools
+            context,
+            system_instruction=instruction,
+            added_instruction=added_instruction,
+            service_tools=service_tools,
         )
         if context is not None:
             self.news(context)

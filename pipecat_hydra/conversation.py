@@ -91,6 +91,7 @@ from pipecat_hydra.effects import (
     TextChunk,
     ToolArguments,
     ToolCalls,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -547,6 +548,11 @@ class Conversation:
         if self._playback is not None:
             self._playback.stopped()
 
+    def forget_playback(self) -> None:
+        """Whether what was said so far was heard was not told, and is of no matter any more."""
+        if self._playback is not None:
+            self._playback.clear()
+
     def update_tools(self, tools: tuple[FunctionTool, ...], now: float) -> list[Effect]:
         """Put other tools in force, once the session is live; what is, is not sent again."""
         self._tools_wanted = tools
@@ -858,7 +864,7 @@ class Conversation:
 
     def _discard_turn(self, turn: _UserTurn) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
-        effects = self._stop_user(discarded=True)
+        effects = [*self._stop_user(discarded=True), TurnDiscarded()]
         if not turn.due.expected:
             # Else what was said before the noise has no answer yet.
             self._uplink.mark()

@@ -40,6 +40,7 @@ __all__ = [
     "ToolArguments",
     "ToolCall",
     "ToolCalls",
+    "TurnDiscarded",
     "UserStarted",
     "UserStopped",
     "VoiceEnded",
@@ -226,6 +227,11 @@ class UserStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnDiscarded:
+    """What the user was heard to say was noise. The turn is over, and gets no answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flush:
     """Stop what is being played: the server cancelled it with no user turn to tell so."""
 
@@ -349,6 +355,7 @@ ConnectionEffect: TypeAlias = (
 PipelineEffect: TypeAlias = (
     UserStarted
     | UserStopped
+    | TurnDiscarded
     | Flush
     | ReplyStarted
     | VoiceStarted

@@ -74,6 +74,10 @@ class TurnProposals:
         self._stopped.clear()
         await self._processor.broadcast_frame(ProposedUserStoppedSpeakingFrame)
 
+    async def settled(self) -> None:
+        """Wait until the turn that was proposed to stop has stopped, if anybody stops it."""
+        await self._answer(self._stopped, _ANSWER_SECS)
+
     async def unmuted(self) -> None:
         """Propose again what a muted aggregator has ignored: that the user turn has stopped.
 

@@ -81,6 +81,7 @@ from pipecat_hydra.effects import (
     ToolArguments,
     ToolCall,
     ToolCalls,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -89,7 +90,14 @@ from pipecat_hydra.effects import (
 from pipecat_hydra.events import MessageRole
 from pipecat_hydra.functions import FunctionAnswers, parse_arguments, result_text
 from pipecat_hydra.keys import Keyring, KeySource
-from pipecat_hydra.pipeline import has_turn_strategies, shared_context
+from pipecat_hydra.pipeline import (
+    Switcher,
+    has_turn_strategies,
+    is_active,
+    shared_context,
+    switchers_around,
+    wait_for_user,
+)
 from pipecat_hydra.proposals import TurnProposals
 from pipecat_hydra.protocol import (
     DEFAULT_BASE_URL,
@@ -328,6 +336,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             retry=retry,
             open_timeout_secs=open_timeout_secs,
         )
+        self._switchers: list[Switcher] | None = None
+        self._last_run_id: int | None = None
         self._context: LLMContext | None = None
         self._briefing = Briefing(self.name, self.get_llm_adapter(), history)
         self._answers = FunctionAnswers(
@@ -537,6 +547,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case LLMContextUserTurnFrame():
                 self._briefing.hear(frame.text)
             case LLMRunFrame():
+                self._last_run_id = frame.id
                 self._run()
             case LLMMessagesAppendFrame():
                 self._on_messages(frame)
@@ -552,6 +563,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case UserMuteStoppedFrame():
                 await self._proposals.unmuted()
             case ServiceSwitcherRequestMetadataFrame(service=service) if service is self:
+                # What becomes of what was said the pipeline tells the active service only.
+                self._conversation.forget_playback()
+                self._briefing.interrupted(self._known_context())
                 self._missed_some = self._begun
                 self._replace_if_outdated()
             case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
@@ -640,9 +654,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
         """Put other tools in force; an aggregator puts them in its context, before or after."""
-        self._sync_registered_tool_handlers(frame.tools)
         if self._known_context() is None:
             self._tools = frame.tools if is_given(frame.tools) else None
+        self._sync_registered_tool_handlers(frame.tools)
         in_force = frame.tools if is_given(frame.tools) else self._tools
         params = self.get_llm_adapter().session_params(None, service_tools=_schema(in_force))
         self._perform(self._conversation.update_tools(params["tools"], self._now))
@@ -751,10 +765,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
         self._told = self._wanted
         self._missed_some = False
-        voice, instruction = self._wanted
+        voice, composed = self._wanted
+        # Pipecat puts what it adds for functions, and what others have had it append, behind the
+        # application's instruction in the settings. If there is none, the context may have one.
+        is_base_there = bool(self._base_system_instruction)
         return self._briefing.brief(
             context,
-            instruction=instruction,
+            instruction=composed if is_base_there else None,
+            added_instruction=None if is_base_there else composed,
             voice=voice,
             service_tools=_schema(self._tools),
             greet=greet,
@@ -855,6 +873,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _on_effect(self, effect: PipelineEffect) -> None:
         """Do what the conversation asks of the pipeline."""
+        if isinstance(effect, AudioChunk | TextChunk) and self._is_switched_away:
+            # It would be heard all the same, beside the other, and no interruption would end it.
+            self._perform(self._conversation.cancel_response(self._now))
+            return
         self._tracing.see(effect)
         match effect:
             case ReplyStarted(_, resumed):
@@ -869,6 +891,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 await self._announce_user_started()
             case UserStopped():
                 await self._announce_user_stopped(effect.silence_secs)
+            case TurnDiscarded():
+                await self._proposals.settled()
+                if not self._conversation.reply_pending:
+                    await wait_for_user(self.pipeline_worker.pipeline)
             case Flush():
                 await self._interrupt()
             case ToolCalls():
@@ -972,6 +998,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self._handle_interruptions(InterruptionFrame())
 
     @property
+    def _is_switched_away(self) -> bool:
+        """Whether a service switcher has given the call to another service."""
+        if self._switchers is None:
+            self._switchers = switchers_around(self.pipeline_worker.pipeline, self)
+        return not all(is_active(switcher, self) for switcher in self._switchers)
+
+    @property
     def _proposes_turns(self) -> bool:
         if self._turn_frames != "auto":
             return self._turn_frames == "propose"
@@ -1014,7 +1047,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             direction: Where it is going.
         """
         if direction == FrameDirection.DOWNSTREAM:
-            if isinstance(frame, FunctionCallResultFrame):
+            if isinstance(frame, LLMRunFrame) and frame.id != self._last_run_id:
+                # From a function, say, by `params.llm.push_frame`.
+                self._last_run_id = frame.id
+                self._run()
+            elif isinstance(frame, FunctionCallResultFrame):
                 self._tracing.settle(frame)
                 self._answers.on_result(frame)
                 if self._known_context() is None:
@@ -1033,6 +1070,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
         self._tracing.hold(call_id)
+        # It may be the function that has switched the service.
+        respond = respond and not self._is_switched_away
         self._perform(
             self._conversation.answer_call(
                 call_id, output, self._now, respond=respond, cancelled=cancelled

@@ -70,6 +70,18 @@ def test_a_system_message_counts_unless_the_settings_say_otherwise(content: obje
     assert params["system_instruction"] == "Be brief."
 
 
+def test_what_is_added_leaves_the_system_message_of_the_context_in_force():
+    context = LLMContext([{"role": "system", "content": "Be kind."}])
+    adapter = HydraLLMAdapter()
+
+    def told(context: LLMContext | None) -> str | None:
+        return adapter.session_params(context, added_instruction="Wait.")["system_instruction"]
+
+    with warnings.catch_warnings(record=True):
+        assert told(context) == "Be kind.\n\nWait."
+    assert told(LLMContext()) == told(None) == "Wait."
+
+
 async def test_pipecats_own_way_to_ask_gives_the_same():
     context = LLMContext(tools=ToolsSchema([SCHEMA]))
     adapter = HydraLLMAdapter()

@@ -27,6 +27,7 @@ from pipecat_hydra.effects import (
     ToolArguments,
     ToolCall,
     ToolCalls,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -347,6 +348,7 @@ def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
     effects = driver.receive(wire.stopped("item_2"), wire.user_item("incomplete", "item_2"))
     assert effects == [
         UserStopped(False),
+        TurnDiscarded(),
         ReplyStarted("resp_1", resumed=True),
         VoiceStarted("resp_1", None),
         chunk(PCM[100:300]),
@@ -363,6 +365,7 @@ def test_noise_over_a_reply_that_finished_meanwhile(driver: Driver):
     effects = driver.receive(wire.user_item("incomplete", "item_2"))
     assert effects == [
         UserStopped(True),
+        TurnDiscarded(),
         ReplyStarted("resp_1", resumed=True),
         VoiceStarted("resp_1", None),
         chunk(PCM),
@@ -374,7 +377,7 @@ def test_noise_over_a_reply_that_finished_meanwhile(driver: Driver):
 
 def test_noise_without_a_reply_leaves_nothing_due(driver: Driver):
     effects = driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
-    assert effects == [UserStarted(), UserStopped(False)]
+    assert effects == [UserStarted(), UserStopped(False), TurnDiscarded()]
     assert not driver.conversation.reply_pending
     driver.now = 9.0
     effects = driver.receive(wire.response_created(), wire.audio(PCM))
@@ -439,10 +442,16 @@ def noise(driver: Driver, *events: ServerEvent) -> list[Effect]:
     return driver.receive(wire.stopped("noise"), *events, wire.user_item("incomplete", "noise"))
 
 
+def test_what_was_said_before_another_had_the_call_is_not_said_again(driver: Driver):
+    playing(driver)
+    driver.conversation.forget_playback()
+    assert kinds(noise(driver)) == [UserStopped, TurnDiscarded]
+
+
 def test_noise_over_a_reply_that_only_plays_lets_it_be_heard_to_its_end(driver: Driver):
     playing(driver)
     effects = noise(driver)
-    assert kinds(effects)[:3] == [UserStopped, ReplyStarted, VoiceStarted]
+    assert kinds(effects)[:4] == [UserStopped, TurnDiscarded, ReplyStarted, VoiceStarted]
     assert kinds(effects)[-2:] == [VoiceEnded, ReplyEnded]
     # From 0.3 s before the half second that was heard.
     assert said(effects) == (3 * SECOND)[round(0.2 * 24_000) * 2 :]

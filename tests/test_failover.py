@@ -11,6 +11,8 @@ from pipecat.frames.frames import (
     Frame,
     LLMFullResponseEndFrame,
     LLMFullResponseStartFrame,
+    ManuallySwitchServiceFrame,
+    TTSAudioRawFrame,
     UserStoppedSpeakingFrame,
 )
 from pipecat.pipeline.llm_switcher import LLMSwitcher
@@ -23,12 +25,21 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.services.llm_service import LLMService
+from pipecat.services.llm_service import FunctionCallParams, LLMService
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
-from pipecat_hydra.emulator import Fault, Full, HydraEmulator, Refuse
+from pipecat_hydra.emulator import (
+    Call,
+    EmulatorSettings,
+    Fault,
+    Full,
+    HydraEmulator,
+    Refuse,
+    Say,
+    Script,
+)
 from pipecat_hydra.virtual_transport import VirtualTransport, VirtualTransportParams
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
@@ -148,6 +159,58 @@ async def test_a_service_that_is_brought_back_works_again():
             await switcher.strategy._set_active_if_available(first)
             await running.transport.microphone.say(recording("hello"))
             await running.until(lambda: watched.of(LLMFullResponseEndFrame))
+
+
+async def test_a_service_that_is_switched_away_falls_silent():
+    script = Script([Say.tones(20.0)])
+    settings = EmulatorSettings(delivery_speed=1.0)
+    async with HydraEmulator(script, settings=settings) as one, HydraEmulator() as other:
+        first, second = service(one), service(other)
+        watched = [Frames(first), Frames(second)]
+        switcher = failing_over(first, second)
+        running = Running("aggregators", [switcher])
+        for frames in watched:
+            running.worker.add_observer(frames)
+        async with running:
+            await running.transport.microphone.say(recording("hello"))
+            await running.until(lambda: watched[0].of(TTSAudioRawFrame))
+            await running.worker.queue_frame(ManuallySwitchServiceFrame(service=second))
+            await running.until(lambda: switcher.active_llm is second)
+            (done,) = await one.sessions[0].wait_for_sent("response.done")
+            assert done.event["response"]["status"] == "cancelled"
+            said = len(watched[0].of(TTSAudioRawFrame))
+            await running.transport.microphone.say(recording("hello"))
+            await running.until(lambda: watched[1].of(LLMFullResponseEndFrame))
+            assert len(watched[0].of(TTSAudioRawFrame)) == said
+            assert len(watched[0].of(LLMFullResponseEndFrame)) == 1
+
+
+@shapes
+async def test_a_function_may_switch_the_service_and_is_not_spoken_about(shape: Shape):
+    async def transfer(params: FunctionCallParams):
+        """Give the call to another assistant."""
+        await running.worker.queue_frame(ManuallySwitchServiceFrame(service=second))
+        await running.until(lambda: switcher.active_llm is second)
+        await params.result_callback("transferred")
+
+    script = Script([[Call("transfer", {}), Say.tones(2.0)]])
+    async with HydraEmulator(script) as one, HydraEmulator() as other:
+        first = HydraLLMService(
+            api_key=one.api_key, base_url=one.url, settings=NO_GREETING, tools=[transfer]
+        )
+        second = service(other)
+        watched = [Frames(first), Frames(second)]
+        switcher = failing_over(first, second)
+        running = Running(shape, [switcher])
+        for frames in watched:
+            running.worker.add_observer(frames)
+        async with running:
+            await running.transport.microphone.say(recording("hello"))
+            await running.until(lambda: [c for s in one.sessions for c in s.calls if c.output])
+            await running.transport.microphone.say(recording("hello"))
+            await running.until(lambda: watched[1].of(LLMFullResponseEndFrame))
+        assert not one.sessions[0].received_of("response.create")
+        assert not watched[0].of(TTSAudioRawFrame)
 
 
 @pytest.mark.parametrize("policy", [ProcessorUnusablePolicy.END, ProcessorUnusablePolicy.CANCEL])

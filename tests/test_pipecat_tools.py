@@ -40,7 +40,7 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.emulator import Call, EmulatedSession, HydraEmulator, Say, Script
+from pipecat_hydra.emulator import Call, EmulatedSession, HydraEmulator, Noise, Say, Script
 from pipecat_hydra.virtual_transport import VirtualTransport
 
 needs_vad_frames = pytest.mark.skipif(
@@ -236,6 +236,22 @@ class TestIdle:
                 heard_until = bot.line.heard_until_secs
         assert len(idle) == 1
         assert idle[0] - heard_until == pytest.approx(0.6, abs=0.35)
+
+    async def test_noise_does_not_end_the_watch(self):
+        idle: list[float] = []
+        async with emulator(script(Noise())) as hydra:
+            bot = Bot(hydra, user={"user_idle_timeout": 1.2})
+
+            @bot.user.event_handler("on_user_turn_idle")
+            async def on_user_turn_idle(aggregator: Any) -> None:
+                idle.append(bot.line.timeline.secs)
+
+            async with running(bot):
+                await bot.greet()
+                ended = await bot.say("hello")
+                await until(lambda: idle)
+        assert len(idle) == 1
+        assert idle[0] > ended
 
 
 class TestRecordedTurns:

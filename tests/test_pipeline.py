@@ -2,6 +2,7 @@
 
 from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.service_switcher import ServiceSwitcher
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
@@ -13,7 +14,12 @@ from pipecat.services.llm_service import LLMService
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
-from pipecat_hydra.pipeline import has_turn_strategies, shared_context
+from pipecat_hydra.pipeline import (
+    has_turn_strategies,
+    is_active,
+    shared_context,
+    switchers_around,
+)
 
 HINT = "Pipecat has moved what pipecat_hydra relies on"
 
@@ -62,8 +68,22 @@ def test_a_context_that_two_aggregators_have_is_taken():
     assert shared_context(Pipeline([branches])) is context
 
 
+def test_a_switcher_gives_its_work_to_one_service_or_to_what_holds_it():
+    first, second, outside = LLMService(), LLMService(), LLMService()
+    switcher = ServiceSwitcher([first, Pipeline([IdentityFilter(), second])])
+    pipeline = Pipeline([IdentityFilter(), switcher, outside])
+    assert switchers_around(pipeline, first) == switchers_around(pipeline, second) == [switcher]
+    assert switchers_around(pipeline, outside) == []
+    assert is_active(switcher, first)
+    assert not is_active(switcher, second)
+
+
 def test_the_private_names_of_pipecat_that_are_used_are_still_there():
     assert hasattr(LLMService, "_handle_interruptions"), HINT
+    assert hasattr(LLMService, "_cancel_function_call_tasks"), HINT
+    assert hasattr(LLMService(), "_base_system_instruction"), HINT
+    for processor in (pair(LLMContext()).user(), UserTurnProcessor()):
+        assert hasattr(processor, "_user_idle_controller"), HINT
     assert hasattr(LLMService, "_sync_registered_tool_handlers"), HINT
     assert hasattr(LLMService, "_service_tools"), HINT
     assert hasattr(FrameProcessor, "processors"), HINT

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from typing import Any
+from warnings import catch_warnings
 
 import pytest
 from call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
@@ -261,6 +262,20 @@ async def test_an_asynchronous_tool_is_answered_at_once_and_told_when_it_comes(s
         await talk.until(lambda: requests(hydra) >= 2)
         assert not session(hydra).errors
         await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+async def test_an_asynchronous_tool_leaves_the_system_message_of_the_context_in_force():
+    persona: Any = {"role": "system", "content": "You are Ada, a waiter."}
+    context = LLMContext([persona], tools=[later])
+    async with emulator() as hydra, call(hydra, context=context) as talk:
+        # Pipecat tells once that it belongs into the settings.
+        with catch_warnings(record=True):
+            await talk.run_llm()
+            await talk.until_pushed(LLMFullResponseEndFrame)
+        instructions = configuration(hydra)["instructions"]
+        assert instructions.startswith("You are Ada, a waiter.\n\n")
+        # What Pipecat tells of such functions.
+        assert instructions.count("\n") > 2
 
 
 @shapes

@@ -16,7 +16,7 @@ from pipecat.frames.frames import (
     ServiceSwitcherRequestMetadataFrame,
     TTSAudioRawFrame,
 )
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_context import NOT_GIVEN, LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallParams
 
@@ -231,6 +231,23 @@ async def test_tools_change_within_the_session(shape: Shape):
         # What changes nothing is not sent.
         assert len(hydra.sessions[0].received_of("session.update")) == 1
         assert not hydra.sessions[0].errors
+
+
+async def test_tools_that_are_taken_away_are_not_called_any_more():
+    async def look_up(params: FunctionCallParams):
+        """Look something up."""
+        await params.result_callback("found")
+
+    async with (
+        emulator() as hydra,
+        call(hydra, "bare", settings=NO_GREETING, tools=[look_up]) as talk,
+    ):
+        await configured(talk, hydra)
+        assert talk.llm.has_function("look_up")
+        await talk.worker.queue_frame(LLMSetToolsFrame(tools=NOT_GIVEN))
+        (update,) = await hydra.sessions[0].wait_for_received("session.update")
+        assert update.event["session"]["tools"] == []
+        assert not talk.llm.has_function("look_up")
 
 
 async def test_tools_that_only_the_service_was_given_come_into_force_too():

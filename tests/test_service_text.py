@@ -465,6 +465,33 @@ async def test_a_message_that_asks_is_answered_after_a_function_that_does_not():
         await talk.until_pushed(LLMFullResponseEndFrame, 2)
 
 
+async def look_up_and_run(params: FunctionCallParams):
+    """Look something up, and have the model speak."""
+    silent = FunctionCallResultProperties(run_llm=False)
+    await params.result_callback("found", properties=silent)
+    await params.llm.push_frame(LLMRunFrame())
+
+
+@shapes
+async def test_a_function_may_have_the_model_speak(shape: Shape):
+    script = Script([[ToolCall("look_up_and_run", {}), Say.tones()]])
+    given: dict[str, Any] = (
+        {"tools": [look_up_and_run]}
+        if shape == "bare"
+        else {"context": LLMContext(tools=[look_up_and_run])}
+    )
+    async with (
+        emulator(script) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **given) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+        await asyncio.sleep(0.3)
+        assert requests(hydra) == 1
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 2
+
+
 async def test_a_context_that_is_replaced_gives_only_what_is_new():
     async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
         await configured(talk, hydra)
