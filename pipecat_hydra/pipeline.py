@@ -1,8 +1,9 @@
 """What the service needs to know of the pipeline around it."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherStrategy
+from pipecat.pipeline.service_switcher import ServiceSwitcher
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameProcessor
@@ -17,7 +18,7 @@ __all__ = [
     "wait_for_user",
 ]
 
-Switcher = ServiceSwitcher[ServiceSwitcherStrategy]
+Switcher = ServiceSwitcher[Any]
 
 
 def has_turn_strategies(pipeline: FrameProcessor) -> bool:
@@ -45,7 +46,7 @@ def switchers_around(pipeline: FrameProcessor, service: FrameProcessor) -> list[
     They filter what an inactive service is sent, and nothing of what it pushes
     (`pipeline/service_switcher.py`).
     """
-    switchers = [p for p in _walk(pipeline) if isinstance(p, ServiceSwitcher)]
+    switchers: list[Switcher] = [p for p in _walk(pipeline) if isinstance(p, ServiceSwitcher)]
     return [switcher for switcher in switchers if _holds(switcher, service)]
 
 

@@ -93,6 +93,7 @@ class Call:
         frames: Frames,
         context: LLMContext | None,
         running: "asyncio.Task[None]",
+        server: Server,
     ):
         self.transport = transport
         self.llm = llm
@@ -100,6 +101,7 @@ class Call:
         self.frames = frames
         self.context = context
         self.running = running
+        self._server = server
 
     async def say(self, name: str) -> None:
         """Say a recording, and wait until it is said."""
@@ -116,7 +118,9 @@ class Call:
             if time.monotonic() > deadline:
                 pushed = [type(f).__name__ for f, _ in self.frames.pushed]
                 counts = {name: pushed.count(name) for name in dict.fromkeys(pushed)}
-                raise TimeoutError(f"it did not happen; the service pushed {counts}")
+                raise TimeoutError(
+                    f"it did not happen; the service pushed {counts}; {_history(self._server)}"
+                )
             await asyncio.sleep(0.005)
 
     async def until_pushed(self, kind: type[Frame], count: int = 1, **kwargs: Any) -> None:
@@ -180,11 +184,26 @@ async def call(
     running = asyncio.create_task(runner.run())
     try:
         await transport.timeline.started()
-        yield Call(transport, llm, worker, frames, context, running)
+        yield Call(transport, llm, worker, frames, context, running, hydra)
     finally:
         if not running.done():
             await worker.cancel()
         await running
+
+
+def _history(server: Server) -> str:
+    """What the sessions of an emulator have heard and said, and when, to see why one failed."""
+    told: list[str] = []
+    for one in server.sessions if isinstance(server, HydraEmulator) else ():
+        loud = np.abs(np.frombuffer(one.received_audio, "<i2").astype(np.int32)) > 500
+        edges = np.flatnonzero(np.diff(np.flatnonzero(loud), prepend=-8_000) > 3_200)
+        sounds = [round(float(at) / 16_000, 2) for at in np.flatnonzero(loud)[edges]]
+        sent = [f"{r.time:.2f} {r.type}" for r in one.sent if not r.audio_bytes]
+        told.append(
+            f"session {one.id} heard {len(loud) / 16_000:.2f} s with sounds at {sounds} "
+            f"and sent {sent}"
+        )
+    return "; ".join(told)
 
 
 def emulator(responder: Responder | Literal["echo"] = "echo", /, **settings: Any) -> HydraEmulator:
