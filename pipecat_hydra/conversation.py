@@ -811,6 +811,7 @@ class Conversation:
             # Otherwise the answer was quicker than the word that the turn is over.
             self._expect_response(now)
         silence_secs = self._silence_since(event.audio_end_ms)
+        self._uplink.turn_ended(silence_secs)
         effects = [*self._stop_user(discarded=False, silence_secs=silence_secs), *resumed]
         if self._reply is not None and self._reply.heard and self._reply.active:
             self._understood()
@@ -913,8 +914,8 @@ class Conversation:
 
     def _silence_since(self, audio_end_ms: float | None) -> float:
         """How long the server has heard silence since a place in the session; 0 if unknown."""
-        if audio_end_ms is None:
-            return 0.0
+        if not audio_end_ms:
+            return 0.0  # no turn ends where the session begins
         heard_secs = self._sent_audio_bytes / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
         silence_secs = heard_secs - audio_end_ms / 1000
         return silence_secs if 0.0 <= silence_secs <= _LONGEST_SILENCE_SECS else 0.0

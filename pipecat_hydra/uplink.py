@@ -66,6 +66,9 @@ class Uplink:
         self._recent: deque[tuple[float, bytes]] = deque()
         self._recent_bytes = 0
         self._kept_bytes = 0
+        # How much was sent since the end of the user's turn that is not understood yet; None if
+        # it has not ended, or nobody knows when.
+        self._since_turn_bytes: int | None = None
         # What would have to be sent again, had it not become too much, and until when
         # what was sent is not remembered.
         self._forgotten_bytes = 0
@@ -129,10 +132,12 @@ class Uplink:
             self._forgotten_bytes = max(self._forgotten_bytes, lost_bytes)
         while self._recent and len(self._recent[-1][1]) <= size:
             _, chunk = self._recent.pop()
+            self._recent_bytes -= len(chunk)
             size -= len(chunk)
             self._waiting.appendleft(chunk)
             self._waiting_bytes += len(chunk)
         self._dropped_bytes += self._forgotten_bytes
+        self._since_turn_bytes = None
         self._forget()
 
     def _unheard_bytes(self, since: float) -> int:
@@ -148,18 +153,30 @@ class Uplink:
 
     def keep(self) -> None:
         """The user speaks: from the last second on, keep all that is sent, until `mark`."""
+        self._since_turn_bytes = None
         if not self._keeping:
             self._keeping = True
             self._kept_bytes = min(self._recent_bytes, _REWIND_BYTES)
 
-    def mark(self) -> None:
-        """What was sent so far has been understood, and need never be sent again."""
-        self._keeping = False
-        self._forget()
+    def turn_ended(self, silence_secs: float) -> None:
+        """The user's turn is over, and was so for a while: another may have begun since.
 
-    def _forget(self) -> None:
-        self._recent.clear()
-        self._recent_bytes = self._kept_bytes = self._forgotten_bytes = 0
+        Args:
+            silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
+        """
+        self._since_turn_bytes = round(silence_secs * _BYTES_PER_SEC) or None
+
+    def mark(self) -> None:
+        """What was sent up to the end of the turn is understood, and need never be sent again."""
+        self._keeping = False
+        self._forget(but=min(self._since_turn_bytes or 0, _REWIND_BYTES))
+        self._since_turn_bytes = None
+
+    def _forget(self, *, but: int = 0) -> None:
+        """Forget what was sent, but for the newest, as many whole chunks as there is room for."""
+        while self._recent_bytes > but:
+            self._recent_bytes -= len(self._recent.popleft()[1])
+        self._kept_bytes = self._forgotten_bytes = 0
         self._forgotten_until = None
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
@@ -219,6 +236,8 @@ class Uplink:
             self._recent.append((now, chunk))
             self._recent_bytes += len(chunk)
             self._kept_bytes += len(chunk)
+            if self._since_turn_bytes is not None:
+                self._since_turn_bytes += len(chunk)
         while self._recent_bytes > max(self._capacity, _REWIND_BYTES):
             self._forgotten_until, forgotten = self._recent.popleft()
             self._recent_bytes -= len(forgotten)

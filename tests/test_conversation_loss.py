@@ -85,6 +85,20 @@ def test_a_turn_whose_answer_is_heard_is_not(driver: Driver):
     assert driver.conversation.user_turns == 1
 
 
+def test_a_word_that_had_begun_when_the_answer_came_is(driver: Driver):
+    """The server had closed by then, and has not heard it."""
+    driver.receive(wire.started())
+    speak(driver, 50)
+    stopped = wire.event("input_audio_buffer.speech_stopped", audio_end_ms=800, item_id="item_1")
+    driver.receive(stopped, wire.user_item("completed"), wire.response_created())
+    speak(driver, 10)
+    driver.receive(wire.audio(PCM))
+    lose(driver)
+    # 0.2 s of silence that the server had heard before it ended the turn, and what came then.
+    assert resent(driver) == 20
+    assert driver.conversation.user_turns == 1
+
+
 def test_a_turn_that_made_the_model_call_a_function_is_not(driver: Driver):
     """It would call it again, and book the table twice."""
     driver.receive(wire.started())

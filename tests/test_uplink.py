@@ -222,6 +222,23 @@ def test_where_all_is_quiet_since_the_server_was_heard_only_the_last_second_is_s
     assert uplink.waiting_secs == 1.0
 
 
+def test_a_word_that_had_begun_when_the_turn_before_was_understood_is_sent_again():
+    uplink = Uplink()
+    uplink.open(0.0)
+    uplink.keep()
+    for n in range(100):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+        if n == 79:
+            # Of what was sent, the last 0.2 s is not of the turn.
+            uplink.turn_ended(0.2)
+    uplink.mark()
+    uplink.close()
+    assert not uplink.keeping
+    uplink.open(3.0)
+    again = [pcm for _, pcm in run(uplink, 3.0, 4.0) if not is_silence(pcm)]
+    assert again == [chunk(n) for n in range(70, 100)]
+
+
 def test_what_was_understood_is_not_sent_again_though_the_server_was_not_heard_since():
     uplink = Uplink()
     uplink.open(0.0)
