@@ -57,6 +57,14 @@ def failing_over(*llms: HydraLLMService) -> LLMSwitcher[ServiceSwitcherStrategyF
     return LLMSwitcher(cast("list[LLMService[Any]]", [*llms]), ServiceSwitcherStrategyFailover)
 
 
+def watching(running: "Running", *llms: HydraLLMService) -> list[Frames]:
+    """What services push that are in a switcher."""
+    watched = [Frames(llm) for llm in llms]
+    for frames in watched:
+        running.worker.add_observer(frames)
+    return watched
+
+
 class Running:
     """A pipeline with some processors where the LLM belongs."""
 
@@ -109,11 +117,9 @@ class Running:
 async def test_the_second_service_answers_the_next_turn(shape: Shape, fault: Fault):
     async with HydraEmulator(faults=[fault]) as broken, HydraEmulator() as sound:
         first, second = service(broken), service(sound)
-        watched = [Frames(first), Frames(second)]
         switcher = failing_over(first, second)
         running = Running(shape, [switcher])
-        for frames in watched:
-            running.worker.add_observer(frames)
+        watched = watching(running, first, second)
         async with running:
             await running.until(lambda: switcher.active_llm is second)
             assert not first.is_usable
@@ -133,10 +139,9 @@ async def test_the_second_service_answers_the_next_turn(shape: Shape, fault: Fau
 async def test_a_drop_that_is_survived_switches_nothing():
     async with HydraEmulator() as one, HydraEmulator() as other:
         first, second = service(one), service(other)
-        watched = Frames(first)
         switcher = failing_over(first, second)
         running = Running("aggregators", [switcher])
-        running.worker.add_observer(watched)
+        (watched,) = watching(running, first)
         async with running:
             await running.until(lambda: one.sessions and one.sessions[0].configured)
             await one.drop()
@@ -149,10 +154,9 @@ async def test_a_drop_that_is_survived_switches_nothing():
 async def test_a_service_that_is_brought_back_works_again():
     async with HydraEmulator(faults=[Refuse(403, times=1)]) as one, HydraEmulator() as other:
         first, second = service(one), service(other)
-        watched = Frames(first)
         switcher = failing_over(first, second)
         running = Running("bare", [switcher])
-        running.worker.add_observer(watched)
+        (watched,) = watching(running, first)
         async with running:
             await running.until(lambda: switcher.active_llm is second)
             await first.set_usable(True)
@@ -166,11 +170,9 @@ async def test_a_service_that_is_switched_away_falls_silent():
     settings = EmulatorSettings(delivery_speed=1.0)
     async with HydraEmulator(script, settings=settings) as one, HydraEmulator() as other:
         first, second = service(one), service(other)
-        watched = [Frames(first), Frames(second)]
         switcher = failing_over(first, second)
         running = Running("aggregators", [switcher])
-        for frames in watched:
-            running.worker.add_observer(frames)
+        watched = watching(running, first, second)
         async with running:
             await running.transport.microphone.say(recording("hello"))
             await running.until(lambda: watched[0].of(TTSAudioRawFrame))
@@ -199,11 +201,9 @@ async def test_a_function_may_switch_the_service_and_is_not_spoken_about(shape: 
             api_key=one.api_key, base_url=one.url, settings=NO_GREETING, tools=[transfer]
         )
         second = service(other)
-        watched = [Frames(first), Frames(second)]
         switcher = failing_over(first, second)
         running = Running(shape, [switcher])
-        for frames in watched:
-            running.worker.add_observer(frames)
+        watched = watching(running, first, second)
         async with running:
             await running.transport.microphone.say(recording("hello"))
             await running.until(lambda: [c for s in one.sessions for c in s.calls if c.output])

@@ -221,15 +221,21 @@ class TestLatency:
 
 
 class TestIdle:
-    async def test_a_user_who_says_nothing_is_noticed_after_the_bot_has_spoken(self):
+    @staticmethod
+    def noticed(bot: Bot) -> list[float]:
+        """When it was noticed that the user says nothing."""
         idle: list[float] = []
+
+        @bot.user.event_handler("on_user_turn_idle")
+        async def on_user_turn_idle(aggregator: Any) -> None:
+            idle.append(bot.line.timeline.secs)
+
+        return idle
+
+    async def test_a_user_who_says_nothing_is_noticed_after_the_bot_has_spoken(self):
         async with emulator(script(greeting_secs=1.2)) as hydra:
             bot = Bot(hydra, user={"user_idle_timeout": 0.6})
-
-            @bot.user.event_handler("on_user_turn_idle")
-            async def on_user_turn_idle(aggregator: Any) -> None:
-                idle.append(bot.line.timeline.secs)
-
+            idle = self.noticed(bot)
             async with running(bot):
                 await bot.greet()
                 await until(lambda: idle)
@@ -238,14 +244,9 @@ class TestIdle:
         assert idle[0] - heard_until == pytest.approx(0.6, abs=0.35)
 
     async def test_noise_does_not_end_the_watch(self):
-        idle: list[float] = []
         async with emulator(script(Noise())) as hydra:
             bot = Bot(hydra, user={"user_idle_timeout": 1.2})
-
-            @bot.user.event_handler("on_user_turn_idle")
-            async def on_user_turn_idle(aggregator: Any) -> None:
-                idle.append(bot.line.timeline.secs)
-
+            idle = self.noticed(bot)
             async with running(bot):
                 await bot.greet()
                 ended = await bot.say("hello")
