@@ -430,7 +430,7 @@ class Conversation:
             unheard_since: When the server was last heard from, if it went away without a word.
         """
         effects = [*self._end_reply(interrupted=True), *self._stop_user(discarded=False)]
-        self._note(effects)
+        self._note(effects, now)
         if self._phase is Phase.LIVE and self._configuration is not None:
             self._owed = self._asked_for or bool(self._requests) or self._calls.owed
             self._requests.clear()
@@ -488,7 +488,7 @@ class Conversation:
                 return []
             # It was noise, known before the interruption had come round.
             effects: list[Effect] = [Discard(), *self._say_again(unheard)]
-            self._note(effects)
+            self._note(effects, now)
             return effects
         if self._turn is not None:
             self._turn.unheard = ()
@@ -592,7 +592,7 @@ class Conversation:
         self._expire(now)
         effects = self._append(self._uplink.tick(now))
         effects += self._calls.take_gathered(now)
-        self._note(effects)
+        self._note(effects, now)
         effects += self._ask_about_settled_calls(now)
         if self._handshake_deadline is not None and now >= self._handshake_deadline:
             self._handshake_deadline = None
@@ -640,7 +640,7 @@ class Conversation:
             return []
         effects = self._handlers[type(event)](event, now)
         effects += self._calls.take_gathered(now)
-        self._note(effects)
+        self._note(effects, now)
         effects += self._send_requests(now)
         if not isinstance(event, MalformedMessage) and event.dropped_fields:
             names = ", ".join(event.dropped_fields)
@@ -1109,7 +1109,7 @@ class Conversation:
         # While calls are open, Hydra would take it for the wish to hear of them, or refuse it.
         return between and not self._calls.unsettled
 
-    def _note(self, effects: list[Effect]) -> None:
+    def _note(self, effects: list[Effect], now: float) -> None:
         """Take note of what the pipeline is told."""
         for effect in effects:
             match effect:
@@ -1119,7 +1119,7 @@ class Conversation:
                     if not self.user_speaking:
                         self._understood()
                 case AudioChunk() | TextChunk() if self._playback is not None:
-                    self._playback.add(effect)
+                    self._playback.add(effect, now)
                 case VoiceEnded() if self._playback is not None:
                     self._playback.end()
                 case Flush() if self._playback is not None:

@@ -37,16 +37,24 @@ class Playback:
         # it is complete.
         self._stretches: deque[_Stretch] = deque()
         self._started_at: float | None = None
+        # The bot is heard, but not what is remembered here. Now and then Pipecat's output plays
+        # one last piece of what was cut, and then reports neither its end nor, within three
+        # seconds, the next start.
+        self._started_early = False
         # Without word from the transport nothing is known of what was heard.
         self._reported = False
         self._overrun = False
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _Part, now: float) -> None:
         """Take note of what enters the pipeline.
 
         Args:
             part: Audio, or text that belongs to the audio around it.
+            now: The time.
         """
+        if self._started_early:
+            self._started_early = False
+            self._started_at = now
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
         self._stretches[-1].add(part)
@@ -63,15 +71,19 @@ class Playback:
             self._stretches[-1].complete = True
 
     def started(self, now: float) -> None:
-        """The listener begins to hear the oldest stretch."""
+        """The listener begins to hear the oldest stretch, or something else if there is none."""
         self._reported = True
-        self._started_at = now
+        if self._stretches:
+            self._started_at = now
+        else:
+            self._started_early = True
 
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
         Also reported, and then of no meaning, for what was cut.
         """
+        self._started_early = False
         if self._started_at is None:
             return
         self._started_at = None
@@ -98,6 +110,7 @@ class Playback:
         """Forget all: it is played no more."""
         self._stretches.clear()
         self._started_at = None
+        self._started_early = False
         self._overrun = False
 
 

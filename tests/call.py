@@ -129,11 +129,14 @@ class Call:
 
     async def until_quiet(self) -> None:
         """Wait until each reply that was begun has been played, or cut off."""
-        up = FrameDirection.UPSTREAM
 
         def played() -> bool:
-            stopped = self.frames.of(BotStoppedSpeakingFrame, direction=up)
-            return len(stopped) >= len(self.frames.of(TTSStartedFrame))
+            kinds = [type(frame) for frame, _ in self.frames.pushed]
+            starts = [n for n, kind in enumerate(kinds) if kind is TTSStartedFrame]
+            stops = [n for n, kind in enumerate(kinds) if kind is BotStoppedSpeakingFrame]
+            # The last stop is that of the last reply: there may be one too many, of a piece
+            # of an interrupted reply that Pipecat's output played after it had stopped.
+            return len(stops) >= len(starts) and (not starts or stops[-1] > starts[-1])
 
         await self.until(played)
 

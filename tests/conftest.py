@@ -92,3 +92,10 @@ def pytest_pyfunc_call() -> Generator[None, Any, Any]:
             message = f"of {_WINDOW_SECS} s it waited {waited:.2f} s for a processor"
             raise HeldUpError(message) from error
         raise
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what was held again, and why: a failure is to be read all the same."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"held again: {report.nodeid}", sep="-")
+        terminalreporter.write_line(report.longreprtext)

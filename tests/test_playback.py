@@ -22,7 +22,7 @@ def audio(parts: list[AudioChunk | TextChunk]) -> bytes:
 def said(*chunks: tuple[int, int]) -> Playback:
     playback = Playback()
     for start, end in chunks:
-        playback.add(AudioChunk(ms(start, end), RATE))
+        playback.add(AudioChunk(ms(start, end), RATE), 0.0)
     return playback
 
 
@@ -51,10 +51,10 @@ def test_without_word_from_the_transport_nothing_is_given():
 
 def test_of_text_only_what_was_not_heard_is_given():
     playback = Playback()
-    playback.add(TextChunk("one"))
-    playback.add(AudioChunk(ms(0, 1_000), RATE))
-    playback.add(TextChunk(" two"))
-    playback.add(AudioChunk(ms(1_000, 2_000), RATE))
+    playback.add(TextChunk("one"), 0.0)
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
+    playback.add(TextChunk(" two"), 0.0)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 0.0)
     playback.started(0.0)
     rest = playback.cut(0.9)
     assert audio(rest) == ms(600, 2_000)
@@ -64,12 +64,12 @@ def test_of_text_only_what_was_not_heard_is_given():
 def test_stretches_are_heard_one_after_the_other():
     playback = said((0, 1_000))
     playback.end()
-    playback.add(AudioChunk(ms(1_000, 2_000), RATE))
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 0.0)
     playback.started(0.0)
     assert audio(playback.cut(0.5)) == ms(200, 2_000)
     playback = said((0, 1_000))
     playback.end()
-    playback.add(AudioChunk(ms(1_000, 2_000), RATE))
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 0.0)
     playback.started(0.0)
     playback.stopped()
     assert audio(playback.cut(1.0)) == ms(1_000, 2_000)
@@ -79,19 +79,48 @@ def test_the_word_that_a_cut_reply_has_stopped_means_nothing():
     playback = said((0, 1_000))
     playback.started(0.0)
     playback.cut(0.5)
-    playback.add(AudioChunk(ms(0, 1_000), RATE))
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
     playback.stopped()
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
+
+
+def test_a_last_piece_of_what_was_cut_says_nothing_of_what_comes_next():
+    """The transport reports its start, and then not the start of the next reply."""
+    playback = said((0, 1_000))
+    playback.started(0.0)
+    playback.cut(0.5)
+    playback.stopped()
+    playback.started(0.51)
+    playback.add(AudioChunk(ms(0, 3_000), RATE), 2.0)
+    playback.add(AudioChunk(ms(3_000, 4_000), RATE), 2.1)
+    assert audio(playback.cut(3.0)) == ms(700, 4_000)
+
+
+def test_a_reply_after_such_a_piece_is_heard_to_its_end():
+    playback = Playback()
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 1.0)
+    playback.end()
+    playback.stopped()
+    assert playback.cut(1.5) == []
+
+
+def test_such_a_piece_is_over_when_the_transport_says_so():
+    playback = Playback()
+    playback.started(0.0)
+    playback.stopped()
+    playback.add(AudioChunk(ms(0, 2_000), RATE), 4.0)
+    assert audio(playback.cut(5.0)) == ms(0, 2_000)
 
 
 def test_memory_is_bounded_and_what_is_too_long_is_not_given():
     playback = Playback()
     playback.started(0.0)
     for n in range(400):
-        playback.add(AudioChunk(ms(0, 1_000), RATE))
+        playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
         assert sum(len(s.parts) for s in playback._stretches) <= 301, n
     assert playback.cut(1.0) == []
-    playback.add(AudioChunk(ms(0, 1_000), RATE))
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
 
 
@@ -102,7 +131,7 @@ def test_memory_is_bounded_and_what_is_too_long_is_not_given():
 def test_what_is_given_is_always_the_end_of_what_was_said(sizes: list[int], heard: float):
     playback, total = Playback(), 0
     for size in sizes:
-        playback.add(AudioChunk(ms(total, total + size), RATE))
+        playback.add(AudioChunk(ms(total, total + size), RATE), 0.0)
         total += size
     playback.started(100.0)
     rest = audio(playback.cut(100.0 + heard))

@@ -70,9 +70,9 @@ class TestTurnLog:
         log.response_started()
         log.first_byte(0.2)
         log.first_byte(0.9)
-        log.audio_received(100)
-        log.audio_received(28)
-        log.bot_started(1.8)
+        assert not log.audio_received(100, 1.7)
+        log.audio_received(28, 1.75)
+        assert log.bot_started(1.8)
         assert not log.answered
         log.tokens(3, 4)
         log.response_ended()
@@ -90,6 +90,7 @@ class TestTurnLog:
         log.user_started(0.0)
         log.user_stopped(1.0)
         log.response_started()
+        log.audio_received(100, 1.1)
         log.bot_started(1.2)
         log.user_started(2.0)
         assert log.interrupted(2.01)
@@ -108,10 +109,37 @@ class TestTurnLog:
         assert not log.interrupted(0.1)
         assert log.turns[0].interrupted_secs is None
 
+    def test_a_last_piece_of_what_was_interrupted_is_no_answer(self):
+        log = TurnLog()
+        log.user_started(0.0)
+        log.user_stopped(1.0)
+        log.audio_received(100, 1.1)
+        log.bot_started(1.2)
+        log.user_started(2.0)
+        assert log.interrupted(2.01)
+        assert log.bot_stopped(2.02)
+        assert not log.bot_started(2.03)
+        log.user_stopped(3.0)
+        # The start of the answer is not reported: the bot speaks already, they say.
+        assert log.audio_received(100, 3.2)
+        assert not log.audio_received(100, 3.3)
+        assert log.bot_stopped(4.0)
+        # Or it was reported to stop before there was an answer.
+        log.user_started(5.0)
+        log.interrupted(5.01)
+        log.bot_started(5.02)
+        log.user_started(6.0)
+        assert not log.interrupted(6.01)
+        assert not log.bot_stopped(8.1)
+        times = [(turn.bot_started_secs, turn.bot_stopped_secs) for turn in log.turns]
+        assert times == [(1.2, 2.02), (3.2, 4.0), (None, None), (None, None)]
+        assert [turn.interrupted_secs for turn in log.turns] == [2.01, None, None, None]
+
     def test_the_bot_may_speak_first(self):
         log = TurnLog()
         assert log.last_event_secs == 0
         log.response_started()
+        log.audio_received(100, 0.2)
         log.bot_started(0.3)
         log.bot_stopped(0.9)
         log.user_started(2.0)
@@ -122,6 +150,7 @@ class TestTurnLog:
         log.user_started(0.0)
         log.user_stopped(1.0)
         log.response_started()
+        log.audio_received(100, 1.1)
         log.bot_started(1.2)
         log.called()
         log.called()
@@ -130,6 +159,7 @@ class TestTurnLog:
         assert not log.answered  # what it says about them is to come
         log.response_started()
         assert not log.answered
+        log.audio_received(100, 1.7)
         log.bot_started(1.8)
         log.response_ended()
         assert not log.answered  # it is being heard
@@ -141,8 +171,10 @@ class TestTurnLog:
         log = TurnLog()
         log.user_started(0.0)
         log.user_stopped(1.0)
+        log.audio_received(100, 1.1)
         log.bot_started(1.2)
         log.bot_stopped(1.5)
+        log.audio_received(100, 1.9)
         log.bot_started(2.0)
         assert not log.answered
         log.bot_stopped(2.5)

@@ -88,11 +88,11 @@ class TalkObserver(BaseObserver):
                 self.log.user_stopped(secs)
                 self._note(secs, "user stopped")
             case BotStartedSpeakingFrame():
-                self.log.bot_started(secs)
-                self._note(secs, "bot answers")
+                if self.log.bot_started(secs):
+                    self._note(secs, "bot answers")
             case BotStoppedSpeakingFrame():
-                self.log.bot_stopped(secs)
-                self._note(secs, "bot stopped")
+                if self.log.bot_stopped(secs):
+                    self._note(secs, "bot stopped")
             case InterruptionFrame():
                 if self.log.interrupted(secs):
                     self._note(secs, "bot is interrupted")
@@ -108,7 +108,8 @@ class TalkObserver(BaseObserver):
             case FunctionCallCancelFrame():
                 self._note(secs, f"{frame.function_name} is cancelled")
             case TTSAudioRawFrame() if source is self._llm:
-                self.log.audio_received(len(frame.audio))
+                if self.log.audio_received(len(frame.audio), secs):
+                    self._note(secs, "bot answers")
             case TTSTextFrame() if source is self._llm:
                 self._note(secs, f"bot says: {frame.text.strip()}")
             case MetricsFrame():

@@ -54,6 +54,10 @@ class TurnLog:
         self._responding: Turn | None = None
         self._in_flight = False
         self._goes_on = False
+        # Something of a reply was received that is still to be heard.
+        self._unheard = False
+        # The bot began to be heard without that: the last piece of what was interrupted.
+        self._started_early = False
 
     @property
     def answered(self) -> bool:
@@ -101,9 +105,11 @@ class TurnLog:
         self._answering.calls += 1
         self._goes_on = True
 
-    def audio_received(self, num_bytes: int) -> None:
-        """Note audio of a response."""
+    def audio_received(self, num_bytes: int, secs: float) -> bool:
+        """Note audio of a response, and tell whether the bot begins to be heard with it."""
         self._answering.received_bytes += num_bytes
+        self._unheard = True
+        return self._started_early and self.bot_started(secs)
 
     def first_byte(self, secs: float) -> None:
         """Note the service's time to first byte; the first of a turn counts."""
@@ -116,22 +122,31 @@ class TurnLog:
         turn.prompt_tokens = (turn.prompt_tokens or 0) + prompt
         turn.completion_tokens = (turn.completion_tokens or 0) + completion
 
-    def bot_started(self, secs: float) -> None:
-        """Note that the bot begins to be heard."""
+    def bot_started(self, secs: float) -> bool:
+        """Note that the bot begins to be heard, and tell whether it is a reply that is."""
+        self._started_early = not self._unheard
+        if self._started_early:
+            return False
         self.bot_speaking = True
         turn = self._current
         if turn.bot_started_secs is None:
             turn.bot_started_secs = secs
         turn.bot_stopped_secs = None
+        return True
 
-    def bot_stopped(self, secs: float) -> None:
-        """Note that the bot is heard no more."""
+    def bot_stopped(self, secs: float) -> bool:
+        """Note that the bot is heard no more, and tell whether a reply was."""
+        if self._started_early:
+            self._started_early = False
+            return False
         self.bot_speaking = False
         if (turn := self._heard) is not None:
             turn.bot_stopped_secs = secs
+        return True
 
     def interrupted(self, secs: float) -> bool:
         """Note an interruption, and tell whether anything was heard that it cut."""
+        self._unheard = False
         if not self.bot_speaking or (turn := self._heard) is None:
             return False
         turn.interrupted_secs = secs
