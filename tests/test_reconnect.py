@@ -483,6 +483,9 @@ async def test_text_is_told_once_however_often_the_handshake_fails():
             await hydra.drop()
             await reconnected(talk, story)
             last = hydra.sessions[-1]
+            # When what is told after it has come, all has that was told of it.
+            await talk.worker.queue_frame(InputTextRawFrame("Hello?"))
+            await talk.until(lambda last=last: "Hello?" in [m.text for m in last.messages])
             assert last.configuration is not None
             instructions = last.configuration.get("instructions") or ""
             texts = [message.text for message in last.messages]
