@@ -730,6 +730,18 @@ def test_what_noise_cut_is_heard_when_other_noise_follows_before_it_is_decided(d
     assert len(said(effects)) >= 75 * len(PCM)
 
 
+def test_what_noise_cuts_counts_from_its_own_beginning_whatever_was_heard_before(driver: Driver):
+    """Such as a last piece of a reply that was interrupted (T3)."""
+    driver.conversation.bot_started(0.0)
+    driver.now = 2.0
+    driver.receive(wire.response_created("r0"), wire.audio(100 * PCM, "r0"), wire.done("r0"))
+    driver.now = 2.5
+    driver.receive(wire.started("a"))
+    driver.interrupted()
+    effects = driver.receive(wire.stopped("a"), wire.user_item("incomplete", "a"))
+    assert len(said(effects)) == 90 * len(PCM)
+
+
 def test_a_discarded_item_without_its_role_is_the_users(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM), wire.started("a"))
     driver.interrupted()

@@ -61,6 +61,17 @@ async def emulated(recording: Path, **options: object) -> AsyncIterator[TalkOpti
 
 
 class TestTurnLog:
+    @staticmethod
+    def answering() -> TurnLog:
+        """A log in which the answer to the first turn is heard, since 1.2 s."""
+        log = TurnLog()
+        log.user_started(0.0)
+        log.user_stopped(1.0)
+        log.response_started()
+        log.audio_received(100, 1.1)
+        log.bot_started(1.2)
+        return log
+
     def test_a_turn_and_its_answer(self):
         log = TurnLog()
         log.user_started(0.5)
@@ -86,12 +97,7 @@ class TestTurnLog:
         assert turn.interrupted_secs is None
 
     def test_what_comes_late_of_an_interrupted_reply_counts_for_its_own_turn(self):
-        log = TurnLog()
-        log.user_started(0.0)
-        log.user_stopped(1.0)
-        log.response_started()
-        log.audio_received(100, 1.1)
-        log.bot_started(1.2)
+        log = self.answering()
         log.user_started(2.0)
         assert log.interrupted(2.01)
         log.bot_stopped(2.02)
@@ -110,11 +116,7 @@ class TestTurnLog:
         assert log.turns[0].interrupted_secs is None
 
     def test_a_last_piece_of_what_was_interrupted_is_no_answer(self):
-        log = TurnLog()
-        log.user_started(0.0)
-        log.user_stopped(1.0)
-        log.audio_received(100, 1.1)
-        log.bot_started(1.2)
+        log = self.answering()
         log.user_started(2.0)
         assert log.interrupted(2.01)
         assert log.bot_stopped(2.02)
@@ -146,12 +148,7 @@ class TestTurnLog:
         assert [turn.user_started_secs for turn in log.turns] == [None, 2.0]
 
     def test_a_function_call_is_no_answer_yet_whatever_was_said_before_it(self):
-        log = TurnLog()
-        log.user_started(0.0)
-        log.user_stopped(1.0)
-        log.response_started()
-        log.audio_received(100, 1.1)
-        log.bot_started(1.2)
+        log = self.answering()
         log.called()
         log.called()
         log.response_ended()
@@ -168,14 +165,11 @@ class TestTurnLog:
         assert log.turns[0].calls == 2
 
     def test_a_reply_in_two_parts_is_one_reply(self):
-        log = TurnLog()
-        log.user_started(0.0)
-        log.user_stopped(1.0)
-        log.audio_received(100, 1.1)
-        log.bot_started(1.2)
+        log = self.answering()
         log.bot_stopped(1.5)
         log.audio_received(100, 1.9)
         log.bot_started(2.0)
+        log.response_ended()
         assert not log.answered
         log.bot_stopped(2.5)
         assert (log.turns[0].bot_started_secs, log.turns[0].bot_stopped_secs) == (1.2, 2.5)
