@@ -1,7 +1,7 @@
 """How much delay the way of microphone audio to 16 kHz adds, and what it lets through.
 
 Run as `python benchmarks/microphone_delay.py`. Feeds 20 ms frames of noise and of tones to each
-quality of `soxr.ResampleStream` and to `pipecat_hydra.audio.MicrophoneAudio`, and prints:
+quality of `soxr.ResampleStream` and to `pipecat_hydra.wire.audio.MicrophoneAudio`, and prints:
 
 - held: audio pushed in minus audio given out, right after each push, in ms of audio time.
   For soxr that is the resampler alone, for `MicrophoneAudio` resampler and chunks.
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from pipecat_hydra.audio import MicrophoneAudio
-from pipecat_hydra.protocol import INPUT_SAMPLE_RATE
+from pipecat_hydra.wire.audio import MicrophoneAudio
+from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
 
 Samples = NDArray[np.int16]
 Push = Callable[[Samples], Samples]

@@ -30,7 +30,7 @@ from rich.table import Table
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
-from pipecat_hydra.virtual_transport import VirtualTransport, read_recording
+from pipecat_hydra.testing import VirtualTransport, read_recording
 
 SECS = 30.0
 WARM_UP_SECS = 5.0

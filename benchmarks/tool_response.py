@@ -35,8 +35,8 @@ from pipecat_hydra.emulator import (
     Say,
     Script,
 )
-from pipecat_hydra.protocol import DEFAULT_MODEL
-from pipecat_hydra.virtual_transport import VirtualTransport
+from pipecat_hydra.testing import VirtualTransport
+from pipecat_hydra.wire.protocol import DEFAULT_MODEL
 
 ROUNDS = 50
 VENDOR_WAIT_SECS = 0.2

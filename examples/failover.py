@@ -59,7 +59,7 @@ from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
-from pipecat_hydra.protocol import DEFAULT_BASE_URL
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 INSTRUCTION = "You are a warm, concise voice assistant. Reply in one or two short sentences."
 

@@ -32,7 +32,7 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.protocol import DEFAULT_BASE_URL
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),

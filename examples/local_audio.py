@@ -24,7 +24,7 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.protocol import DEFAULT_BASE_URL
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 IN_RATE = 16_000  # Hz
 OUT_RATE = 24_000

@@ -29,8 +29,8 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.protocol import DEFAULT_BASE_URL
-from pipecat_hydra.virtual_transport import VirtualTransport
+from pipecat_hydra.testing import VirtualTransport
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
 QUIET_SECS = 2.0  # the bot has no more to say when it has said nothing for so long

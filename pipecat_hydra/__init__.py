@@ -4,19 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipecat_hydra.keys import KeySource
-    from pipecat_hydra.retries import RetryPolicy
-    from pipecat_hydra.service import HydraLLMService
-    from pipecat_hydra.settings import HydraLLMSettings
+    from pipecat_hydra.service.llm import HydraLLMService
+    from pipecat_hydra.service.settings import HydraLLMSettings
+    from pipecat_hydra.session.keys import KeySource
+    from pipecat_hydra.session.retries import RetryPolicy
 
 __all__ = ["HydraLLMService", "HydraLLMSettings", "KeySource", "RetryPolicy"]
 
 # Importing Pipecat takes two seconds; the emulator and `--help` need none of it.
 _HOMES = {
-    "HydraLLMService": "pipecat_hydra.service",
-    "HydraLLMSettings": "pipecat_hydra.settings",
-    "KeySource": "pipecat_hydra.keys",
-    "RetryPolicy": "pipecat_hydra.retries",
+    "HydraLLMService": "pipecat_hydra.service.llm",
+    "HydraLLMSettings": "pipecat_hydra.service.settings",
+    "KeySource": "pipecat_hydra.session.keys",
+    "RetryPolicy": "pipecat_hydra.session.retries",
 }
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from call import SHAPES, Server, Shape, call, emulator
 from pipecat.frames.frames import (
     ErrorFrame,
     InterruptionFrame,
@@ -20,8 +19,9 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
+from support.call import SHAPES, Server, Shape, call, emulator
 
-from pipecat_hydra.protocol import DEFAULT_BASE_URL
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 KEY = os.environ.get("SMALLEST_API_KEY")
 

@@ -18,7 +18,7 @@ from pipecat.pipeline.worker import PipelineWorker
 
 import pipecat_hydra
 from pipecat_hydra import HydraLLMService, RetryPolicy
-from pipecat_hydra.virtual_transport import VirtualTransport
+from pipecat_hydra.testing import VirtualTransport
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipecat_hydra"
@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 MODULES = sorted(
     module.name for module in pkgutil.walk_packages(pipecat_hydra.__path__, "pipecat_hydra.")
 )
-PUBLIC = ["pipecat_hydra", "pipecat_hydra.emulator", "pipecat_hydra.virtual_transport"]
+PUBLIC = ["pipecat_hydra", "pipecat_hydra.emulator", "pipecat_hydra.testing"]
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
@@ -63,8 +63,8 @@ def test_what_is_imported_is_declared():
 
 
 def test_the_service_brings_in_neither_the_emulator_nor_the_command():
-    unwanted = ["pipecat_hydra.emulator", "pipecat_hydra.talk", "pipecat_hydra.cli"]
-    unwanted += ["pipecat_hydra.virtual_transport", "typer", "rich", "yaml"]
+    unwanted = ["pipecat_hydra.emulator", "pipecat_hydra.cli.talk", "pipecat_hydra.cli.main"]
+    unwanted += ["pipecat_hydra.testing", "typer", "rich", "yaml"]
     code = f"import sys, pipecat_hydra; print([m for m in {unwanted} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 """A local server that speaks Hydra's protocol.
 
 It is written from the protocol document alone and shares nothing with the service but the
-constants of `pipecat_hydra.protocol`, so that each can show the other to be wrong.
+constants of `pipecat_hydra.wire.protocol`, so that each can show the other to be wrong.
 """
 
 from pipecat_hydra.emulator.fault_plan import FaultPlan

@@ -11,7 +11,7 @@ from pipecat_hydra.emulator.responders import Call, Pause, Reply, Say, Step
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.sound import phrases, split, to_rate
 from pipecat_hydra.emulator.wire import Event, message_item, new_id
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE, ErrorCode
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, ErrorCode
 
 CancelReason = Literal["interrupted", "client_cancelled"]
 

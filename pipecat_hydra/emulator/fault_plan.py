@@ -31,7 +31,7 @@ from pipecat_hydra.emulator.faults import (
     parse_fault,
 )
 from pipecat_hydra.emulator.injection import ConnectionFaults
-from pipecat_hydra.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
+from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
 
 MAX_FAILURES_IN_A_ROW = 2
 """How many connections in a row never get to `session.configured` in a random plan."""

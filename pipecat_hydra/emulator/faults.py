@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_
 from pydantic import TypeAdapter, ValidationError
 
 from pipecat_hydra.emulator.settings import EmulatorSettings
-from pipecat_hydra.protocol import MIN_APPEND_BYTES
+from pipecat_hydra.wire.protocol import MIN_APPEND_BYTES
 
 Ending = Literal["reset", "eof"] | int
 """How a connection ends: `"reset"` by a TCP reset, `"eof"` by a TCP close without a close

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from pipecat_hydra.emulator.sound import TONE_SAMPLE_RATE, duration, load_recording, tones
 from pipecat_hydra.emulator.wire import new_id
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 
 @dataclass(frozen=True)

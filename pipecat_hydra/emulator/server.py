@@ -27,7 +27,7 @@ from pipecat_hydra.emulator.script import load_script
 from pipecat_hydra.emulator.session import CLOSE_GRACE_SECS, Session
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire import new_id
-from pipecat_hydra.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL, MODELS
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL, MODELS
 
 _PATH = urlsplit(DEFAULT_BASE_URL).path
 _MAX_FRAME_BYTES = 16 * 2**20

@@ -36,7 +36,7 @@ from pipecat_hydra.emulator.wire import (
     parse_json,
     warning,
 )
-from pipecat_hydra.protocol import (
+from pipecat_hydra.wire.protocol import (
     BYTES_PER_SAMPLE,
     CLOSE_AT_CAPACITY,
     CLOSE_NORMAL,

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipecat.audio.vad.vad_analyzer import VADParams
 
-from pipecat_hydra.protocol import CLOSE_NORMAL, IDLE_TIMEOUT_SECS
+from pipecat_hydra.wire.protocol import CLOSE_NORMAL, IDLE_TIMEOUT_SECS
 
 CallsDone = Literal[
     "before_arguments_done",

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import soundfile  # pyright: ignore[reportMissingTypeStubs]
 import soxr  # pyright: ignore[reportMissingTypeStubs]
 
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 Samples = npt.NDArray[np.int16]
 

@@ -13,7 +13,7 @@ from pipecat_hydra.emulator.ledger import CallRecord
 from pipecat_hydra.emulator.records import EmulatedSession
 from pipecat_hydra.emulator.responders import ToolOutput
 from pipecat_hydra.emulator.wire import ProtocolError
-from pipecat_hydra.protocol import ErrorCode
+from pipecat_hydra.wire.protocol import ErrorCode
 
 
 @dataclass(frozen=True, slots=True)

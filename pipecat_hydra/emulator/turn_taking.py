@@ -32,7 +32,7 @@ from pipecat_hydra.emulator.wire import (
     message_item,
     new_id,
 )
-from pipecat_hydra.protocol import ErrorCode
+from pipecat_hydra.wire.protocol import ErrorCode
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 _LEAD_MS = 300
 """How much from before the detected start belongs to a turn: soft first sounds."""

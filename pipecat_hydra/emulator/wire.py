@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE, MIN_APPEND_BYTES, ErrorCode
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, MIN_APPEND_BYTES, ErrorCode
 
 Event = dict[str, Any]
 """One event, as it is on the wire once decoded from JSON."""

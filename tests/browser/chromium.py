@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import soundfile as sf
-from call import recording
 from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from support.call import recording
 
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bots import until
-from call import emulator
+from support.bots import until
+from support.call import emulator
 
 pytest.importorskip("playwright", reason="Playwright is missing: make test-browser installs it")
 pytest.importorskip("aiortc", reason="the extra is missing: make test-browser installs it")
@@ -29,13 +29,13 @@ from chromium import (
     microphone,
     tab,
 )
+from cli.test_cli import KEY, command, first_line
+from cli.test_web import options
 from playwright.async_api import Browser
-from test_cli import KEY, command, first_line
-from test_web import options
-from webrtc import needs_network
+from support.webrtc import needs_network
 
+from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
-from pipecat_hydra.web.server import WebServer
 
 pytestmark = [
     pytest.mark.skipif(

@@ -40,7 +40,7 @@ from chaos.plan import RETRY, Ask, Change, Interrupt, Type
 from chaos.runner import Evidence, Pushed, Said
 from chaos.wire import Reading, Response, Stretch, covered, stretches
 from pipecat_hydra.emulator import EmulatedSession, Jitter
-from pipecat_hydra.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE, ErrorCode
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE, ErrorCode
 
 _INPUT_BYTES_PER_SEC = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
 _BLOCK = 640

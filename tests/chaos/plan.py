@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from call import SHAPES, Shape
+from support.call import SHAPES, Shape
 
 from pipecat_hydra import RetryPolicy
 from pipecat_hydra.emulator import EmulatorSettings, Ending, FaultPlan

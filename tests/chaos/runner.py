@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from call import Call, call, recording
 from loguru import logger
 from pipecat.frames.frames import (
     EndFrame,
@@ -25,6 +24,7 @@ from pipecat.frames.frames import (
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from support.call import Call, call, recording
 
 from chaos.leaks import Owner
 from chaos.model import TOOLS, Model
@@ -45,7 +45,7 @@ from chaos.plan import (
 )
 from pipecat_hydra import HydraLLMService, HydraLLMSettings
 from pipecat_hydra.emulator import Activity, HydraEmulator
-from pipecat_hydra.virtual_transport import HeardAudio
+from pipecat_hydra.testing import HeardAudio
 
 # All keys have it, and nothing else has: to be searched for in what is logged.
 KEY_MARK: Final = "ch4os-s3cret"

@@ -17,7 +17,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from call import NO_GREETING, SHAPES, Shape, call, emulator, recording
 from loguru import logger
 from pipecat.frames.frames import (
     EndFrame,
@@ -36,6 +35,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.turns.user_mute import BaseUserMuteStrategy
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from support.call import NO_GREETING, SHAPES, Shape, call, emulator, recording
 
 from chaos.checks import violations
 from chaos.leaks import Owner, open_files, resident_mib, threads
@@ -44,7 +44,7 @@ from chaos.plan import DROPS, RETRY, CallPlan, Lose, Speak, Wait
 from chaos.runner import hold, watched_logs
 from chaos.timeline import timeline
 from pipecat_hydra.emulator import Call, FaultPlan, HydraEmulator, Say, Script
-from pipecat_hydra.protocol import IDLE_TIMEOUT_SECS
+from pipecat_hydra.wire.protocol import IDLE_TIMEOUT_SECS
 
 _REPLY: Final = Say(noise("soak", 0.1), RATE, "Short.")
 _SCRIPT: Final = Script([Call("quick"), _REPLY], greeting=_REPLY, then="repeat")

@@ -1,0 +1,385 @@
+"""The `pipecat-hydra` command: options and exit codes. What is done is done elsewhere."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from loguru import logger
+
+from pipecat_hydra.cli.terminal import prepare, say
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from pipecat_hydra.emulator import Activity, HydraEmulator
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Smallest AI's Hydra speech-to-speech model for Pipecat, and a local emulator of it.",
+)
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show logs, on standard error.")]
+
+KEY_VARIABLE = "SMALLEST_API_KEY"
+
+# What `talk` and `web` have in common.
+Emulated = Annotated[
+    bool,
+    typer.Option("--emulator", help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}."),
+]
+Model = Annotated[str, typer.Option(help="Hydra model.")]
+Voice = Annotated[str | None, typer.Option(help="Its voice.", show_default="the model's")]
+Instructions = Annotated[
+    str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
+]
+Url = Annotated[str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)]
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command."""
+    prepare()
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _global(
+    context: typer.Context,
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if show_version:
+        typer.echo(version("pipecat-hydra"))
+        raise typer.Exit
+
+
+@app.command(
+    epilog="Exit codes: 0 done, 1 failed, 2 bad file or option, 3 no answer within the limit, "
+    "4 key rejected, 5 no network, 6 Hydra at capacity."
+)
+def talk(
+    recording: Annotated[
+        Path, typer.Argument(metavar="IN.wav", help="What the user says; any audio file.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT.wav", help="The conversation: left the user, right the bot as heard."
+        ),
+    ] = Path("conversation.wav"),
+    emulator: Emulated = False,
+    model: Model = DEFAULT_MODEL,
+    voice: Voice = None,
+    instructions: Instructions = None,
+    url: Url = None,
+    limit: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 10.0,
+    greet: Annotated[
+        bool, typer.Option("--greet", help="Let the bot speak first, and the user after it.")
+    ] = False,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Use a pipeline without context aggregators.")
+    ] = False,
+    sample_tools: Annotated[
+        bool,
+        typer.Option(
+            "--sample-tools", help="Offer the model a function, get_weather, with made-up data."
+        ),
+    ] = False,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Talk to the embedded emulator, which answers by this YAML file.",
+            show_default="echo what was said",
+        ),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Play a recording to Hydra as if it were the microphone, and keep what was heard.
+
+    It is played at real time into a Pipecat pipeline, with silence after it, until the bot
+    has finished its last reply. The conversation becomes a stereo file, interruptions
+    included, and a table tells turns, latencies, barge-in time, bytes and tokens.
+    """
+    key = _key(emulator, script, url)
+    with _edge(verbose, key):
+        from pipecat_hydra.cli import talk as talking
+
+        options = talking.TalkOptions(
+            recording=recording,
+            output=output,
+            api_key=key or None,
+            base_url=url or DEFAULT_BASE_URL,
+            model=model,
+            voice=voice,
+            instructions=instructions or talking.DEFAULT_INSTRUCTIONS,
+            limit_secs=limit,
+            greet=greet,
+            aggregators=not bare,
+            sample_tools=sample_tools,
+            script=script,
+        )
+        with talking.Display(progress=not verbose) as display:
+            asyncio.run(talking.talk(options, display))
+
+
+@app.command(
+    epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, for instance because the port is taken, "
+    "2 bad script or option."
+)
+def web(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 7860,
+    emulator: Emulated = False,
+    model: Model = DEFAULT_MODEL,
+    voice: Voice = None,
+    instructions: Instructions = None,
+    url: Url = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Talk to the embedded emulator, which answers by this YAML file.",
+            show_default="a greeting, two answers with function calls, then echo",
+        ),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Serve a page to talk to Hydra on, with a microphone and a browser.
+
+    The page shows what happens as it happens: turns, replies, interruptions, function calls
+    with arguments and results, times to first audio. It needs the extra `web`: pip install
+    'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
+    so that by default only this machine can open it.
+    """
+    key = _key(emulator, script, url)
+    with _edge(verbose, key):
+        from pipecat_hydra.cli import web as page
+
+        options = page.WebOptions(
+            host=host,
+            port=port,
+            api_key=key or None,
+            base_url=url or DEFAULT_BASE_URL,
+            model=model,
+            voice=voice,
+            instructions=instructions or page.DEFAULT_INSTRUCTIONS,
+            script=script,
+        )
+        asyncio.run(page.serve(options, say))
+
+
+@app.command(epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, 2 bad script, fault or option.")
+def emulator(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 8765,
+    key: Annotated[str, typer.Option(help="The one key that is accepted.")] = "sk-emulator",
+    script: Annotated[
+        Path | None,
+        typer.Option(help="What to answer, in YAML.", show_default="echo what was said"),
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0.01, help="Speed of reply audio, in times real time.")
+    ] = 10.0,
+    latency: Annotated[
+        float, typer.Option(min=0.0, help="Seconds between the end of a turn and the response.")
+    ] = 0.05,
+    transcripts: Annotated[
+        bool, typer.Option("--transcripts", help="Send transcripts of replies.")
+    ] = False,
+    max_sessions: Annotated[
+        int | None, typer.Option(min=1, help="Sessions at a time.", show_default="no limit")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND[:OPTION=VALUE,...]",
+            help="What goes wrong; may be given many times, see above.",
+            show_default="nothing",
+        ),
+    ] = None,
+    fault_seed: Annotated[
+        int, typer.Option(help="Where all random choices of faults come from.")
+    ] = 0,
+    verbose: Verbose = False,
+) -> None:
+    """Serve Hydra's protocol on this machine, for work without an account.
+
+    It hears speech with a real voice activity detector, answers it, and can be interrupted.
+
+    Faults, for instance `--fault drop:during=response,secs=0.3,how=1011,times=2`; each takes
+    `first=N` and `times=N`, the first connection that has it and how many do (all):
+
+    - `refuse:status=429,retry_after=2` answers the upgrade with an HTTP error
+
+    - `full` is at capacity: `server_full`, then close code 1013
+
+    - `hang:at=upgrade,secs=5` says nothing (secs: or for ever) at the upgrade, or where
+      `created` or `configured` is due
+
+    - `reject_voice` rejects any voice
+
+    - `drop:sent=5,of=response.output_audio.delta,how=reset` ends the connection, by `reset`,
+      `eof` or a close code, after the nth event `sent` or `received`; or `secs` into the moment
+      `during=upgrade`, `session`, `configured`, `user_speech`, `response` or `tool_call`
+
+    - `slow_reader:after_secs=2,secs=5` stops reading (secs: or for ever)
+
+    - `rate:hz=48000` negotiates another rate, from the second connection on
+
+    - `late_audio:ms=400` goes on with audio of a cancelled response
+
+    - `odd_splits` cuts audio anywhere
+
+    - `duplicate:probability=0.1`, `reorder:probability=0.1` send events twice, or after the
+      next; all faults of single events take `of=TYPE`
+
+    - `missing:probability=0.1,fields=item_id+response.usage` leaves out fields
+
+    - `unknown:probability=0.1`, `garbage:probability=0.1`, `binary:probability=0.1,size=320` send
+      events and frames that nobody knows
+
+    - `giant:size=50000000,sent=3` sends one very long event, after the nth
+
+    - `jitter:probability=0.1,secs=0.3` stalls, then sends in a burst
+
+    - `random:violence=0.5` is a mixture of these, made from the seed, that ends
+    """
+    with _edge(verbose, key):
+        from pipecat_hydra.emulator import EmulatorSettings, FaultPlan, HydraEmulator
+
+        settings = EmulatorSettings(
+            delivery_speed=speed,
+            response_latency_secs=latency,
+            transcripts=transcripts,
+            max_sessions=max_sessions,
+            record=False,
+        )
+        hydra = HydraEmulator(
+            script or "echo",
+            host=host,
+            port=port,
+            api_key=key,
+            settings=settings,
+            faults=FaultPlan.parse(fault or (), seed=fault_seed),
+            on_activity=_show_activity,
+        )
+        asyncio.run(_serve(hydra))
+
+
+async def _serve(hydra: "HydraEmulator") -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Windows has none of this: there Ctrl-C ends it as a KeyboardInterrupt.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with hydra:
+        say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
+        say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
+        if hydra.faults.faults:
+            say(f"faults: {hydra.faults}")
+        await ended.wait()
+    say("ended")
+
+
+def _show_activity(activity: "Activity") -> None:
+    """Print what goes on, but for audio, of which there are dozens of events a second."""
+    session, record, injected = activity.session, activity.record, activity.fault
+    if injected is not None:
+        about = f" ({injected.detail})" if injected.detail else ""
+        say(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
+    elif record is None:
+        code = f", code {session.close_code}" if activity.kind == "closed" else ""
+        say(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
+    elif not record.audio_bytes:
+        arrow = "->" if activity.kind == "sent" else "<-"
+        # A client may call an event anything, an order to a terminal too.
+        kind = record.type if record.type.isprintable() else ascii(record.type)
+        say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
+
+
+def _key(emulator: bool, script: Path | None, url: str | None) -> str:
+    """The key to talk to Hydra with, or none for the emulator."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    emulator = emulator or script is not None
+    if emulator and url:
+        option = "--script" if script else "--emulator"
+        raise typer.BadParameter(f"{option} and --url exclude each other")
+    if url and not key:
+        raise typer.BadParameter(f"--url needs a key: set {KEY_VARIABLE}")
+    return "" if emulator else key
+
+
+@contextmanager
+def _edge(verbose: bool, key: str) -> Iterator[None]:
+    """Let no traceback and no key out of a command."""
+
+    def masked(text: str) -> str:
+        return text.replace(key, "[REDACTED]") if key else text
+
+    def show(line: str) -> None:
+        sys.stderr.write(masked(line))
+
+    def fail(message: str, exit_code: int) -> typer.Exit:
+        if verbose:
+            typer.echo(masked(traceback.format_exc()), err=True)
+        typer.echo(f"pipecat-hydra: {masked(message)}", err=True)
+        return typer.Exit(exit_code)
+
+    logger.remove()
+    # Else the standard library prints warnings of a logger that has no handler.
+    logging.getLogger().addHandler(logging.NullHandler())
+    if verbose:
+        # With `diagnose` tracebacks would show the values of variables, the key among them.
+        logger.add(show, level="DEBUG", diagnose=False)
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        message, exit_code = _explain(error)
+        if not message:
+            hint = "" if verbose else "; --verbose shows more"
+            summary = " ".join(f"{type(error).__name__}: {error}".split())
+            message = f"unexpected error: {summary}{hint}"
+        raise fail(message, exit_code) from None
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to say of an error, nothing if it is none that is expected, and the exit code."""
+    try:
+        from pipecat_hydra.cli.talk import ExitCode, TalkError
+        from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
+    except Exception:
+        # It is what has failed, for want of a library on this machine.
+        return "", 1
+    if isinstance(error, TalkError):
+        return str(error), error.exit_code
+    if isinstance(error, FaultError | ScriptError):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, EmulatorPortInUseError):
+        return error.strerror or str(error), ExitCode.FAILED
+    if isinstance(error, socket.gaierror):
+        return f"there is no address for the host: {error.strerror}", ExitCode.USAGE
+    if isinstance(error, OSError):
+        return str(error) or repr(error), ExitCode.FAILED
+    return "", ExitCode.FAILED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""Runs a conversation: builds the pipeline, plays the recording, knows when it is over."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import soundfile as sf
+from numpy.typing import NDArray
+from pipecat.frames.frames import EndFrame, ErrorFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.utils.errors import ErrorCategory
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.cli.talk.display import Display
+from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, from_category, without_key
+from pipecat_hydra.cli.talk.observer import TalkObserver
+from pipecat_hydra.cli.talk.report import Report
+from pipecat_hydra.cli.talk.tools import SAMPLE_TOOLS
+from pipecat_hydra.testing import VirtualTransport, read_recording
+from pipecat_hydra.wire.protocol import (
+    DEFAULT_BASE_URL,
+    DEFAULT_MODEL,
+    MODELS,
+    UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
+)
+
+__all__ = ["DEFAULT_INSTRUCTIONS", "TalkOptions", "talk"]
+
+DEFAULT_INSTRUCTIONS: Final = (
+    "You are a warm, concise voice assistant. Reply in one short sentence."
+)
+
+START_LIMIT_SECS: Final = 30.0
+"""How long the pipeline may take to start; Pipecat itself gives up after 20 s."""
+
+END_OF_TURN_SECS: Final = 1.5
+"""How much silence must have been played after the recording before all can be over: it takes
+up to 1.2 s until Hydra takes a turn as over (protocol §5)."""
+
+REPLY_LIMIT_SECS: Final = 120.0
+"""How long the last reply is listened to."""
+
+TAIL_SECS: Final = 0.3
+"""How much silence is kept after the last reply."""
+
+END_LIMIT_SECS: Final = 10.0
+
+_POLL_SECS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TalkOptions:
+    """What to say to whom.
+
+    Parameters:
+        recording: What the user says: a file of any format that soundfile reads.
+        output: Where the conversation goes, as stereo PCM16.
+        api_key: The Smallest AI key; `None` for the embedded emulator.
+        base_url: The endpoint, without query. Not used with the emulator.
+        model: The model.
+        voice: Its voice; `None` for the model's default.
+        instructions: The system instruction.
+        limit_secs: How long to wait for an answer, in seconds.
+        greet: Whether the bot speaks first; the recording begins when it has finished.
+        aggregators: Whether the pipeline has context aggregators, as most do, or is the bare
+            `[input, llm, output]`.
+        sample_tools: Whether the model is offered the functions of `SAMPLE_TOOLS`.
+        script: What the emulator answers, in YAML; `None` has it echo. Not used with a key.
+    """
+
+    recording: Path
+    output: Path
+    api_key: str | None = None
+    base_url: str = DEFAULT_BASE_URL
+    model: str = DEFAULT_MODEL
+    voice: str | None = None
+    instructions: str = DEFAULT_INSTRUCTIONS
+    limit_secs: float = 10.0
+    greet: bool = False
+    aggregators: bool = True
+    sample_tools: bool = False
+    script: Path | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the key."""
+        return f"<TalkOptions {self.recording} to {self.base_url}>"
+
+
+async def talk(options: TalkOptions, display: Display) -> Report:
+    """Let a recording talk to Hydra, or to the emulator if there is no key.
+
+    Args:
+        options: What to say to whom.
+        display: Where to show what happens.
+
+    Returns:
+        The figures of the conversation, which is in `options.output` by then.
+
+    Raises:
+        TalkError: It was not possible, or there was no answer. In the latter case what
+            there was of a conversation has been written and shown all the same; so it has
+            when this is cancelled.
+        ScriptError: The emulator's script cannot be used.
+    """
+    pcm, sample_rate = _recording(options.recording)
+    _check_output(options.output, options.recording)
+    async with AsyncExitStack() as stack:
+        if options.api_key is None:
+            # The emulator loads Silero: only who talks to it should wait for that.
+            from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
+
+            # An echo has no words to show.
+            settings = EmulatorSettings(transcripts=options.script is not None)
+            emulator = HydraEmulator(options.script or "echo", settings=settings)
+            answers = f"answers by {options.script}" if options.script else "echoes"
+            display.line(
+                f"talking to the embedded emulator, which {answers} "
+                "(set SMALLEST_API_KEY for Hydra)"
+            )
+            hydra = await stack.enter_async_context(emulator)
+            options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
+        return await _Conversation(options, display, pcm, sample_rate).run()
+
+
+class _Conversation:
+    """One conversation, from the first frame to the report."""
+
+    def __init__(
+        self, options: TalkOptions, display: Display, pcm: NDArray[np.int16], sample_rate: int
+    ):
+        self._options = options
+        self._display = display
+        self._pcm = pcm
+        self._length_secs = len(pcm) / sample_rate
+        self._transport = VirtualTransport(sample_rate=sample_rate, num_channels=pcm.shape[1])
+        self._llm = _service(options)
+        self._observer = TalkObserver(
+            self._llm, self._transport.timeline, note=display.note, on_error=self._on_error
+        )
+        self._log = self._observer.log
+        self._worker = self._build_worker()
+        self._running: asyncio.Task[None] | None = None
+        self._failure: TalkError | None = None
+        self._last_error: TalkError | None = None
+        self._has_spoken = False
+
+    def _build_worker(self) -> PipelineWorker:
+        processors: list[FrameProcessor] = [
+            self._transport.input(),
+            self._llm,
+            self._transport.output(),
+        ]
+        if self._options.aggregators:
+            # Hydra decides the turns. Without these strategies the aggregator would build a
+            # turn model of its own, which blocks for 40 ms, and never use it.
+            pair = LLMContextAggregatorPair(
+                LLMContext(),
+                user_params=LLMUserAggregatorParams(
+                    user_turn_strategies=ExternalUserTurnStrategies()
+                ),
+            )
+            processors = [processors[0], pair.user(), *processors[1:], pair.assistant()]
+        model = MODELS.get(self._options.model)
+        return PipelineWorker(
+            Pipeline(processors),
+            params=PipelineParams(
+                # The rate of the reply itself, so that what is heard was never resampled.
+                audio_out_sample_rate=(
+                    model.output_sample_rate if model else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+                ),
+                enable_metrics=True,
+                enable_usage_metrics=True,
+                send_initial_empty_metrics=False,
+            ),
+            observers=[self._observer],
+            enable_rtvi=False,
+            enable_turn_tracking=False,
+            idle_timeout_secs=None,
+        )
+
+    async def run(self) -> Report:
+        runner = WorkerRunner(handle_sigint=False)
+        await runner.add_workers(self._worker)
+        self._running = asyncio.create_task(runner.run())
+        ended_by: TalkError | asyncio.CancelledError | None = None
+        try:
+            await self._converse()
+            await self._worker.queue_frame(EndFrame())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._running), END_LIMIT_SECS)
+        except (TalkError, asyncio.CancelledError) as error:
+            ended_by = error
+        finally:
+            await self._worker.cancel()
+            await self._running
+        report = Report.of(self._log.turns, self._transport)
+        if report.rows:
+            self._display.report(report)
+            unsaved = self._save()
+            if unsaved and ended_by:
+                self._display.line(f"! {unsaved}")
+            ended_by = ended_by or unsaved
+        if ended_by:
+            raise ended_by
+        return report
+
+    async def _converse(self) -> None:
+        """Say all that there is to say, and listen to the end.
+
+        Raises:
+            TalkError: It cannot go on, or there was no answer.
+        """
+        timeline = self._transport.timeline
+        await self._until(lambda: timeline.has_started, "starting", limit_secs=START_LIMIT_SECS)
+        if self._options.greet:
+            await self._listen("waiting for the greeting")
+        begin_secs = timeline.secs
+        utterance = self._transport.microphone.queue(self._pcm)
+        self._has_spoken = True
+        await self._until(
+            lambda: utterance.end_secs is not None,
+            "playing",
+            limit_secs=self._length_secs + self._options.limit_secs,
+            progress_secs=lambda: timeline.secs - begin_secs,
+        )
+        await self._until(
+            lambda: timeline.secs >= (utterance.end_secs or 0.0) + END_OF_TURN_SECS,
+            "listening",
+            limit_secs=END_OF_TURN_SECS + self._options.limit_secs,
+        )
+        await self._listen("listening")
+
+    async def _listen(self, what: str) -> None:
+        """Wait until the bot has spoken last; how long it speaks is its own affair, to a limit."""
+        begin_secs = self._transport.timeline.secs
+        while not self._is_over():
+            now = self._transport.timeline.secs
+            quiet_secs = now - max(begin_secs, self._log.last_event_secs)
+            if not self._log.bot_speaking and quiet_secs > self._options.limit_secs:
+                raise self._no_answer()
+            if now - begin_secs > self._options.limit_secs + REPLY_LIMIT_SECS:
+                self._display.line("the bot goes on and on: listened to no more")
+                return
+            await self._poll(what, self._length_secs)
+
+    def _is_over(self) -> bool:
+        """Whether nobody speaks, and the bot was the last to do so."""
+        heard_secs = max(self._transport.heard_until_secs, self._log.last_event_secs)
+        return (
+            self._log.answered
+            and not self._log.user_speaking
+            and not self._log.bot_speaking
+            and self._transport.timeline.secs >= heard_secs + TAIL_SECS
+        )
+
+    async def _until(
+        self,
+        condition: Callable[[], bool],
+        what: str,
+        *,
+        limit_secs: float,
+        progress_secs: Callable[[], float] | None = None,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit_secs
+        while not condition():
+            if loop.time() > deadline:
+                raise TalkError(f"gave up {what} after {limit_secs:.0f} s")
+            await self._poll(what, progress_secs() if progress_secs else self._length_secs)
+
+    async def _poll(self, what: str, progress_secs: float) -> None:
+        if self._failure:
+            raise self._failure
+        if self._running is None or self._running.done():
+            raise TalkError("the pipeline ended by itself")
+        self._display.advance(what, progress_secs, self._length_secs)
+        await asyncio.sleep(_POLL_SECS)
+
+    def _no_answer(self) -> TalkError:
+        if self._last_error:
+            return self._last_error
+        limit = f"within {self._options.limit_secs:g} s"
+        if not self._has_spoken:
+            return TalkError(f"no greeting {limit}", ExitCode.NO_ANSWER)
+        if not self._log.turns:
+            return TalkError(
+                f"no answer {limit}: no speech was heard in {self._options.recording}",
+                ExitCode.NO_ANSWER,
+            )
+        return TalkError(
+            f"no answer {limit} to turn {self._log.turns[-1].number}; it may have been taken for "
+            "noise",
+            ExitCode.NO_ANSWER,
+        )
+
+    def _on_error(self, frame: ErrorFrame) -> None:
+        message = without_key(frame.error, self._options.api_key)
+        error = from_category(frame.category, message, self._options.base_url)
+        self._last_error = error
+        permanent = frame.category is not None and frame.category.is_permanent
+        # A connection that was never there is for the user to see to; one that was lost is
+        # for the service to get back.
+        no_network = frame.category is ErrorCategory.CONNECTIVITY and not self._log.turns
+        if permanent or no_network or not self._llm.is_usable:
+            self._failure = self._failure or error
+        else:
+            self._display.line(f"! {message}")
+
+    def _save(self) -> TalkError | None:
+        """Write the conversation; return what stood in the way."""
+        output = self._options.output
+        try:
+            self._transport.save_stereo(output)
+        except (OSError, sf.SoundFileError) as error:
+            return TalkError(f"cannot write {output}: {without_key(str(error), None)}")
+        self._display.line(f"{output}: left the user, right the bot as heard")
+        return None
+
+
+def _service(options: TalkOptions) -> HydraLLMService:
+    assert options.api_key is not None
+    try:
+        return HydraLLMService(
+            api_key=options.api_key,
+            base_url=options.base_url,
+            settings=HydraLLMService.Settings(
+                model=options.model,
+                voice=options.voice,
+                system_instruction=options.instructions,
+                generate_initial_response=options.greet,
+            ),
+            tools=SAMPLE_TOOLS if options.sample_tools else None,
+        )
+    except ValueError as error:
+        message = without_key(str(error), options.api_key)
+        raise TalkError(message, ExitCode.USAGE) from error
+
+
+def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
+    if not path.exists():
+        raise TalkError(f"no such file: {path}", ExitCode.USAGE)
+    try:
+        pcm, sample_rate = read_recording(path)
+    # Of headerless audio, which it takes a .raw file for, soundfile misses the rate by a TypeError.
+    except (OSError, TypeError, sf.SoundFileError) as error:
+        raise TalkError(
+            f"{path} is not audio that can be read: {without_key(str(error), None)}",
+            ExitCode.USAGE,
+        ) from error
+    if not len(pcm):
+        raise TalkError(f"{path} holds no audio", ExitCode.USAGE)
+    return pcm, sample_rate
+
+
+def _check_output(path: Path, recording: Path) -> None:
+    """Refuse an output that could not be written, before there is anything to lose."""
+    audio_format = path.suffix.removeprefix(".").upper()
+    problem = None
+    if audio_format == "RAW" or not sf.check_format(audio_format, "PCM_16"):
+        problem = "name a .wav file"
+    elif path.is_dir() or not path.parent.is_dir():
+        problem = "no such place"
+    elif not path.exists():
+        problem = None if os.access(path.parent, os.W_OK) else "no file may be made there"
+    elif path.samefile(recording):
+        problem = "it is the recording that is to be played; name another file"
+    elif not os.access(path, os.W_OK):
+        problem = "the file that is there may not be written"
+    if problem:
+        raise TalkError(f"cannot write {path}: {problem}", ExitCode.USAGE)

@@ -1,0 +1,131 @@
+"""What the server answers over HTTP: the page, what the page has to know, and offers."""
+
+import mimetypes
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
+from fastapi.staticfiles import StaticFiles
+from loguru import logger
+from pipecat.transports.smallwebrtc.request_handler import (
+    SmallWebRTCPatchRequest,
+    SmallWebRTCRequest,
+)
+
+from pipecat_hydra.cli.web.calls import Calls
+from pipecat_hydra.cli.web.prebuilt import PREBUILT_PATH, add_prebuilt, has_prebuilt
+
+__all__ = ["About", "build_app"]
+
+_STATIC: Final = Path(__file__).parent / "static"
+
+_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_PAGE_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What the page says of the bot.
+
+    Parameters:
+        service: Whether it is Hydra or the emulator that answers.
+        model: The model.
+        voice: Its voice; `None` for the model's default, if that is not known here.
+        script: Which script the emulator answers by: the package's own, or another.
+        prebuilt: Where Pipecat's prebuilt page is, if it is installed.
+    """
+
+    service: Literal["hydra", "emulator"]
+    model: str
+    voice: str | None
+    script: Literal["own", "other"] | None
+    prebuilt: str | None = field(
+        default_factory=lambda: f"{PREBUILT_PATH}/" if has_prebuilt() else None
+    )
+
+
+def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> FastAPI:
+    """Build the application.
+
+    Args:
+        calls: Takes the offers.
+        about: What the page says of the bot.
+        hosts: By what names requests may call this server, `None` for any. On a loopback
+            address they are known: whoever else's name leads here is a page of another
+            site that would use the key.
+
+    Returns:
+        The application.
+    """
+    # On Windows the registry has a say in what a file is, and may call a script plain text.
+    mimetypes.add_type("text/javascript", ".js")
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.middleware("http")
+    async def guard(
+        request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        if hosts is not None and request.url.hostname not in hosts:
+            return PlainTextResponse("Open the address that the server has printed.\n", 403)
+        if not _is_same_origin(request):
+            return PlainTextResponse("Pages of other sites may not call here.\n", 403)
+        response = await call_next(request)
+        response.headers.update(_HEADERS)
+        # Pipecat's own page loads what it needs from elsewhere.
+        if not request.url.path.startswith(PREBUILT_PATH):
+            response.headers.update(_PAGE_HEADERS)
+        return response
+
+    @app.get("/api/about")
+    async def tell_about() -> About:
+        return about
+
+    @app.post("/api/offer")
+    async def offer(request: SmallWebRTCRequest) -> dict[str, str]:
+        if "m=audio" not in request.sdp:
+            raise HTTPException(400, "The offer has no audio.")
+        try:
+            answer = await calls.answer(request)
+        except HTTPException:
+            raise
+        except Exception as error:
+            # Whatever aiortc makes of a description that it cannot read.
+            logger.warning(f"Offer refused: {repr(error)[:200]}")
+            raise HTTPException(400, "The offer cannot be read.") from None
+        if answer is None:
+            raise HTTPException(400, "The offer cannot be answered.")
+        return answer
+
+    @app.patch("/api/offer")
+    async def candidates(request: SmallWebRTCPatchRequest) -> dict[str, str]:
+        await calls.add_candidates(request)
+        return {"status": "success"}
+
+    if about.prebuilt:
+        add_prebuilt(app, offer, candidates)
+    app.mount("/", StaticFiles(directory=_STATIC, html=True))
+    return app
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Whether a request comes from a page of this server, or from no page at all."""
+    origin = request.headers.get("origin")
+    if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
+        return True
+    # A proxy may have put another host in. This the browser says, and no page can.
+    return request.headers.get("sec-fetch-site") == "same-origin"

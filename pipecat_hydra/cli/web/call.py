@@ -1,0 +1,213 @@
+"""One call: a pipeline of its own, from the offer to the hang-up."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipecat.frames.frames import ErrorFrame, LLMRunFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frameworks.rtvi import (
+    RTVIFunctionCallReportLevel,
+    RTVIObserverParams,
+    RTVIProcessor,
+)
+from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
+from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService
+from pipecat_hydra.cli.talk.errors import from_category, without_key
+from pipecat_hydra.cli.web.tools import TOOLS
+from pipecat_hydra.wire.protocol import (
+    INPUT_SAMPLE_RATE,
+    MODELS,
+    UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
+)
+
+__all__ = ["Call", "Service"]
+
+_IDLE_LIMIT_SECS: Final = 300.0
+"""How long nobody may speak: a forgotten page should not hold a session for ever."""
+
+_READY_LIMIT_SECS: Final = 15.0
+"""How long the page may take to connect; it gives up after the same time."""
+
+_FAREWELL_SECS: Final = 2.0
+"""How long the page has to hang up by itself once it was told why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Whom a call talks to.
+
+    Parameters:
+        api_key: The key.
+        base_url: The endpoint, without query.
+        model: The model.
+        voice: Its voice; `None` for the model's default.
+        instructions: The system instruction.
+    """
+
+    api_key: str
+    base_url: str
+    model: str
+    voice: str | None
+    instructions: str
+
+    def __repr__(self) -> str:
+        """Leave out the key."""
+        return f"<Service {self.model} at {self.base_url}>"
+
+    @property
+    def output_sample_rate(self) -> int:
+        """Rate of reply audio in Hz."""
+        model = MODELS.get(self.model)
+        return model.output_sample_rate if model else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
+
+    def create(self) -> HydraLLMService:
+        """Make the processor for one call.
+
+        Raises:
+            ValueError: An option asks for what cannot be.
+        """
+        return HydraLLMService(
+            api_key=self.api_key,
+            base_url=self.base_url,
+            settings=HydraLLMService.Settings(
+                model=self.model, voice=self.voice, system_instruction=self.instructions
+            ),
+        )
+
+
+class Call:
+    """One call. The page learns what happens over the data channel, as RTVI messages.
+
+    Pipecat's own messages tell turns, replies, function calls and metrics. Besides them
+    there are `server-message`s in words for a person: `{"type": "problem", "text": ...,
+    "ended": ...}` for what goes wrong, after which the page hangs up if it says `ended`,
+    and `{"type": "note", "text": ...}` when that is over.
+    """
+
+    def __init__(self, connection: SmallWebRTCConnection, service: Service):
+        """Create a call, which does nothing before `run`.
+
+        Args:
+            connection: To the page.
+            service: Whom it talks to.
+        """
+        self._service = service
+        self._connection = connection
+        self._llm = service.create()
+        self._transport = SmallWebRTCTransport(
+            connection,
+            TransportParams(audio_in_enabled=True, audio_out_enabled=True),
+        )
+        self._worker = self._build_worker()
+        self._ready = asyncio.Event()
+        self._farewell: asyncio.Task[None] | None = None
+
+    def _build_worker(self) -> PipelineWorker:
+        pair = LLMContextAggregatorPair(
+            LLMContext(tools=list(TOOLS)),
+            # Hydra decides the turns; without these the aggregator would load a model for it.
+            user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
+        )
+        worker = PipelineWorker(
+            Pipeline(
+                [
+                    self._transport.input(),
+                    pair.user(),
+                    self._llm,
+                    self._transport.output(),
+                    pair.assistant(),
+                ]
+            ),
+            params=PipelineParams(
+                audio_in_sample_rate=INPUT_SAMPLE_RATE,
+                audio_out_sample_rate=self._service.output_sample_rate,
+                enable_metrics=True,
+                enable_usage_metrics=True,
+                send_initial_empty_metrics=False,
+            ),
+            rtvi_observer_params=RTVIObserverParams(
+                function_call_report_level={"*": RTVIFunctionCallReportLevel.FULL}
+            ),
+            idle_timeout_secs=_IDLE_LIMIT_SECS,
+            cancel_on_idle_timeout=False,
+        )
+
+        @worker.rtvi.event_handler("on_client_ready")
+        async def on_client_ready(rtvi: RTVIProcessor) -> None:
+            self._ready.set()
+            await worker.queue_frame(LLMRunFrame())  # the bot speaks first
+
+        @self._transport.event_handler("on_client_disconnected")
+        async def on_client_disconnected(transport: BaseTransport, client: Any) -> None:
+            await worker.cancel(reason="the page hung up")
+
+        @worker.event_handler("on_pipeline_error")
+        async def on_pipeline_error(worker: PipelineWorker, frame: ErrorFrame) -> None:
+            message = without_key(frame.error, self._service.api_key)
+            error = from_category(frame.category, message, "Hydra")
+            ended = frame.processor is not None and not frame.processor.is_usable
+            await self._tell_problem(str(error), ended=ended)
+
+        @worker.event_handler("on_idle_timeout")
+        async def on_idle_timeout(worker: PipelineWorker) -> None:
+            minutes = _IDLE_LIMIT_SECS / 60
+            await self._tell_problem(f"nobody spoke for {minutes:g} minutes", ended=True)
+
+        @self._llm.event_handler("on_reconnected")
+        async def on_reconnected(llm: HydraLLMService, state_restored: bool) -> None:
+            await self._tell({"type": "note", "text": "The session is back."})
+
+        return worker
+
+    async def run(self) -> None:
+        """Hold the call, until the page hangs up or `end` is called."""
+        runner = WorkerRunner(handle_sigint=False)
+        waiting = asyncio.create_task(self._end_unless_ready())
+        try:
+            await runner.add_workers(self._worker)
+            await runner.run()
+        finally:
+            waiting.cancel()
+            if self._farewell:
+                self._farewell.cancel()
+            # The transport does so only while it believes that it is connected.
+            await self._connection.disconnect()
+
+    async def end(self) -> None:
+        """End the call; `run` returns once all is closed."""
+        await self._worker.cancel(reason="the server ends")
+
+    async def _end_unless_ready(self) -> None:
+        try:
+            await asyncio.wait_for(self._ready.wait(), _READY_LIMIT_SECS)
+        except TimeoutError:
+            await self._worker.cancel(reason="the page never connected")
+
+    async def _tell(self, message: dict[str, str | bool]) -> None:
+        await self._worker.rtvi.send_server_message(message)
+
+    async def _tell_problem(self, text: str, *, ended: bool) -> None:
+        """Tell the page of a problem, and whether the call ends by it."""
+        if self._farewell:
+            return
+        await self._tell({"type": "problem", "text": text, "ended": ended})
+        if ended:
+            # The page hangs up when it has read that. If it does not, it is done here:
+            # to close at once could overtake the message.
+            self._farewell = asyncio.create_task(self._end_after_farewell())
+
+    async def _end_after_farewell(self) -> None:
+        await asyncio.sleep(_FAREWELL_SECS)
+        await self._worker.cancel(reason="it cannot go on")

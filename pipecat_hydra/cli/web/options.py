@@ -1,0 +1,44 @@
+"""What the page is served with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL
+
+__all__ = ["DEFAULT_INSTRUCTIONS", "WebOptions"]
+
+DEFAULT_INSTRUCTIONS: Final = (
+    "You are a warm, concise voice assistant. Reply in one or two short sentences. Use your "
+    "functions for the weather and for the time."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebOptions:
+    """Where the page is, and whom it talks to.
+
+    Parameters:
+        host: Address or name to listen on.
+        port: TCP port; 0 for any that is free.
+        api_key: The Smallest AI key; `None` for the embedded emulator.
+        base_url: The endpoint, without query. Not used with the emulator.
+        model: The model.
+        voice: Its voice; `None` for the model's default.
+        instructions: The system instruction.
+        script: What the emulator answers, in YAML; `None` for the script of the package.
+            Not used with a key.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_key: str | None = None
+    base_url: str = DEFAULT_BASE_URL
+    model: str = DEFAULT_MODEL
+    voice: str | None = None
+    instructions: str = DEFAULT_INSTRUCTIONS
+    script: Path | None = None
+
+    def __repr__(self) -> str:
+        """Leave out the key."""
+        return f"<WebOptions {self.host}:{self.port}, {self.base_url}>"

@@ -1,0 +1,239 @@
+"""The server: a socket, the emulator if there is no key, and an end that leaves nothing."""
+
+import asyncio
+import errno
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+from fastapi import FastAPI
+from typing_extensions import override
+
+from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, without_key
+from pipecat_hydra.cli.web.app import About, build_app
+from pipecat_hydra.cli.web.call import Service
+from pipecat_hydra.cli.web.calls import Calls
+from pipecat_hydra.cli.web.options import WebOptions
+from pipecat_hydra.wire.protocol import MODELS
+
+__all__ = ["WebServer", "run"]
+
+_OWN_SCRIPT: Final = Path(__file__).parent / "demo" / "script.yaml"
+
+_LOOPBACK_NAMES: Final = ("127.0.0.1", "::1", "localhost")
+
+_CLOSE_LIMIT_SECS: Final = 2
+"""How long requests in flight may still take when the server ends."""
+
+Announce = Callable[[str], None]
+
+
+async def run(options: WebOptions, announce: Announce) -> None:
+    """Serve the page until Ctrl-C or SIGTERM, or until it is cancelled.
+
+    Args:
+        options: Where, and whom it talks to.
+        announce: Is called with each line that the user should read.
+
+    Raises:
+        TalkError: The port is taken, or an option asks for what cannot be.
+        ScriptError: The emulator's script cannot be used.
+    """
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Windows has none of this: there Ctrl-C ends it as a KeyboardInterrupt.
+        with suppress(NotImplementedError):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with WebServer(options, announce) as server:
+        announce(f"Open {server.url} in a browser; Ctrl-C ends it.")
+        if not server.is_loopback:
+            here = server.url.removeprefix("http://")
+            announce(
+                "From another machine a browser gives no microphone to a page without https: "
+                "put an https proxy in front, or forward the port, for instance with "
+                f"ssh -L {server.port}:{here}, and open http://localhost:{server.port} there. "
+                "The sound goes over UDP all the same: the two have to reach each other."
+            )
+            announce("Whoever reaches this port can call, and nobody is asked who he is.")
+        await ended.wait()
+    announce("ended")
+
+
+class WebServer:
+    """The page, served from `__aenter__` to `__aexit__`, after which nothing of it is left.
+
+    Attributes:
+        calls: The calls in progress.
+        port: The TCP port.
+        is_loopback: Whether only this machine can reach it.
+    """
+
+    calls: Calls
+    port: int
+    is_loopback: bool
+
+    def __init__(self, options: WebOptions, announce: Announce = lambda line: None):
+        """Create a server.
+
+        Args:
+            options: Where it is, and whom it talks to.
+            announce: Is called with each line that the user should read.
+        """
+        self._options = options
+        self._announce = announce
+        self._stack = AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """Where the page is, for a browser on this machine."""
+        host = self._options.host
+        with suppress(ValueError):
+            address = ipaddress.ip_address(host)
+            if address.is_unspecified:
+                host = "localhost"
+            elif address.version == 6:
+                host = f"[{host}]"
+        return f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            TalkError: The port is taken, or an option asks for what cannot be.
+            ScriptError: The emulator's script cannot be used.
+        """
+        async with AsyncExitStack() as stack:
+            listener = stack.enter_context(_bind(self._options.host, self._options.port))
+            address = listener.getsockname()
+            self.port = address[1]
+            self.is_loopback = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
+            service = await self._choose_service(stack)
+            self.calls = Calls(service, self._announce)
+            stack.push_async_callback(self.calls.end)
+            app = build_app(
+                self.calls,
+                self._about(service),
+                hosts={*_LOOPBACK_NAMES, self._options.host.lower()} if self.is_loopback else None,
+            )
+            server = _Server(app)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            stack.push_async_callback(_stop, server, serving)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Take no more calls, and end those that there are."""
+        await self._stack.aclose()
+
+    async def _choose_service(self, stack: AsyncExitStack) -> Service:
+        """Start the emulator if there is no key; say whom the page talks to."""
+        options = self._options
+        api_key, base_url = options.api_key, options.base_url
+        if api_key is None:
+            # The emulator loads Silero: only who talks to it should wait for that.
+            from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
+
+            hydra = await stack.enter_async_context(
+                HydraEmulator(
+                    options.script or _OWN_SCRIPT,
+                    settings=EmulatorSettings(transcripts=True, record=False),
+                )
+            )
+            api_key, base_url = hydra.api_key, hydra.url
+            whom = (
+                "the embedded emulator, which answers by "
+                f"{options.script or 'a script'} (set SMALLEST_API_KEY for Hydra)"
+            )
+        else:
+            whom = f"Hydra at {base_url}"
+        service = Service(
+            api_key=api_key,
+            base_url=base_url,
+            model=options.model,
+            voice=options.voice,
+            instructions=options.instructions,
+        )
+        try:
+            service.create()
+        except ValueError as error:
+            raise TalkError(without_key(str(error), api_key), ExitCode.USAGE) from error
+        # Only now: a URL that is refused may hold a key.
+        self._announce(f"Talking to {whom}.")
+        return service
+
+    def _about(self, service: Service) -> About:
+        is_emulator = self._options.api_key is None
+        model = MODELS.get(service.model)
+        return About(
+            service="emulator" if is_emulator else "hydra",
+            model=service.model,
+            voice=service.voice or (model.default_voice if model else None),
+            script=("other" if self._options.script else "own") if is_emulator else None,
+        )
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: there is more to end than this."""
+
+    def __init__(self, app: FastAPI):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_CLOSE_LIMIT_SECS,
+            )
+        )
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def _stop(server: _Server, serving: "asyncio.Task[None]") -> None:
+    server.should_exit = True
+    await serving
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Take an address, before anything takes time.
+
+    Raises:
+        TalkError: It is taken, or there is no such address on this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise TalkError(f"there is no address for the host {host!r}", ExitCode.USAGE) from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name != "nt":  # where it would let two programs have one port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        # Only now would a port that is taken show, if the other has the same option.
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        why = os.strerror(error.errno or 0).lower()
+        hint = "" if error.errno == errno.EADDRNOTAVAIL else "; choose another with --port"
+        raise TalkError(f"cannot listen on {host}, port {port}: {why}{hint}") from error
+    return listener

@@ -1,0 +1,34 @@
+"""The functions that the model can call on the page."""
+
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from pipecat.adapters.llm.schemas.direct_function import DirectFunction
+from pipecat.services.llm_service import FunctionCallParams
+
+from pipecat_hydra.cli.talk.tools import SAMPLE_TOOLS
+
+__all__ = ["TOOLS", "get_time"]
+
+
+async def get_time(params: FunctionCallParams, time_zone: str) -> None:
+    """Get the date and the time of day in a time zone.
+
+    Args:
+        params: Takes the result.
+        time_zone: Name of the time zone as IANA has it, for example Europe/Rome.
+    """
+    try:
+        now = datetime.now(ZoneInfo(time_zone))
+    # A name that is no path, or of a directory, has errors of its own.
+    except (LookupError, ValueError, OSError):
+        await params.result_callback({"error": f"There is no time zone {time_zone!r}."})
+        return
+    await params.result_callback(
+        {"time_zone": time_zone, "date": f"{now:%A, %d %B %Y}", "time": f"{now:%H:%M}"}
+    )
+
+
+TOOLS: Final[tuple[DirectFunction, ...]] = (*SAMPLE_TOOLS, get_time)
+"""The sample functions of `pipecat-hydra talk`, whose data is made up, and the real time."""

@@ -1,0 +1,183 @@
+"""One response, and what of it reaches the pipeline.
+
+A `Reply` is in one of three states:
+
+    ACTIVE  what comes passes to the pipeline
+    HELD    the user began to speak over it; what comes is kept back
+    DEAD    it was interrupted for good; what comes is dropped
+
+and has a bracket in the pipeline that is open or closed: `ReplyStarted`, then
+`VoiceStarted` with the first audio, then audio and text, then `VoiceEnded` and
+`ReplyEnded`. Leaving ACTIVE closes what is open, at once. A reply that is resumed opens
+a second bracket, marked so.
+
+Pure, like `conversation.py`, whose theory of operation says when which step is taken.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import Final
+
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    PipelineEffect,
+    ReplyEnded,
+    ReplyStarted,
+    TextChunk,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.wire.audio import WholeSamples
+
+__all__ = ["Reply", "ReplyState"]
+
+_HELD_BYTES: Final = 120 * 48_000 * 2
+_EARLY_PHRASES: Final = 1_000
+_NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
+
+
+class ReplyState(Enum):
+    """What becomes of what a response says; see the module's text."""
+
+    ACTIVE = auto()
+    HELD = auto()
+    DEAD = auto()
+
+
+class Reply:
+    """One response on its way into the pipeline."""
+
+    def __init__(self, response_id: str | None, *, asked_at: float | None, sample_rate: int):
+        """Make an active reply whose bracket is closed.
+
+        Args:
+            response_id: The response; None as long as the server has not named it.
+            asked_at: When it was asked for, in seconds, if that is known.
+            sample_rate: Rate of its audio in Hz.
+        """
+        self.id = response_id
+        self.asked_at = asked_at
+        self.state = ReplyState.ACTIVE
+        self.generated = False
+        """Whether the server has finished generating it."""
+        self.heard = False
+        """Whether any of its audio has entered the pipeline."""
+        self._open = False
+        self._voiced = False
+        self.sample_rate = sample_rate
+        """Rate of its audio in Hz; known for sure once the session is configured."""
+        self._last_text = ""
+        # Text that came before the first audio, to whose bracket it belongs.
+        self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
+        self._samples = WholeSamples()
+        self._held: list[AudioChunk | TextChunk] = []
+        self._held_bytes = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether what it says passes to the pipeline."""
+        return self.state is ReplyState.ACTIVE
+
+    @property
+    def held(self) -> bool:
+        """Whether what it says is kept back until the user's turn is decided."""
+        return self.state is ReplyState.HELD
+
+    @property
+    def dead(self) -> bool:
+        """Whether what it says is dropped."""
+        return self.state is ReplyState.DEAD
+
+    def begin(self) -> list[PipelineEffect]:
+        """Open the bracket."""
+        self._open = True
+        return [ReplyStarted(self.id)]
+
+    def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
+        """Take reply audio, split at any byte."""
+        if self.dead:
+            return []
+        pcm = self._samples.push(delta)
+        return self._take(AudioChunk(pcm, self.sample_rate), now) if pcm else []
+
+    def text(self, delta: str, now: float) -> list[PipelineEffect]:
+        """Take a phrase; phrases come without the spaces between them (protocol §3)."""
+        if self.dead or not delta:
+            return []
+        if self._last_text and not (
+            self._last_text[-1].isspace() or delta.startswith(_NO_SPACE_BEFORE)
+        ):
+            delta = f" {delta}"
+        self._last_text = delta
+        return self._take(TextChunk(delta), now)
+
+    def hold(self) -> list[PipelineEffect]:
+        """Keep back what comes from now on: the user may be speaking over it."""
+        self.state = ReplyState.HELD
+        return self.close(interrupted=True)
+
+    def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        """Go on: the user did not speak after all.
+
+        Args:
+            unheard: What entered the pipeline before and was not heard; it goes first,
+                then what was kept back.
+        """
+        self.state = ReplyState.ACTIVE
+        held, self._held, self._held_bytes = [*unheard, *self._held], [], 0
+        if self.generated and not held:
+            return []
+        self._open = True
+        effects: list[PipelineEffect] = [ReplyStarted(self.id, resumed=True)]
+        for part in held:
+            effects += self._pass(part, None)
+        return effects
+
+    def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        """Say once more what was thrown away, in the bracket that is open, if one is."""
+        if not self.active or not self._open:
+            return []
+        return [effect for part in parts for effect in self._pass(part, None)]
+
+    def kill(self) -> list[PipelineEffect]:
+        """Drop what was kept back and all that still comes."""
+        self.state = ReplyState.DEAD
+        self._held, self._held_bytes = [], 0
+        self._early.clear()
+        return self.close(interrupted=True)
+
+    def close(self, *, interrupted: bool) -> list[PipelineEffect]:
+        """Close what is open of the bracket."""
+        if not self._open:
+            return []
+        voice: list[PipelineEffect] = self._take_early()
+        if self._voiced:
+            voice = [VoiceEnded(self.id, interrupted)]
+        self._open = self._voiced = False
+        return [*voice, ReplyEnded(self.id, interrupted)]
+
+    def _take(self, part: AudioChunk | TextChunk, now: float) -> list[PipelineEffect]:
+        if self.active:
+            return self._pass(part, now)
+        self._held.append(part)
+        self._held_bytes += len(part.pcm) if isinstance(part, AudioChunk) else len(part.text)
+        # Nobody waits two minutes to hear the rest.
+        return self.kill() if self._held_bytes > _HELD_BYTES else []
+
+    def _pass(self, part: AudioChunk | TextChunk, now: float | None) -> list[PipelineEffect]:
+        if self._voiced:
+            return [part]
+        if isinstance(part, TextChunk):
+            self._early.append(part)
+            return []
+        waited: float | None = None
+        if now is not None and not self.heard and self.asked_at is not None:
+            waited = max(0.0, now - self.asked_at)
+        self._voiced = self.heard = True
+        return [VoiceStarted(self.id, waited), *self._take_early(), part]
+
+    def _take_early(self) -> list[PipelineEffect]:
+        early: list[PipelineEffect] = [*self._early]
+        self._early.clear()
+        return early

@@ -1,0 +1,274 @@
+"""The function calls of a session that the model waits for.
+
+The calls of one response are a batch. `OpenCalls` gathers each call's name and
+arguments from whichever events bring them, says when the calls of a response are to be
+made, takes the one answer of each, and says when the batch is settled, which is when the
+model may be asked to go on (protocol §6; invariants F1, F2).
+"""
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipecat_hydra.conversation.effects import ToolCall, ToolCalls
+from pipecat_hydra.wire.events import ResponseInfo
+
+__all__ = ["OpenCalls", "Settled"]
+
+_SETTLE_SECS: Final = 0.2
+_GATHER_SECS: Final = 0.02
+# How long the arguments of a call may come after its response is done (protocol §6).
+_LATE_ARGUMENTS_SECS: Final = 1.0
+_REMEMBERED_CALLS: Final = 256
+# More than any model calls at a time, and more than it writes: bounds for a server gone wild.
+_MAX_OPEN_CALLS: Final = 256
+_MAX_ARGUMENT_CHARS: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class _Call:
+    name: str = ""
+    fragments: list[str] = field(default_factory=list[str])
+    size: int = 0
+    complete: bool = False
+    answered: bool = False
+
+    @property
+    def gathered(self) -> str:
+        return "".join(self.fragments)
+
+
+@dataclass(slots=True)
+class _Batch:
+    calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
+    ready: list[ToolCall] = field(default_factory=list[ToolCall])
+    ready_at: float = 0.0
+    done: bool = False
+    # Until when what is missing of its calls may come, once it is done.
+    complete_by: float = 0.0
+    respond: bool = False
+    cancelled: bool = False
+    answered_at: float = 0.0
+
+    @property
+    def answered(self) -> bool:
+        return all(call.answered for call in self.calls.values())
+
+    @property
+    def gathered_at(self) -> float | None:
+        """When the calls that there are may be made together; None if not yet."""
+        if not all(call.complete for call in self.calls.values()):
+            return self.complete_by if self.done else None
+        if not self.ready:
+            return None
+        return self.ready_at if self.done else self.ready_at + _GATHER_SECS
+
+    def make(self, call_id: str, arguments: str, now: float) -> None:
+        """Have a call made, for it is complete."""
+        call = self.calls[call_id]
+        call.complete = True
+        self.ready.append(ToolCall(call_id, call.name, arguments))
+        self.ready_at = now
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A batch of calls that are all answered.
+
+    Parameters:
+        response_id: The response that called.
+        respond: Whether the model shall be asked to go on.
+        cancelled: Whether an interruption cancelled any of them.
+    """
+
+    response_id: str | None
+    respond: bool
+    cancelled: bool
+
+
+class OpenCalls:
+    """What is known of each call that has not been dealt with."""
+
+    def __init__(self) -> None:
+        """Start with no calls."""
+        self._batches: dict[str | None, _Batch] = {}
+        # Of calls that nothing but their items has told of.
+        self._names: dict[str, str] = {}
+        # Calls already dealt with: the server may repeat itself, we may not.
+        self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether the model waits for an answer."""
+        return bool(self._batches)
+
+    @property
+    def owed(self) -> bool:
+        """Whether the model is still to be asked to go on, with all calls answered."""
+        return any(batch.answered and batch.respond for batch in self._batches.values())
+
+    @property
+    def deadline(self) -> float | None:
+        """When `take_gathered` or `take_settled` has something to give next, or None."""
+        batches = self._batches.values()
+        settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
+        gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
+        return min(settled + gathered, default=None)
+
+    def name(self, call_id: str, name: str) -> None:
+        """Take note of a name of which it is not known whether there is a call."""
+        if len(self._names) < _REMEMBERED_CALLS:
+            self._names[call_id] = name
+
+    def announce(
+        self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
+    ) -> str:
+        """Take note of a call whose arguments are still coming; gives its name so far."""
+        call = self._find(call_id, response_id)
+        if call is None or call.complete:
+            return name or ""
+        call.name = name or call.name
+        call.size += len(fragment)
+        if fragment and call.size <= _MAX_ARGUMENT_CHARS:
+            # What is longer is cut, and so no JSON any more.
+            call.fragments.append(fragment)
+        return call.name
+
+    def abandon(self) -> list[str]:
+        """Forget all calls; gives those that were made and not answered."""
+        batches, self._batches = self._batches, {}
+        open_calls = [item for batch in batches.values() for item in batch.calls.items()]
+        self._settled.extend(call_id for call_id, _ in open_calls)
+        return [call_id for call_id, call in open_calls if call.complete and not call.answered]
+
+    def abandon_oldest(self) -> dict[str, str]:
+        """Forget the oldest batch that waits for answers; gives its calls, id to name."""
+        for response_id, batch in self._batches.items():
+            waiting = {i: c.name for i, c in batch.calls.items() if c.complete and not c.answered}
+            if waiting:
+                del self._batches[response_id]
+                self._settled.extend(batch.calls)
+                return waiting
+        return {}
+
+    def call(
+        self,
+        call_id: str,
+        response_id: str | None,
+        now: float,
+        *,
+        name: str | None,
+        arguments: str | None,
+    ) -> None:
+        """Take note that a call is complete."""
+        call = self._find(call_id, response_id)
+        if call is None or call.complete:
+            return
+        call.name = name or call.name
+        batch = next(b for b in self._batches.values() if call_id in b.calls)
+        batch.make(call_id, call.gathered if arguments is None else arguments, now)
+
+    def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
+        """Take note that a response is done, with the calls it left without a last event.
+
+        Args:
+            info: The response as `response.done` reports it.
+            response_id: Its id.
+            now: The time.
+        """
+        cancelled = info.status == "cancelled"
+        unfinished = info.status in ("cancelled", "failed", "incomplete")
+        for item in info.output or ():
+            if item.type == "function_call" and item.call_id and not cancelled:
+                self.call(item.call_id, response_id, now, name=item.name, arguments=item.arguments)
+        batch = self._batches.get(response_id)
+        if batch is None:
+            return
+        for call_id, call in list(batch.calls.items()):
+            if call.complete:
+                continue
+            if unfinished:
+                # The model never finished saying it, so it is no call, and never will be.
+                del batch.calls[call_id]
+                self._settled.append(call_id)
+            elif _is_object(call.gathered):
+                batch.make(call_id, call.gathered, now)
+        batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
+        if not batch.calls:
+            del self._batches[response_id]
+
+    def take_gathered(self, now: float) -> list[ToolCalls]:
+        """Take the calls to make by `now`: those of one response together.
+
+        They are made when the response is done, or when no other has come for 20 ms: whether
+        `response.done` comes before the outputs, or even before the arguments, is not certain
+        (protocol §6).
+        """
+        gathered: list[ToolCalls] = []
+        for response_id, batch in list(self._batches.items()):
+            at = batch.gathered_at
+            if at is None or now < at:
+                continue
+            for call_id, call in list(batch.calls.items()):
+                if call.complete:
+                    continue
+                if call.fragments:
+                    # No JSON, and to be answered as such.
+                    batch.make(call_id, call.gathered, now)
+                else:
+                    # Who has heard of nothing but its name does not run a function.
+                    del batch.calls[call_id]
+            if batch.ready:
+                gathered.append(ToolCalls(response_id, tuple(batch.ready)))
+                batch.ready.clear()
+            if not batch.calls:
+                del self._batches[response_id]
+        return gathered
+
+    def answer(self, call_id: str, now: float, *, respond: bool, cancelled: bool = False) -> bool:
+        """Take note of an answer. Returns whether it is the first, and so to be sent."""
+        for batch in self._batches.values():
+            call = batch.calls.get(call_id)
+            if call is None:
+                continue
+            if call.answered:
+                return False
+            call.answered = call.complete = True
+            batch.respond = batch.respond or respond
+            batch.cancelled = batch.cancelled or cancelled
+            batch.answered_at = now
+            return True
+        return False
+
+    def take_settled(self, now: float) -> list[Settled]:
+        """Remove the batches that are settled by `now`, and give what is to be done."""
+        settled: list[Settled] = []
+        for response_id, batch in list(self._batches.items()):
+            if not batch.answered:
+                continue
+            if batch.done or now >= batch.answered_at + _SETTLE_SECS:
+                settled.append(Settled(response_id, batch.respond, batch.cancelled))
+                self._settled.extend(batch.calls)
+                del self._batches[response_id]
+        return settled
+
+    def _find(self, call_id: str, response_id: str | None) -> _Call | None:
+        """Find the call, or begin it; None if it has been dealt with."""
+        if call_id in self._settled:
+            return None
+        for batch in self._batches.values():
+            if call_id in batch.calls:
+                return batch.calls[call_id]
+        if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
+            return None
+        call = _Call(self._names.pop(call_id, ""))
+        return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, call)
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is a whole JSON object, as arguments are."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

@@ -1,0 +1,1 @@
+"""Pipecat's side: frames and hooks in, frames out."""

@@ -1,0 +1,1 @@
+"""What a session is told: the instructions, the context and the history."""

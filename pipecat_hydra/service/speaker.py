@@ -1,0 +1,142 @@
+"""What a reply is in the pipeline: frames in their brackets, at one rate, with their metrics.
+
+`LLMFullResponseStartFrame`, then `TTSStartedFrame` with the first audio, audio and text,
+`TTSStoppedFrame`, `LLMFullResponseEndFrame` (A6). A transport's resampler takes only one
+rate for its life (`audio/resamplers/soxr_stream_resampler.py`), so the first that Hydra
+speaks at is that of the whole call (A4).
+"""
+
+import time
+from collections.abc import Callable
+
+from pipecat.frames.frames import (
+    LLMFullResponseEndFrame,
+    LLMFullResponseStartFrame,
+    LLMTextFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
+)
+from pipecat.metrics.metrics import LLMTokenUsage
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.utils.text.base_text_aggregator import TextType
+
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    ReplyEnded,
+    ReplyStarted,
+    ResponseFinished,
+    TextChunk,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.wire.audio import StreamResampler
+from pipecat_hydra.wire.events import Usage
+
+__all__ = ["Speaker", "Speech"]
+
+Speech = (
+    AudioChunk
+    | TextChunk
+    | ReplyStarted
+    | VoiceStarted
+    | VoiceEnded
+    | ReplyEnded
+    | ResponseFinished
+)
+"""The effects that are said, and those that enclose them."""
+
+
+class Speaker:
+    """Pushes replies, from one place only."""
+
+    def __init__(self, processor: FrameProcessor, *, on_said: Callable[[str], None]):
+        """Make one for a service.
+
+        Args:
+            processor: Pushes the frames and measures.
+            on_said: Called with the text of each reply that has one, at its end.
+        """
+        self._processor = processor
+        self._on_said = on_said
+        self._rate: int | None = None
+        self._resampler: StreamResampler | None = None
+        self._saying = ""
+
+    async def say(self, speech: Speech) -> None:
+        """Push the frames of one effect."""
+        push = self._processor.push_frame
+        match speech:
+            case AudioChunk(pcm, rate):
+                await self._push_audio(pcm, rate)
+            case TextChunk(text):
+                await self._push_text(text)
+            case ReplyStarted():
+                await push(LLMFullResponseStartFrame())
+            case VoiceStarted(_, waited):
+                await self._report_ttfb(waited)
+                await push(TTSStartedFrame())
+            case VoiceEnded(_, interrupted):
+                await self._end_voice(interrupted=interrupted)
+            case ReplyEnded():
+                said, self._saying = self._saying, ""
+                if said:
+                    self._on_said(said)
+                await push(LLMFullResponseEndFrame())
+            case ResponseFinished():
+                await self._report_finished(speech)
+
+    async def _push_audio(self, pcm: bytes, rate: int) -> None:
+        self._rate = self._rate or rate
+        if rate != self._rate:
+            # Another model speaks at another rate.
+            if self._resampler is None:
+                self._resampler = StreamResampler(rate, self._rate)
+            pcm = self._resampler.push(pcm)
+        if not pcm:
+            return
+        frame = TTSAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
+        await self._processor.process_ttfa_metrics(frame)
+        await self._processor.push_frame(frame)
+
+    async def _end_voice(self, *, interrupted: bool) -> None:
+        resampler, self._resampler = self._resampler, None
+        rest = resampler.drain() if resampler is not None and not interrupted else b""
+        if rest and self._rate is not None:
+            await self._processor.push_frame(TTSAudioRawFrame(rest, self._rate, 1))
+        await self._processor.push_frame(TTSStoppedFrame())
+
+    async def _push_text(self, text: str) -> None:
+        self._saying += text
+        # For RTVI's bot-llm-text; the aggregator records the TTSTextFrame.
+        llm_text = LLMTextFrame(text)
+        llm_text.append_to_context = False
+        await self._processor.push_frame(llm_text)
+        spoken = TTSTextFrame(text, text_type=TextType.SENTENCE)
+        spoken.includes_inter_frame_spaces = True
+        await self._processor.push_frame(spoken)
+
+    async def _report_ttfb(self, waited: float | None) -> None:
+        # Started and stopped in one go: a measurement that runs would be reported,
+        # wrongly, by whatever interrupts it.
+        if waited is not None:
+            await self._processor.start_ttfb_metrics(start_time=time.time() - waited)
+            await self._processor.stop_ttfb_metrics()
+
+    async def _report_finished(self, finished: ResponseFinished) -> None:
+        if finished.took is not None:
+            started = time.time() - finished.took
+            await self._processor.start_processing_metrics(start_time=started)
+            await self._processor.stop_processing_metrics()
+        if finished.usage is not None:
+            await self._processor.start_llm_usage_metrics(_token_usage(finished.usage))
+
+
+def _token_usage(usage: Usage) -> LLMTokenUsage:
+    read, generated = usage.input_tokens or 0, usage.output_tokens or 0
+    return LLMTokenUsage(
+        prompt_tokens=read,
+        completion_tokens=generated,
+        total_tokens=usage.total_tokens or read + generated,
+    )

@@ -1,0 +1,1 @@
+"""One session with Hydra over a WebSocket: connecting, reading, writing, reconnecting."""

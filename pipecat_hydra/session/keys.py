@@ -1,0 +1,83 @@
+"""The key to Hydra: one that is given, or one that is minted each time it is needed."""
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from pydantic import SecretStr
+
+from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.websocket import HydraConnectionError
+
+__all__ = ["KeySource", "Keyring"]
+
+KeySource: TypeAlias = Callable[[], Awaitable[str]]
+"""Gives a key, for instance a short-lived `wat_…` token (protocol §1)."""
+
+
+class Keyring:
+    """Has a key whenever one is needed, and shows it to nobody."""
+
+    def __init__(self, api_key: str | KeySource):
+        """Keep a key, or what gives one.
+
+        Args:
+            api_key: The key, or a coroutine function that gives one.
+
+        Raises:
+            ValueError: If the key is empty.
+        """
+        if not api_key:
+            raise ValueError("api_key is empty: set SMALLEST_API_KEY, or use HydraEmulator")
+        self._source = SecretStr(api_key) if isinstance(api_key, str) else api_key
+
+    async def key(self, *, timeout_secs: float) -> SecretStr:
+        """Have a key.
+
+        Args:
+            timeout_secs: How long minting one may take, in seconds.
+
+        Raises:
+            HydraConnectionError: If none could be minted. It tells the kind of error
+                only: what an error says might hold a secret.
+        """
+        if isinstance(self._source, SecretStr):
+            return self._source
+        key, failure = None, ""
+        try:
+            key = await _within(self._source, timeout_secs)
+        except TimeoutError:
+            failure = f"gave no key within {timeout_secs:g} s"
+        except Exception as error:
+            failure = f"failed with {type(error).__name__}"
+        # Raised out here, so that the error is not even its context.
+        if failure:
+            raise HydraConnectionError(FailureKind.CONNECTIVITY, f"the api_key function {failure}")
+        if not key:
+            message = "the api_key function gave no key: it must return a string"
+            raise HydraConnectionError(FailureKind.AUTHENTICATION, message)
+        return key
+
+
+async def _mint(source: KeySource) -> SecretStr | None:
+    given = source()
+    key = await given if inspect.isawaitable(given) else given
+    return SecretStr(key) if isinstance(key, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+
+
+async def _within(source: KeySource, timeout_secs: float) -> SecretStr | None:
+    """Await what a source gives; a source that does not take a cancellation holds nobody up."""
+    # Not the source's own awaitable: asyncio's debug mode logs what a task has returned.
+    task = asyncio.create_task(_mint(source))
+    # When nobody waits for it any more, asyncio would log how it failed.
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        await asyncio.wait({task}, timeout=timeout_secs)
+        if not task.done():
+            raise TimeoutError
+        if task.cancelled():
+            raise RuntimeError("cancelled by itself")
+        return task.result()
+    finally:
+        task.cancel()

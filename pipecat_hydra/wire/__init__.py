@@ -1,0 +1,1 @@
+"""The vocabulary of the wire: events, the facts of the protocol, and audio samples."""

@@ -1,0 +1,535 @@
+"""The page's server: what it answers, and a call from its offer to its end, without a browser."""
+
+import asyncio
+import importlib.metadata
+import json
+import re
+import signal
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yaml
+from aiortc import RTCPeerConnection
+from cli.test_cli import KEY, assert_failed, command, first_line, run
+from packaging.requirements import Requirement
+from pipecat.services.llm_service import FunctionCallParams
+from support.bots import until
+from support.call import emulator
+from support.webrtc import Browser, needs_network
+
+import pipecat_hydra.cli.web.call
+import pipecat_hydra.cli.web.main
+from pipecat_hydra.cli.web import WebOptions
+from pipecat_hydra.cli.web.server import WebServer
+from pipecat_hydra.cli.web.tools import TOOLS, get_time
+from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script, load_script
+
+PACKAGE = Path(__file__).parent.parent.parent / "pipecat_hydra" / "cli" / "web"
+STATIC = PACKAGE / "static"
+SCRIPT = PACKAGE / "demo" / "script.yaml"
+
+
+def options(hydra: HydraEmulator | None = None, **more: Any) -> WebOptions:
+    if hydra:
+        more = {"api_key": hydra.api_key, "base_url": hydra.url, **more}
+    return WebOptions(**more)
+
+
+@asynccontextmanager
+async def calling(web: WebServer, **more: Any) -> AsyncGenerator[Browser]:
+    browser = Browser(web.url, **more)
+    try:
+        await browser.call()
+        yield browser
+    finally:
+        await browser.hang_up()
+
+
+async def fetched(web: WebServer, path: str, **request: Any) -> tuple[int, Any, str]:
+    """Status, headers and text of a page."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(request.pop("method", "GET"), web.url + path, **request) as response,
+    ):
+        return response.status, response.headers, await response.text()
+
+
+class TestPage:
+    @pytest.mark.parametrize(
+        ("path", "kind"),
+        [
+            ("/", "text/html"),
+            ("/main.js", "text/javascript"),
+            ("/style.css", "text/css"),
+            ("/icon.svg", "image/svg+xml"),
+        ],
+    )
+    async def test_it_is_served_with_headers_that_forbid_what_it_does_not_do(
+        self, path: str, kind: str
+    ):
+        async with WebServer(options()) as web:
+            status, headers, text = await fetched(web, path)
+        assert status == 200
+        assert headers["Content-Type"].startswith(kind)
+        assert text == (STATIC / (path[1:] or "index.html")).read_text(encoding="utf-8")
+        policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == "'none'"
+        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+        assert "microphone=(self)" in headers["Permissions-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+    async def test_nothing_else_is_served(self):
+        async with WebServer(options()) as web:
+            for path in ("/docs", "/openapi.json", "/../call.py", "/%2e%2e/call.py", "/start"):
+                assert (await fetched(web, path))[0] in (404, 405), path
+
+    def test_it_loads_nothing_from_elsewhere(self):
+        for path in STATIC.iterdir():
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert re.findall(r"""(?:https?:)?//[\w.]+\.\w""", text) == [], path
+        html = (STATIC / "index.html").read_text(encoding="utf-8")
+        # The policy would forbid them.
+        assert not re.search(r"\son\w+=|\sstyle=|<style|<script(?![^>]*\ssrc=)", html)
+
+    async def test_it_says_that_the_emulator_answers(self):
+        async with WebServer(options()) as web:
+            about = json.loads((await fetched(web, "/api/about"))[2])
+        assert about["service"] == "emulator"
+        assert about["script"] == "own"
+
+    async def test_it_says_that_hydra_answers_but_not_with_which_key(self):
+        async with WebServer(options(api_key=KEY, voice="zoe")) as web:
+            text = (await fetched(web, "/api/about"))[2]
+            about = json.loads(text)
+        assert about == {
+            "service": "hydra",
+            "model": "hydra-v1.1",
+            "voice": "zoe",
+            "script": None,
+            "prebuilt": None,
+        }
+        assert KEY not in text
+        assert KEY not in repr(options(api_key=KEY))
+
+    async def test_other_pages_may_not_call(self):
+        async with WebServer(options()) as web:
+            offer = {"method": "POST", "json": {"sdp": "", "type": "offer"}}
+            for origin in ("https://example.org", "null", "http://localhost:1"):
+                status, _, text = await fetched(
+                    web, "/api/offer", headers={"Origin": origin}, **offer
+                )
+                assert status == 403
+                assert "other sites" in text
+            status, _, text = await fetched(web, "/", headers={"Host": "rebound.example.org"})
+            assert status == 403
+            assert "address that the server has printed" in text
+            # As through a forwarded port.
+            forwarded = {"Host": "localhost:99", "Origin": "http://localhost:99"}
+            assert (await fetched(web, "/", headers=forwarded))[0] == 200
+
+    async def test_the_name_of_this_machine_may_have_capitals(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        resolved = socket.getaddrinfo
+
+        def resolve(host: Any, *args: Any, **more: Any) -> Any:
+            return resolved("127.0.0.1" if host == "MyBox" else host, *args, **more)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        async with WebServer(options(host="MyBox")) as web:
+            assert web.url == f"http://MyBox:{web.port}"
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(
+                    f"http://127.0.0.1:{web.port}/", headers={"Host": f"mybox:{web.port}"}
+                ) as response,
+            ):
+                assert response.status == 200
+
+    async def test_its_own_page_may_call_through_a_proxy_that_names_another_host(self):
+        async with WebServer(options()) as web:
+            page = {"Origin": "https://bot.example.org"}
+            for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):
+                headers = {**page, "Sec-Fetch-Site": site}
+                assert (await fetched(web, "/api/about", headers=headers))[0] == status
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            ({"sdp": "v=0", "type": "offer"}, 400),
+            ({"sdp": "m=audio nonsense", "type": "offer"}, 400),
+            ({"sdp": "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96", "type": "nonsense"}, 400),
+            ({"sdp": 3}, 422),
+            ({}, 422),
+        ],
+    )
+    async def test_an_offer_that_cannot_be_read(self, body: dict[str, Any], status: int):
+        async with WebServer(options()) as web:
+            answered = await fetched(web, "/api/offer", method="POST", json=body)
+            assert answered[0] == status
+            assert "Traceback" not in answered[2]
+            assert len(web.calls) == 0
+
+    async def test_candidates_for_no_call(self):
+        async with WebServer(options()) as web:
+            body = {"pc_id": "none", "candidates": []}
+            assert (await fetched(web, "/api/offer", method="PATCH", json=body))[0] == 404
+
+    async def test_pipecats_page_is_beside_it_if_it_is_installed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ):
+        package = tmp_path / "pipecat_ai_prebuilt"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "index.html").write_text("prebuilt")
+        (package / "frontend.py").write_text(
+            "from fastapi.staticfiles import StaticFiles\n"
+            "print('Looking for dist directory')\n"
+            f"PipecatPrebuiltUI = StaticFiles(directory={str(package)!r}, html=True)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        async with WebServer(options()) as web:
+            about = json.loads((await fetched(web, "/api/about"))[2])
+            status, headers, text = await fetched(web, about["prebuilt"])
+            started = json.loads((await fetched(web, "/start", method="POST", json={}))[2])
+            path = f"/sessions/{started['sessionId']}/api/offer"
+            refused = await fetched(web, path, method="POST", json={"sdp": "", "type": "offer"})
+        assert (status, text) == (200, "prebuilt")
+        assert "Content-Security-Policy" not in headers
+        assert refused[0] == 400
+        assert capsys.readouterr().out == ""
+
+
+@needs_network
+class TestCall:
+    async def test_what_the_page_is_told_and_what_is_left_of_a_call(self):
+        script = Script(
+            [
+                [Call("get_weather", {"city": "Paris"}, "weather"), Say.tones(8, "It is sunny.")],
+                Say.tones(0.4, "Stopped."),
+            ],
+            greeting=Say.tones(0.4, "Hello there."),
+        )
+        settings = EmulatorSettings(transcripts=True)
+        before = asyncio.all_tasks()
+        async with HydraEmulator(script, settings=settings) as hydra:
+            async with WebServer(options(hydra)) as web:
+                serving = asyncio.all_tasks()
+                async with calling(web) as browser:
+                    assert set(browser.answer) == {"sdp", "type", "pc_id"}
+                    await browser.until("bot-stopped-speaking")
+                    assert browser.heard_peak > 1_000
+                    browser.say("question")
+                    await browser.until("bot-started-speaking", 2)
+                    browser.say("interrupt")
+                    await browser.until("bot-stopped-speaking", 3)
+                    assert len(web.calls) == 1
+                await until(lambda: not len(web.calls))
+                # Of aiortc's a few end only after the connection has.
+                await until(lambda: asyncio.all_tasks() <= serving, asyncio.all_tasks)
+                (session,) = hydra.sessions
+                assert session.closed
+                assert session.errors == []
+            await until(lambda: hydra.open_sessions == [])
+        assert asyncio.all_tasks() == before
+
+        told = browser.types()
+        for message in ("bot-llm-text", "bot-transcription", "bot-tts-text"):
+            told = [kind for kind in told if kind != message]
+        telling = [kind for kind in told if kind not in ("metrics", "bot-tts-stopped")]
+        assert telling[0] == "bot-ready"
+        turn = telling[telling.index("user-started-speaking") :]
+        assert turn[: turn.index("bot-output") + 1] == [
+            "user-started-speaking",
+            "bot-interrupted",
+            "user-stopped-speaking",
+            "bot-llm-started",
+            "bot-llm-stopped",
+            "llm-function-call-started",
+            "llm-function-call-in-progress",
+            "llm-function-call-stopped",
+            "bot-llm-started",
+            "bot-tts-started",
+            "bot-started-speaking",
+            "bot-output",
+        ]
+        (begun,) = browser.data("llm-function-call-in-progress")
+        assert begun["function_name"] == "get_weather"
+        assert begun["arguments"] == {"city": "Paris"}
+        (done,) = browser.data("llm-function-call-stopped")
+        assert done["result"] == {"city": "Paris", "sky": "sunny", "degrees_celsius": 21}
+        assert done["tool_call_id"] == begun["tool_call_id"]
+        said = "".join(data["text"] for data in browser.data("bot-output"))
+        assert said == "Hello there.It is sunny.Stopped."
+        ttfb = [metric for data in browser.data("metrics") for metric in data.get("ttfb", [])]
+        assert len(ttfb) == 3
+        assert all(0 < metric["value"] < 2 for metric in ttfb)
+        heard = [kind for kind in turn if "llm" not in kind and kind != "bot-output"]
+        barge_in = heard[heard.index("bot-started-speaking") + 1 :]
+        assert barge_in[:3] == ["user-started-speaking", "bot-interrupted", "bot-stopped-speaking"]
+        assert "error" not in browser.types()
+
+    async def test_each_call_has_a_session_of_its_own(self):
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra)) as web,
+            calling(web) as one,
+            calling(web) as other,
+        ):
+            await one.until("bot-started-speaking")
+            await other.until("bot-started-speaking")
+            assert len(hydra.open_sessions) == len(web.calls) == 2
+            await one.hang_up()
+            await until(lambda: len(web.calls) == 1)
+            await until(lambda: len(hydra.open_sessions) == 1)
+            assert other.state == "connected"
+
+    async def test_the_end_of_the_server_ends_the_call(self):
+        announced: list[str] = []
+        async with emulator() as hydra:
+            async with WebServer(options(hydra), announced.append) as web:
+                browser = Browser(web.url)
+                await browser.call()
+                await browser.until("bot-started-speaking")
+            assert announced[1] == "call 1 began"
+            assert re.fullmatch(r"call 1 ended after \d+ s", announced[2])
+            await until(lambda: hydra.open_sessions == [])
+            await until(lambda: browser.state == "closed", lambda: browser.state)
+        assert browser.messages[-1]["message"] == {"type": "peerLeft"}
+        await browser.hang_up()
+
+    async def test_a_key_that_is_rejected(self):
+        async with emulator() as hydra, WebServer(options(hydra, api_key=KEY)) as web:
+            async with calling(web) as browser:
+                await browser.until("server-message")
+                (problem,) = browser.data("server-message")
+                assert problem["ended"]
+                assert "rejected the key: check SMALLEST_API_KEY" in problem["text"]
+                # A page would hang up now; it ends without that, too.
+                await until(lambda: not len(web.calls))
+            assert KEY not in json.dumps(browser.messages)
+
+    async def test_a_session_that_is_lost_and_comes_back(self):
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra)) as web,
+            calling(web) as browser,
+        ):
+            await browser.until("bot-stopped-speaking")
+            await hydra.drop()
+            await browser.until("server-message", 2)
+            browser.say("hello")
+            await browser.until("bot-started-speaking", 2)
+            assert len(hydra.sessions) == 2
+            lost, back = browser.data("server-message")
+        assert (lost["type"], lost["ended"]) == ("problem", False)
+        assert lost["text"].startswith("no connection to Hydra: ")
+        assert back == {"type": "note", "text": "The session is back."}
+
+    async def test_a_page_that_is_forgotten(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(pipecat_hydra.cli.web.call, "_IDLE_LIMIT_SECS", 0.6)
+        monkeypatch.setattr(pipecat_hydra.cli.web.call, "_FAREWELL_SECS", 0.1)
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra)) as web,
+            calling(web) as browser,
+        ):
+            await browser.until("server-message")
+            await until(lambda: not len(web.calls))
+        assert browser.data("server-message") == [
+            {"type": "problem", "text": "nobody spoke for 0.01 minutes", "ended": True}
+        ]
+
+    @pytest.mark.parametrize("later_secs", [0.0, 0.02, 0.05, 0.1, 0.2, 0.5])
+    async def test_a_call_that_ends_as_it_begins(
+        self, later_secs: float, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(pipecat_hydra.cli.web.call, "_READY_LIMIT_SECS", 1.0)
+        async with emulator() as hydra:
+            async with WebServer(options(hydra)) as web:
+                async with calling(web):
+                    await asyncio.sleep(later_secs)
+                await until(lambda: not len(web.calls))
+            async with WebServer(options(hydra)) as web:
+                browser = Browser(web.url)
+                await browser.call()
+                await asyncio.sleep(later_secs)
+            assert len(web.calls) == 0
+            await browser.hang_up()
+            await until(lambda: hydra.open_sessions == [])
+
+    async def test_a_page_that_never_connects(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(pipecat_hydra.cli.web.call, "_READY_LIMIT_SECS", 0.3)
+        peer = RTCPeerConnection()
+        peer.addTransceiver("audio")
+        offer = await peer.createOffer()  # without an ICE candidate
+        async with emulator() as hydra, WebServer(options(hydra)) as web:
+            body = {"sdp": offer.sdp, "type": offer.type}
+            assert (await fetched(web, "/api/offer", method="POST", json=body))[0] == 200
+            assert len(web.calls) == 1
+            await until(lambda: not len(web.calls))
+        await peer.close()
+
+    async def test_pipecats_page_calls_by_a_path_of_its_own(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("pipecat_hydra.cli.web.app.has_prebuilt", lambda: True)
+        monkeypatch.setattr("pipecat_hydra.cli.web.prebuilt.import_module", lambda _: Prebuilt)
+        more: dict[str, Any] = {"pc_id": None, "restart_pc": False, "requestData": {}}
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra)) as web,
+            calling(web, offer_path="/sessions/any/api/offer", **more) as browser,
+        ):
+            await browser.until("bot-started-speaking")
+
+
+class Prebuilt:
+    @staticmethod
+    async def PipecatPrebuiltUI(*_: Any) -> None: ...  # noqa: N802
+
+
+class TestScript:
+    """What the emulator answers when nothing else is asked for."""
+
+    def test_it_calls_the_functions_that_there_are(self):
+        script = load_script(SCRIPT)
+        steps = [step for turn in script.turns for step in turn]  # pyright: ignore
+        called = {step.name for step in steps if isinstance(step, Call)}
+        assert called == {tool.__name__ for tool in TOOLS}
+
+    def test_the_package_holds_no_recording_that_is_not_said(self):
+        said = set(re.findall(r"say: (\S+)", SCRIPT.read_text(encoding="utf-8")))
+        assert said == {path.name for path in SCRIPT.parent.glob("*.ogg")}
+        assert sum(path.stat().st_size for path in SCRIPT.parent.glob("*.ogg")) < 100_000
+
+    def test_its_recordings_say_what_its_transcripts_say(self):
+        recorded = (SCRIPT.parent / "make.sh").read_text(encoding="utf-8").replace("\\\n", "")
+        turns = yaml.safe_load(SCRIPT.read_text(encoding="utf-8"))["turns"]
+        for step in [
+            step for turn in turns for step in (turn if isinstance(turn, list) else [turn])
+        ]:
+            if "transcript" in step:
+                assert step["transcript"].replace("-", " ") in recorded
+
+
+class TestGetTime:
+    async def told(self, time_zone: str) -> dict[str, str]:
+        results: list[Any] = []
+
+        class Params:
+            async def result_callback(self, result: Any) -> None:
+                results.append(result)
+
+        params: Any = Params()
+        assert isinstance(get_time.__annotations__["params"], type(FunctionCallParams))
+        await get_time(params, time_zone)
+        (result,) = results
+        return result
+
+    async def test_a_time_zone(self):
+        told = await self.told("Europe/Rome")
+        assert told["time_zone"] == "Europe/Rome"
+        assert re.fullmatch(r"\d\d:\d\d", told["time"])
+
+    @pytest.mark.parametrize(
+        "name", ["", "Nowhere/Else", "Europe", "../etc/passwd", "/etc", "a\0b"]
+    )
+    async def test_no_time_zone(self, name: str):
+        assert "error" in await self.told(name)
+
+
+class TestCommand:
+    def test_help(self):
+        result = run("web", "--help")
+        assert result.exit_code == 0
+        for what in ("--host", "--port", "--voice", "--model", "--instructions", "--script"):
+            assert what in result.output
+        assert "pip install 'pipecat-hydra[web]'" in result.output
+
+    def test_the_extra_is_missing(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(pipecat_hydra.cli.web.main, "find_spec", lambda _: None)
+        message = "the page needs aiortc, fastapi, uvicorn: pip install 'pipecat-hydra[web]'"
+        assert_failed(run("web"), 1, message)
+
+    def test_the_extra_is_what_pipecat_asks_for_but_for_video(self):
+        asked = [Requirement(line) for line in importlib.metadata.requires("pipecat-ai") or []]
+        of_pipecat = {
+            (requirement.name, requirement.specifier)
+            for requirement in asked
+            for extra in ("webrtc", "runner")
+            if requirement.marker
+            and requirement.marker.evaluate({"extra": extra})
+            and not requirement.marker.evaluate({"extra": ""})
+            and requirement.name not in ("opencv-python-headless", "pipecat-ai-prebuilt")
+        }
+        own = [Requirement(line) for line in importlib.metadata.requires("pipecat-hydra") or []]
+        of_the_extra = {
+            (requirement.name, requirement.specifier)
+            for requirement in own
+            if "web" in str(requirement.marker) and requirement.name != "tzdata"
+        }
+        assert of_the_extra == of_pipecat
+
+    def test_options_that_exclude_each_other(self):
+        url = "ws://127.0.0.1:1/waves/v1/s2s"
+        assert_failed(run("web", "--emulator", "--url", url), 2, "exclude each other")
+        assert_failed(run("web", "--url", url), 2, "SMALLEST_API_KEY")
+
+    def test_no_such_url(self):
+        result = run("web", "--port", 0, "--url", "http://host", key=KEY)
+        assert_failed(result, 2, "ws://")
+        result = run("web", "--port", 0, "--url", f"wss://host/?api_key={KEY}-2", key="other")
+        assert_failed(result, 2, "must not carry the key")
+
+    def test_bad_script(self, tmp_path: Path):
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: 3\n")
+        assert_failed(run("web", "--port", 0, "--script", script), 2, str(script))
+
+    def test_port_in_use(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            result = run("web", "--port", port)
+        assert_failed(result, 1, f"cannot listen on 127.0.0.1, port {port}: address already in use")
+        assert "--port" in result.stderr
+
+    def test_no_such_host(self):
+        assert_failed(run("web", "--host", "no.such.host.invalid"), 2, "no address for the host")
+        assert_failed(run("web", "--host", "192.0.2.77", "--port", 0), 1, "cannot listen on")
+
+    def test_ctrl_c_ends_it(self, tmp_path: Path):
+        process = command("web", "--port", 0, cwd=tmp_path)
+        assert "embedded emulator, which answers by a script" in first_line(process)
+        assert re.search(r"Open http://127\.0\.0\.1:\d+ in a browser", first_line(process))
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=20)
+        assert (output, errors, process.returncode) == ("ended\n", "", 0)
+
+    @needs_network
+    async def test_ctrl_c_ends_a_call_too(self, tmp_path: Path):
+        process = command("web", "--port", 0, cwd=tmp_path)
+        first_line(process)
+        found = re.search(r"http://\S+", first_line(process))
+        assert found
+        browser = Browser(found[0])
+        await browser.call()
+        await browser.until("bot-started-speaking")
+        process.send_signal(signal.SIGINT)
+        output, errors = await asyncio.to_thread(process.communicate, timeout=20)
+        assert re.fullmatch(r"call 1 began\ncall 1 ended after \d+ s\nended\n", output)
+        assert (errors, process.returncode) == ("", 0)
+        await browser.hang_up()
+
+    def test_other_machines_need_https(self, tmp_path: Path):
+        process = command("web", "--host", "0.0.0.0", "--port", 0, cwd=tmp_path)
+        first_line(process)
+        assert re.search(r"Open http://localhost:\d+ in", first_line(process))
+        assert re.search(r"without https.*ssh -L (\d+):localhost:\1", first_line(process))
+        assert "Whoever reaches this port can call" in first_line(process)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert process.returncode == 0

@@ -1,0 +1,236 @@
+"""What a session is told when it begins."""
+
+import json
+from typing import Any
+
+import pytest
+from pipecat.processors.aggregators.llm_context import LLMContext
+
+from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
+from pipecat_hydra.wire.events import ItemCreate, SessionConfigure, encode
+from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
+
+
+def briefing(style: HistoryStyle = "instructions") -> Briefing:
+    return Briefing("service", HydraLLMAdapter(), style)
+
+
+def brief(
+    of: Briefing,
+    context: LLMContext | None = None,
+    *,
+    instruction: str | None = "Be kind.",
+    greet: bool = False,
+    under_way: bool = False,
+) -> Brief:
+    return of.brief(
+        context,
+        instruction=instruction,
+        voice="aria",
+        service_tools=None,
+        greet=greet,
+        under_way=under_way,
+    )
+
+
+def conversation(turns: int, size: int) -> LLMContext:
+    roles = ("user", "assistant")
+    messages = [
+        {"role": roles[n % 2], "content": f"number {n} " + "x" * (size - len(f"number {n} "))}
+        for n in range(turns)
+    ]
+    return LLMContext(messages)  # pyright: ignore[reportArgumentType]
+
+
+def test_with_nothing_said_before_the_instructions_are_as_they_are():
+    told = brief(briefing(), greet=True)
+    assert told.configuration.instructions == "Be kind."
+    assert told.configuration.voice == "aria"
+    assert told.configuration.generate_initial_response is True
+    assert told.configuration.tools is None
+    assert told.items == ()
+
+
+def test_a_saved_conversation_is_in_the_instructions():
+    context = LLMContext(
+        [{"role": "user", "content": "I am Ada."}, {"role": "assistant", "content": "Hello Ada."}]
+    )
+    told = brief(briefing(), context)
+    assert told.configuration.instructions is not None
+    assert told.configuration.instructions.startswith("Be kind.")
+    assert "I am Ada." in told.configuration.instructions
+    assert "Hello Ada." in told.configuration.instructions
+
+
+def test_a_long_conversation_keeps_under_the_limit_with_the_newest(warnings: list[str]):
+    context = conversation(200, 200)
+    told = brief(briefing(), context)
+    size = len(encode(SessionConfigure(session=told.configuration, event_id="evt_1")))
+    assert size <= CONFIGURATION_WARNING_BYTES
+    assert size > 0.9 * CONFIGURATION_WARNING_BYTES
+    text = told.configuration.instructions or ""
+    assert "number 199 " in text
+    assert "number 0 " not in text
+    assert "x" * 185 in text
+    (warning,) = warnings
+    assert "of 200 turns" in warning
+
+
+def test_as_items_the_conversation_is_put_in_afterwards():
+    context = LLMContext(
+        [
+            {"role": "user", "content": "I am Ada."},
+            {"role": "assistant", "content": "Hello Ada."},
+            {"role": "developer", "content": "Welcome her back."},
+        ]
+    )
+    told = brief(briefing("items"), context, greet=True)
+    assert told.configuration.instructions == "Be kind."
+    assert told.configuration.generate_initial_response is False
+    assert told.items == (
+        ("user", "I am Ada."),
+        ("assistant", "Hello Ada."),
+        ("system", "Welcome her back."),
+    )
+    assert told.respond
+    assert brief(briefing("items"), greet=True).configuration.generate_initial_response is True
+
+
+def test_what_no_context_keeps_is_kept_here():
+    kept = briefing()
+    kept.note("user", "typed")
+    kept.note("assistant", "said")
+    text = brief(kept).configuration.instructions or ""
+    assert "typed" in text
+    assert "said" in text
+    # It is told again to a session that follows, as far as anybody could want it.
+    for n in range(500):
+        kept.note("user", f"number {n}.")
+    text = brief(kept).configuration.instructions or ""
+    assert "typed" not in text
+    assert "number 499." in text
+
+
+def test_a_session_that_follows_does_not_greet_again():
+    context = LLMContext([{"role": "developer", "content": "Greet the user."}])
+    text = brief(briefing(), context, under_way=True).configuration.instructions or ""
+    assert "do not greet" in text
+    context = LLMContext([{"role": "assistant", "content": "Hello."}])
+    told = brief(briefing(), context, under_way=True)
+    assert "under way" not in (told.configuration.instructions or "")
+
+
+def test_what_the_session_was_told_is_no_news():
+    context = LLMContext([{"role": "user", "content": "hello"}])
+    kept = briefing()
+    brief(kept, context)
+    assert kept.news(context).typed == ()
+    context.add_message({"role": "user", "content": "and?"})
+    assert kept.news(context).typed == (("user", "and?"),)
+
+
+def instructions(told: Brief) -> str:
+    return told.configuration.instructions or ""
+
+
+def developer(text: str) -> Any:
+    return {"role": "developer", "content": text}
+
+
+def test_what_the_developer_says_outside_a_context_is_told_though_it_comes_first():
+    kept = briefing()
+    kept.note("system", "The caller is Anna.")
+    assert 'Developer: "The caller is Anna."' in instructions(brief(kept, greet=True))
+    kept = briefing()
+    kept.told([{"role": "system", "content": "Greet her by name."}])
+    assert 'Developer: "Greet her by name."' in instructions(brief(kept, greet=True))
+
+
+@pytest.mark.parametrize(
+    "content", ["Ask for the size.", " Ask for the size. ", [{"type": "text", "text": "Ask."}]]
+)
+def test_a_message_told_on_its_way_into_the_context_is_kept_until_it_is_there(content: Any):
+    message = developer(content)
+    context = LLMContext([{"role": "assistant", "content": "Hello."}])
+    kept = briefing()
+    kept.told([message])
+    assert "Ask" in instructions(brief(kept, context))
+    context.add_message(message)
+    assert instructions(brief(kept, context)).count("Ask") == 1
+    # Once it was, the context is the record.
+    context.set_messages([{"role": "assistant", "content": "Hello."}])
+    assert "Ask" not in instructions(brief(kept, context))
+
+
+def test_a_message_lost_on_its_way_into_the_context_is_kept():
+    context = LLMContext([{"role": "assistant", "content": "Hello."}])
+    kept = briefing()
+    kept.told([developer("Ask for the size.")])
+    kept.interrupted(context)
+    assert kept.news(context).typed == ()
+    assert "Ask for the size." in instructions(brief(kept, context))
+
+
+def test_a_text_is_held_here_or_by_the_context():
+    kept = briefing()
+    kept.note("user", "typed")
+    context = LLMContext([{"role": "user", "content": [{"type": "text", "text": " told "}]}])
+    assert kept.holds("typed", None)
+    assert kept.holds("told", context)
+    assert not kept.holds("told", None)
+
+
+def test_a_reply_is_kept_though_its_words_were_said_before():
+    kept = briefing()
+    kept.note("user", "Say exactly: Welcome to Acme")
+    kept.note_reply("Welcome to Acme", resumed=False)
+    kept.note_call("call_1", "look_up", {}, "It is open.")
+    kept.note_reply("It is open.", resumed=False)
+    kept.note_reply("Yes, I will.", resumed=False)
+    kept.note_reply("Yes", resumed=False)
+    text = instructions(brief(kept))
+    for said in ("Welcome to Acme", "It is open.", "Yes, I will.", "Yes"):
+        assert f'Assistant: "{said}"' in text
+
+
+def test_of_a_reply_that_goes_on_after_noise_only_what_is_new_is_kept():
+    kept = briefing()
+    kept.note_reply("one two three", resumed=False)
+    kept.note("user", "typed")
+    kept.note_reply("two three", resumed=True)
+    kept.note_reply("three four", resumed=True)
+    text = instructions(brief(kept))
+    assert [line for line in text.splitlines() if line.startswith("Assistant")] == [
+        'Assistant: "one two three"',
+        'Assistant: "three four"',
+    ]
+
+
+def test_a_reply_that_nobody_has_heard_yet_is_told_though_another_had_its_words():
+    messages: list[Any] = [
+        {"role": "user", "content": "Will you?"},
+        {"role": "assistant", "content": "Yes, I will."},
+        {"role": "user", "content": "Really?"},
+    ]
+    kept = briefing()
+    kept.say("Yes")
+    assert instructions(brief(kept, LLMContext(messages))).count('Assistant: "Yes"') == 1
+    # Here the aggregator was quicker than the word that it was heard.
+    messages.append({"role": "assistant", "content": "Yes"})
+    assert instructions(brief(kept, LLMContext(messages))).count('Assistant: "Yes"') == 1
+
+
+def test_of_items_too_the_newest_are_kept_that_there_is_room_for(warnings: list[str]):
+    told = brief(briefing("items"), conversation(100, 1_000), greet=True)
+    sent = [encode(SessionConfigure(session=told.configuration, event_id="evt_1"))]
+    sent += [encode(ItemCreate.message(text, role=role)) for role, text in told.items]
+    assert 0.8 * CONFIGURATION_WARNING_BYTES < sum(map(len, sent)) <= CONFIGURATION_WARNING_BYTES
+    assert told.items[-1][1].startswith("number 99 ")
+    (warning,) = warnings
+    assert f"the newest {len(told.items)} of 100 turns" in warning
+
+
+def test_a_brief_can_be_sent():
+    told = brief(briefing(), conversation(10, 50))
+    assert json.loads(encode(SessionConfigure(session=told.configuration)))

@@ -1,0 +1,97 @@
+"""Replies as frames: brackets, one rate, text, and what is measured."""
+
+import numpy as np
+from pipecat.frames.frames import Frame, LLMTextFrame, TTSAudioRawFrame, TTSTextFrame
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    ReplyEnded,
+    ReplyStarted,
+    TextChunk,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.service.speaker import Speaker, Speech
+
+
+class Service(FrameProcessor):
+    """Keeps what is pushed."""
+
+    def __init__(self):
+        super().__init__()
+        self.pushed: list[Frame] = []
+        self.said: list[str] = []
+        self.speaker = Speaker(self, on_said=self.said.append)
+
+    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
+        self.pushed.append(frame)
+
+    async def say(self, *speech: Speech) -> list[str]:
+        before = len(self.pushed)
+        for one in speech:
+            await self.speaker.say(one)
+        return [type(frame).__name__ for frame in self.pushed[before:]]
+
+    @property
+    def audio(self) -> list[TTSAudioRawFrame]:
+        return [frame for frame in self.pushed if isinstance(frame, TTSAudioRawFrame)]
+
+
+def tone(rate: int) -> bytes:
+    samples = 8_000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+    return samples.astype("<i2").tobytes()
+
+
+async def test_a_reply_in_its_brackets():
+    service = Service()
+    names = await service.say(
+        ReplyStarted("r"),
+        VoiceStarted("r", None),
+        TextChunk("Hello"),
+        AudioChunk(b"ab", 24_000),
+        TextChunk(" there."),
+        VoiceEnded("r"),
+        ReplyEnded("r", interrupted=False),
+    )
+    assert names == [
+        "LLMFullResponseStartFrame",
+        "TTSStartedFrame",
+        "LLMTextFrame",
+        "TTSTextFrame",
+        "TTSAudioRawFrame",
+        "LLMTextFrame",
+        "TTSTextFrame",
+        "TTSStoppedFrame",
+        "LLMFullResponseEndFrame",
+    ]
+    assert service.said == ["Hello there."]
+    texts = [frame for frame in service.pushed if isinstance(frame, LLMTextFrame)]
+    assert not any(frame.append_to_context for frame in texts)
+    spoken = [frame for frame in service.pushed if isinstance(frame, TTSTextFrame)]
+    assert all(frame.includes_inter_frame_spaces for frame in spoken)
+
+
+async def test_what_was_said_is_told_once_for_each_reply():
+    service = Service()
+    await service.say(TextChunk("One."), ReplyEnded("a", False), ReplyEnded("b", False))
+    await service.say(TextChunk("Two."), ReplyEnded("c", True))
+    assert service.said == ["One.", "Two."]
+
+
+async def test_the_first_rate_is_that_of_the_whole_call():
+    service = Service()
+    await service.say(AudioChunk(b"ab", 24_000), VoiceEnded("r"))
+    await service.say(AudioChunk(tone(48_000), 48_000), VoiceEnded("r2"))
+    assert {frame.sample_rate for frame in service.audio} == {24_000}
+    heard = b"".join(frame.audio for frame in service.audio[1:])
+    assert abs(len(heard) - 48_000) < 50
+
+
+async def test_of_an_interrupted_reply_nothing_is_drained():
+    service = Service()
+    await service.say(AudioChunk(b"ab", 24_000))
+    await service.say(AudioChunk(tone(48_000), 48_000))
+    frames = len(service.audio)
+    assert await service.say(VoiceEnded("r", interrupted=True)) == ["TTSStoppedFrame"]
+    assert len(service.audio) == frames

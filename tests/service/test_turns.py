@@ -1,0 +1,102 @@
+"""Proposals wait for their answers, and not for answers that never come."""
+
+import asyncio
+import time
+
+import pytest
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    ProposedUserStartedSpeakingFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameProcessor
+
+from pipecat_hydra.service.turns import TurnProposals
+
+
+class Service(FrameProcessor):
+    """Takes note of what is proposed, and lets something answer."""
+
+    def __init__(self, *answers: Frame):
+        super().__init__()
+        self.proposed: list[str] = []
+        self.answers = answers
+        self.proposals = TurnProposals(self)
+
+    async def broadcast_frame(self, frame_cls: type[Frame], **kwargs: object):
+        self.proposed.append(frame_cls.__name__)
+        if frame_cls is ProposedUserStartedSpeakingFrame:
+            loop = asyncio.get_running_loop()
+            for n, answer in enumerate(self.answers):
+                loop.call_later(0.005 * (n + 1), self.proposals.see, answer)
+
+
+async def secs(service: Service) -> float:
+    begin = time.monotonic()
+    await service.proposals.start()
+    return time.monotonic() - begin
+
+
+async def test_a_start_waits_for_the_interruption_that_it_causes():
+    service = Service(UserStartedSpeakingFrame(), InterruptionFrame())
+    assert await secs(service) >= 0.009
+
+
+async def test_a_start_that_interrupts_nothing_is_waited_for_but_briefly():
+    service = Service(UserStartedSpeakingFrame())
+    await secs(service)
+    await service.proposals.stop()
+    service.proposals.see(UserStoppedSpeakingFrame())
+    # It is answered, so the next is waited for too.
+    assert await secs(service) >= 0.005
+
+
+async def test_strategies_that_take_nothing_up_are_waited_for_once():
+    service = Service()
+    assert await secs(service) >= 0.19
+    begin = time.monotonic()
+    for _ in range(20):
+        await service.proposals.stop()
+        await service.proposals.start()
+    assert time.monotonic() - begin < 2.0
+
+
+async def test_a_start_waits_until_the_stop_before_it_was_dealt_with():
+    service = Service(InterruptionFrame())
+    await service.proposals.stop()
+    starting = asyncio.create_task(service.proposals.start())
+    await asyncio.sleep(0.02)
+    assert service.proposed == ["ProposedUserStoppedSpeakingFrame"]
+    service.proposals.see(UserStoppedSpeakingFrame())
+    await starting
+    assert service.proposed[1:] == ["ProposedUserStartedSpeakingFrame"]
+
+
+async def test_a_stop_that_a_muted_aggregator_has_ignored_is_proposed_again():
+    service = Service(UserStartedSpeakingFrame(), InterruptionFrame())
+    await service.proposals.start()
+    await service.proposals.stop()
+    await service.proposals.unmuted()
+    assert service.proposed[1:] == 2 * ["ProposedUserStoppedSpeakingFrame"]
+    service.proposals.see(UserStoppedSpeakingFrame())
+    await service.proposals.unmuted()
+    assert len(service.proposed) == 3
+
+
+async def test_nothing_is_proposed_when_a_mute_ends_while_the_user_speaks():
+    service = Service(UserStartedSpeakingFrame(), InterruptionFrame())
+    await service.proposals.unmuted()
+    await service.proposals.start()
+    await service.proposals.stop()
+    await service.proposals.start()
+    await service.proposals.unmuted()
+    assert service.proposed.count("ProposedUserStoppedSpeakingFrame") == 1
+
+
+@pytest.mark.parametrize("frame", [UserStoppedSpeakingFrame(), UserStartedSpeakingFrame()])
+async def test_what_nobody_waits_for_does_no_harm(frame: Frame):
+    service = Service(InterruptionFrame())
+    service.proposals.see(frame)
+    await service.proposals.start()

@@ -1,0 +1,234 @@
+"""Whole calls for tests: a real pipeline, the service, the emulator, a user who speaks."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pipecat.frames.frames import (
+    BotStoppedSpeakingFrame,
+    Frame,
+    LLMRunFrame,
+    TTSStartedFrame,
+)
+from pipecat.observers.base_observer import BaseObserver, FramePushed
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from pipecat_hydra import HydraLLMService, HydraLLMSettings
+from pipecat_hydra.emulator import EmulatedSession, EmulatorSettings, HydraEmulator, Responder
+from pipecat_hydra.testing import (
+    VirtualTransport,
+    VirtualTransportParams,
+    read_recording,
+)
+
+RECORDINGS = Path(__file__).parent.parent / "recordings"
+
+Shape = Literal["aggregators", "bare"]
+SHAPES: list[Shape] = ["aggregators", "bare"]
+
+NO_GREETING = HydraLLMSettings(generate_initial_response=False)
+
+F = TypeVar("F", bound=Frame)
+
+
+class Server(Protocol):
+    """Whatever a service can be pointed at."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def api_key(self) -> str: ...
+
+
+def recording(name: str) -> NDArray[np.int16]:
+    """Speech, 16 kHz mono."""
+    pcm, rate = read_recording(RECORDINGS / f"{name}.wav")
+    assert rate == 16_000
+    return pcm[:, 0]
+
+
+class Frames(BaseObserver):
+    """Keeps the frames that a processor pushes, in order."""
+
+    def __init__(self, source: FrameProcessor):
+        super().__init__()
+        self._source = source
+        self.pushed: list[tuple[Frame, FrameDirection]] = []
+
+    async def on_push_frame(self, data: FramePushed):
+        if data.source is self._source:
+            self.pushed.append((data.frame, data.direction))
+
+    def of(self, *kinds: type[F], direction: FrameDirection = FrameDirection.DOWNSTREAM) -> list[F]:
+        return [f for f, d in self.pushed if isinstance(f, kinds) and d == direction]
+
+    def names(self, *kinds: type[Frame]) -> list[str]:
+        """Class names of the frames of these kinds that went downstream, in order."""
+        return [type(frame).__name__ for frame in self.of(*kinds)]
+
+
+class Call:
+    """A call in progress."""
+
+    def __init__(
+        self,
+        transport: VirtualTransport,
+        llm: HydraLLMService,
+        worker: PipelineWorker,
+        frames: Frames,
+        context: LLMContext | None,
+        running: "asyncio.Task[None]",
+        server: Server,
+    ):
+        self.transport = transport
+        self.llm = llm
+        self.worker = worker
+        self.frames = frames
+        self.context = context
+        self.running = running
+        self._server = server
+
+    async def say(self, name: str) -> None:
+        """Say a recording, and wait until it is said."""
+        await self.transport.microphone.say(recording(name))
+
+    async def run_llm(self) -> None:
+        """Ask for the model to speak, as a bot does when its client connects."""
+        await self.worker.queue_frame(LLMRunFrame())
+
+    async def until(self, condition: Callable[[], Any], *, within: float = 15.0) -> None:
+        """Wait until something holds."""
+        deadline = time.monotonic() + within
+        while not condition():
+            if time.monotonic() > deadline:
+                pushed = [type(f).__name__ for f, _ in self.frames.pushed]
+                counts = {name: pushed.count(name) for name in dict.fromkeys(pushed)}
+                raise TimeoutError(
+                    f"it did not happen; the service pushed {counts}; {_history(self._server)}"
+                )
+            await asyncio.sleep(0.005)
+
+    async def until_pushed(self, kind: type[Frame], count: int = 1, **kwargs: Any) -> None:
+        """Wait until the service has pushed so many frames of a kind downstream."""
+        await self.until(lambda: len(self.frames.of(kind)) >= count, **kwargs)
+
+    async def until_quiet(self) -> None:
+        """Wait until each reply that was begun has been played, or cut off."""
+
+        def played() -> bool:
+            kinds = [type(frame) for frame, _ in self.frames.pushed]
+            starts = [n for n, kind in enumerate(kinds) if kind is TTSStartedFrame]
+            stops = [n for n, kind in enumerate(kinds) if kind is BotStoppedSpeakingFrame]
+            # The last stop is that of the last reply: there may be one too many, of a piece
+            # of an interrupted reply that Pipecat's output played after it had stopped.
+            return len(stops) >= len(starts) and (not starts or stops[-1] > starts[-1])
+
+        await self.until(played)
+
+
+@asynccontextmanager
+async def call(
+    hydra: Server,
+    shape: Shape = "aggregators",
+    *,
+    microphone: bytes | NDArray[np.int16] = b"",
+    microphone_rate: int = 16_000,
+    microphone_channels: int = 1,
+    out_rate: int = 24_000,
+    settings: HydraLLMService.Settings | None = None,
+    context: LLMContext | None = None,
+    before: Sequence[FrameProcessor] = (),
+    before_aggregator: Sequence[FrameProcessor] = (),
+    **service: Any,
+) -> AsyncGenerator[Call]:
+    """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs."""
+    transport = VirtualTransport(
+        microphone,
+        sample_rate=microphone_rate,
+        num_channels=microphone_channels,
+        params=VirtualTransportParams(audio_out_sample_rate=out_rate),
+    )
+    arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
+    llm = HydraLLMService(settings=settings, **arguments)
+    processors: list[FrameProcessor] = [transport.input(), *before, llm, transport.output()]
+    processors[1:1] = before_aggregator
+    if shape == "aggregators":
+        context = context or LLMContext()
+        strategies = ExternalUserTurnStrategies()
+        pair = LLMContextAggregatorPair(
+            context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
+        )
+        processors.insert(1 + len(before_aggregator), pair.user())
+        processors.append(pair.assistant())
+    frames = Frames(llm)
+    worker = PipelineWorker(
+        Pipeline(processors),
+        params=PipelineParams(enable_metrics=True, enable_usage_metrics=True),
+        observers=[frames],
+        idle_timeout_secs=None,
+    )
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running = asyncio.create_task(runner.run())
+    try:
+        await transport.timeline.started()
+        yield Call(transport, llm, worker, frames, context, running, hydra)
+    finally:
+        if not running.done():
+            await worker.cancel()
+        await running
+
+
+def _history(server: Server) -> str:
+    """What the sessions of an emulator have heard and said, and when, to see why one failed."""
+    told: list[str] = []
+    for one in server.sessions if isinstance(server, HydraEmulator) else ():
+        loud = np.abs(np.frombuffer(one.received_audio, "<i2").astype(np.int32)) > 500
+        edges = np.flatnonzero(np.diff(np.flatnonzero(loud), prepend=-8_000) > 3_200)
+        sounds = [round(float(at) / 16_000, 2) for at in np.flatnonzero(loud)[edges]]
+        sent = [f"{r.time:.2f} {r.type}" for r in one.sent if not r.audio_bytes]
+        told.append(
+            f"session {one.id} heard {len(loud) / 16_000:.2f} s with sounds at {sounds} "
+            f"and sent {sent}"
+        )
+    return "; ".join(told)
+
+
+def emulator(responder: Responder | Literal["echo"] = "echo", /, **settings: Any) -> HydraEmulator:
+    """A local Hydra with these settings."""
+    return HydraEmulator(responder, settings=EmulatorSettings(**settings))
+
+
+def configuration(hydra: HydraEmulator) -> dict[str, Any]:
+    """What the one session was configured with."""
+    told = session(hydra).configuration
+    assert told is not None
+    return told
+
+
+def pitch(samples: NDArray[Any], rate: int) -> float:
+    """The strongest frequency in Hz."""
+    windowed = samples.astype(np.float64) * np.hanning(len(samples))
+    spectrum = np.abs(np.fft.rfft(windowed, 4 * len(samples)))
+    return float(np.argmax(spectrum) * rate / (4 * len(samples)))
+
+
+def session(hydra: HydraEmulator) -> EmulatedSession:
+    """The one session that was served."""
+    (only,) = hydra.sessions
+    return only
