@@ -344,8 +344,9 @@ def test_a_call_without_opentelemetry():
     code = """
     import asyncio, sys
     sys.modules["opentelemetry"] = None
-    import call as calls
+    from support import call as calls
     from support.call import call, emulator
+    from support.virtual_time import VirtualTimeLoop
     from functools import partial
     from pipecat.frames.frames import LLMFullResponseEndFrame
     from pipecat_hydra.service.tracing import Tracing
@@ -357,7 +358,8 @@ def test_a_call_without_opentelemetry():
             await talk.run_llm()
             await talk.until_pushed(LLMFullResponseEndFrame)
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
     tracing = Tracing()
     tracing.begin(None)
     print(tracing.enabled, any(name.startswith("opentelemetry.") for name in sys.modules))

@@ -18,6 +18,14 @@ needs_network = pytest.mark.skipif(
     reason="this machine has no network but loopback, over which no WebRTC connection is made",
 )
 
+CLIENT_READY = {
+    "label": "rtvi-ai",
+    "type": "client-ready",
+    "id": "1",
+    "data": {"version": "2.2.0", "about": {"library": "test"}},
+}
+"""The first message of a client that speaks RTVI."""
+
 
 class Browser:
     """Calls a bot as a page does, and keeps what comes over the data channel."""
@@ -74,9 +82,7 @@ class Browser:
         await until(lambda: self.types().count(kind) >= count, self.types)
 
     def _introduce(self) -> None:
-        ready = {"version": "2.2.0", "about": {"library": "test"}}
-        message = {"label": "rtvi-ai", "type": "client-ready", "id": "1", "data": ready}
-        self._channel.send(json.dumps(message))
+        self._channel.send(json.dumps(CLIENT_READY))
 
     def _listen(self, track: MediaStreamTrack) -> None:
         async def listen() -> None:
