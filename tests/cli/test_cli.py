@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 from support.call import emulator
-from support.command import KEY, Shell, assert_failed, command, next_line, run
+from support.command import KEY, LONG_SECS, Shell, assert_failed, command, next_line, run
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
@@ -31,7 +31,7 @@ def assert_nothing_is_said_to_nobody(process: "subprocess.Popen[str]") -> None:
     assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=50) == 0
+    assert process.wait(timeout=LONG_SECS) == 0
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ class TestTalk:
         while not (line := next_line(process)).endswith("bot answers\n"):
             assert line, process.communicate()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=LONG_SECS)
         assert errors == "interrupted\n"
         assert process.returncode == 130
         assert "1 turn in" in output
@@ -320,8 +320,8 @@ class TestEmulator:
             with pytest.raises(ConnectionClosedError):
                 websocket.recv()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
-        assert re.search(r"sess_\S+ +\d\.\d\d s  !! drop:sent=1\n", output)
+        output, errors = process.communicate(timeout=LONG_SECS)
+        assert re.search(r"sess_\S+ +\d+\.\d\d s  !! drop:sent=1\n", output)
         assert "closed, code 1006" in output
         assert output.endswith("\nended\n")
         assert errors == ""

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from pipecat.services.llm_service import FunctionCallParams
 from support.bots import until
 from support.call import emulator, recording
-from support.command import KEY, assert_failed, command, next_line, run
+from support.command import KEY, LONG_SECS, assert_failed, command, next_line, run
 from support.web import calling, holding, options, run_in_executor
 from support.webrtc import Browser, needs_network
 
@@ -189,8 +189,65 @@ class TestPage:
         assert capsys.readouterr().out == ""
 
 
+def weather_bot() -> HydraEmulator:
+    """An emulator whose first answer, of eight seconds, begins with a function call."""
+    script = Script(
+        [
+            [Call("get_weather", {"city": "Paris"}, "weather"), Say.tones(8, "It is sunny.")],
+            Say.tones(0.4, "Stopped."),
+        ],
+        greeting=Say.tones(0.4, "Hello there."),
+    )
+    return HydraEmulator(script, settings=EmulatorSettings(transcripts=True))
+
+
 class TestCall:
     """One call, with a page that needs no WebRTC."""
+
+    async def test_what_the_page_is_told(self, monkeypatch: pytest.MonkeyPatch):
+        async with weather_bot() as hydra, holding(hydra, monkeypatch) as (page, _):
+            await page.introduce()
+            await page.until("bot-stopped-speaking")
+            await page.microphone.say(recording("question"))
+            await page.until("bot-started-speaking", 2)
+            await page.microphone.say(recording("interrupt"))
+            await page.until("bot-stopped-speaking", 3)
+
+        told = page.types()
+        for message in ("bot-llm-text", "bot-transcription", "bot-tts-text"):
+            told = [kind for kind in told if kind != message]
+        telling = [kind for kind in told if kind not in ("metrics", "bot-tts-stopped")]
+        assert telling[0] == "bot-ready"
+        turn = telling[telling.index("user-started-speaking") :]
+        assert turn[: turn.index("bot-output") + 1] == [
+            "user-started-speaking",
+            "bot-interrupted",
+            "user-stopped-speaking",
+            "bot-llm-started",
+            "bot-llm-stopped",
+            "llm-function-call-started",
+            "llm-function-call-in-progress",
+            "llm-function-call-stopped",
+            "bot-llm-started",
+            "bot-tts-started",
+            "bot-started-speaking",
+            "bot-output",
+        ]
+        (begun,) = page.data("llm-function-call-in-progress")
+        assert begun["function_name"] == "get_weather"
+        assert begun["arguments"] == {"city": "Paris"}
+        (done,) = page.data("llm-function-call-stopped")
+        assert done["result"] == {"city": "Paris", "sky": "sunny", "degrees_celsius": 21}
+        assert done["tool_call_id"] == begun["tool_call_id"]
+        said = "".join(data["text"] for data in page.data("bot-output"))
+        assert said == "Hello there.It is sunny.Stopped."
+        ttfb = [metric for data in page.data("metrics") for metric in data.get("ttfb", [])]
+        assert len(ttfb) == 3
+        assert all(0 < metric["value"] < 2 for metric in ttfb)
+        heard = [kind for kind in turn if "llm" not in kind and kind != "bot-output"]
+        barge_in = heard[heard.index("bot-started-speaking") + 1 :]
+        assert barge_in[:3] == ["user-started-speaking", "bot-interrupted", "bot-stopped-speaking"]
+        assert "error" not in page.types()
 
     async def test_a_key_that_is_rejected(self, monkeypatch: pytest.MonkeyPatch):
         async with emulator() as hydra:
@@ -250,17 +307,9 @@ class TestCall:
 @needs_network
 @pytest.mark.realtime
 class TestCallOverWebRTC:
-    async def test_what_the_page_is_told_and_what_is_left_of_a_call(self):
-        script = Script(
-            [
-                [Call("get_weather", {"city": "Paris"}, "weather"), Say.tones(8, "It is sunny.")],
-                Say.tones(0.4, "Stopped."),
-            ],
-            greeting=Say.tones(0.4, "Hello there."),
-        )
-        settings = EmulatorSettings(transcripts=True)
+    async def test_a_call_is_heard_can_be_interrupted_and_leaves_nothing(self):
         before = asyncio.all_tasks()
-        async with HydraEmulator(script, settings=settings) as hydra:
+        async with weather_bot() as hydra:
             async with WebServer(options(hydra)) as web:
                 serving = asyncio.all_tasks()
                 async with calling(web) as browser:
@@ -280,41 +329,9 @@ class TestCallOverWebRTC:
                 assert session.errors == []
             await until(lambda: hydra.open_sessions == [])
         assert asyncio.all_tasks() == before
-
-        told = browser.types()
-        for message in ("bot-llm-text", "bot-transcription", "bot-tts-text"):
-            told = [kind for kind in told if kind != message]
-        telling = [kind for kind in told if kind not in ("metrics", "bot-tts-stopped")]
-        assert telling[0] == "bot-ready"
-        turn = telling[telling.index("user-started-speaking") :]
-        assert turn[: turn.index("bot-output") + 1] == [
-            "user-started-speaking",
-            "bot-interrupted",
-            "user-stopped-speaking",
-            "bot-llm-started",
-            "bot-llm-stopped",
-            "llm-function-call-started",
-            "llm-function-call-in-progress",
-            "llm-function-call-stopped",
-            "bot-llm-started",
-            "bot-tts-started",
-            "bot-started-speaking",
-            "bot-output",
-        ]
-        (begun,) = browser.data("llm-function-call-in-progress")
-        assert begun["function_name"] == "get_weather"
-        assert begun["arguments"] == {"city": "Paris"}
+        assert browser.types()[0] == "bot-ready"
         (done,) = browser.data("llm-function-call-stopped")
         assert done["result"] == {"city": "Paris", "sky": "sunny", "degrees_celsius": 21}
-        assert done["tool_call_id"] == begun["tool_call_id"]
-        said = "".join(data["text"] for data in browser.data("bot-output"))
-        assert said == "Hello there.It is sunny.Stopped."
-        ttfb = [metric for data in browser.data("metrics") for metric in data.get("ttfb", [])]
-        assert len(ttfb) == 3
-        assert all(0 < metric["value"] < 2 for metric in ttfb)
-        heard = [kind for kind in turn if "llm" not in kind and kind != "bot-output"]
-        barge_in = heard[heard.index("bot-started-speaking") + 1 :]
-        assert barge_in[:3] == ["user-started-speaking", "bot-interrupted", "bot-stopped-speaking"]
         assert "error" not in browser.types()
 
     async def test_each_call_has_a_session_and_the_end_of_the_server_ends_it(
@@ -515,7 +532,7 @@ class TestCommand:
         await browser.call()
         await browser.until("bot-started-speaking")
         process.send_signal(signal.SIGINT)
-        output, errors = await asyncio.to_thread(process.communicate, timeout=20)
+        output, errors = await asyncio.to_thread(process.communicate, timeout=LONG_SECS)
         assert re.fullmatch(r"call 1 began\ncall 1 ended after \d+ s\nended\n", output)
         assert (errors, process.returncode) == ("", 0)
         await browser.hang_up()

@@ -55,8 +55,20 @@ async def talking(bot: Coroutine[Any, Any, None], line: VirtualTransport) -> Asy
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def until(condition: Callable[[], Any], told: Callable[[], Any] = lambda: "") -> None:
-    deadline = time.monotonic() + 20
+async def until(
+    condition: Callable[[], Any],
+    told: Callable[[], Any] = lambda: "",
+    *,
+    within: float = 20.0,
+) -> None:
+    """Wait until something holds.
+
+    Args:
+        condition: What has to hold.
+        told: What to show if it does not.
+        within: How long it may take, in seconds.
+    """
+    deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen: {told()}"
         await asyncio.sleep(0.01)

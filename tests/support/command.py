@@ -24,6 +24,9 @@ from pipecat_hydra.cli.main import app
 
 KEY = "sk-very-secret"
 
+LONG_SECS = 60.0
+"""How long a process, or a peer on WebRTC, may take for a step on a machine that is busy."""
+
 T = TypeVar("T")
 
 

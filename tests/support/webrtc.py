@@ -12,6 +12,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from pipecat.transports.smallwebrtc.transport import RawAudioTrack
 from support.bots import until
 from support.call import recording
+from support.command import LONG_SECS
 
 needs_network = pytest.mark.skipif(
     not get_host_addresses(use_ipv4=True, use_ipv6=True),
@@ -79,7 +80,7 @@ class Browser:
         return [message["data"] for message in self.messages if message["type"] == kind]
 
     async def until(self, kind: str, count: int = 1) -> None:
-        await until(lambda: self.types().count(kind) >= count, self.types)
+        await until(lambda: self.types().count(kind) >= count, self.types, within=LONG_SECS)
 
     def _introduce(self) -> None:
         self._channel.send(json.dumps(CLIENT_READY))
