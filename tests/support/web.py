@@ -6,7 +6,11 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import pytest
-from pipecat.frames.frames import InputTransportMessageFrame, OutputTransportMessageFrame
+from pipecat.frames.frames import (
+    InputTransportMessageFrame,
+    OutputTransportMessageFrame,
+    OutputTransportMessageUrgentFrame,
+)
 from support.bots import until
 from support.webrtc import CLIENT_READY, Browser
 
@@ -70,7 +74,9 @@ class Page(VirtualTransport):
     async def until(self, kind: str, count: int = 1) -> None:
         await until(lambda: self.types().count(kind) >= count, self.types)
 
-    async def _keep(self, frame: OutputTransportMessageFrame) -> None:
+    async def _keep(
+        self, frame: OutputTransportMessageFrame | OutputTransportMessageUrgentFrame
+    ) -> None:
         self.messages.append(frame.message)
 
 
