@@ -4,8 +4,17 @@ It is written from the protocol document alone and shares nothing with the servi
 constants of `pipecat_hydra.wire.protocol`, so that each can show the other to be wrong.
 """
 
-from pipecat_hydra.emulator.fault_plan import FaultPlan
-from pipecat_hydra.emulator.faults import (
+from pipecat_hydra.emulator.conversation.ledger import (
+    CallRecord,
+    FaultRecord,
+    HistoryEntry,
+    MessageRecord,
+    NarrationRecord,
+    OutputRecord,
+)
+from pipecat_hydra.emulator.conversation.outlet import Activity, ActivityHook
+from pipecat_hydra.emulator.conversation.records import EmulatedSession, Record
+from pipecat_hydra.emulator.faults.kinds import (
     Binary,
     Drop,
     Duplicate,
@@ -31,17 +40,8 @@ from pipecat_hydra.emulator.faults import (
     Unknown,
     parse_fault,
 )
-from pipecat_hydra.emulator.ledger import (
-    CallRecord,
-    FaultRecord,
-    HistoryEntry,
-    MessageRecord,
-    NarrationRecord,
-    OutputRecord,
-)
-from pipecat_hydra.emulator.outlet import Activity, ActivityHook
-from pipecat_hydra.emulator.records import EmulatedSession, Record
-from pipecat_hydra.emulator.responders import (
+from pipecat_hydra.emulator.faults.plan import FaultPlan
+from pipecat_hydra.emulator.model.responders import (
     Call,
     Dialogue,
     Echo,
@@ -56,8 +56,8 @@ from pipecat_hydra.emulator.responders import (
     ToolOutput,
     Turn,
 )
-from pipecat_hydra.emulator.script import ScriptError, load_script
-from pipecat_hydra.emulator.server import EmulatorPortInUseError, HydraEmulator
+from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
+from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
 from pipecat_hydra.emulator.settings import EmulatorSettings
 
 __all__ = [
