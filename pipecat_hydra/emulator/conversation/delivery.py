@@ -1,4 +1,4 @@
-"""One response on its way to the client (§5, §6)."""
+"""Delivers one response: its speech, its tool calls, and its end (§5, §6)."""
 
 import asyncio
 import math
@@ -7,22 +7,23 @@ from typing import Literal, Protocol
 
 from pipecat_hydra.emulator.conversation.function_call import FunctionCall
 from pipecat_hydra.emulator.conversation.outlet import Outlet
-from pipecat_hydra.emulator.model.responders import Call, Pause, Reply, Say, Step
 from pipecat_hydra.emulator.model.sound import phrases, split, to_rate
+from pipecat_hydra.emulator.model.steps import Call, Pause, Reply, Say, Step
 from pipecat_hydra.emulator.settings import EmulatorSettings
-from pipecat_hydra.emulator.wire.events import Event, message_item, new_id
+from pipecat_hydra.emulator.wire.events import Event, new_id
+from pipecat_hydra.emulator.wire.server_events import message_item
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, ErrorCode
 
 CancelReason = Literal["interrupted", "client_cancelled"]
 
 _INPUT_TOKENS_PER_SEC = 10
-"""How usage is made up: 100 ms of user audio a token …"""
+"""Tokens in `usage`, an invented figure: one for each 100 ms of user audio …"""
 _OUTPUT_TOKENS_PER_SEC = 20
-"""… and 50 ms of reply audio a token; text counts nothing."""
+"""… and one for each 50 ms of reply audio; text has none."""
 
 
 class DeliveryOwner(Protocol):
-    """Is told how a response goes on."""
+    """What a `Delivery` calls as its response goes on."""
 
     def beginning(self) -> None:
         """`response.created` is about to be sent."""
@@ -37,7 +38,7 @@ class DeliveryOwner(Protocol):
         ...
 
     def said(self, text: str) -> None:
-        """An item of speech is over, or was cut; `text` is what was said of it."""
+        """An item of speech ended or was cancelled; `text` is the part of it that was sent."""
         ...
 
     def tool_called(self, response_id: str, call: FunctionCall) -> None:
@@ -45,22 +46,21 @@ class DeliveryOwner(Protocol):
         ...
 
     def delivered(self) -> None:
-        """The response was generated to its end; unless it is `done`, that is not yet told."""
+        """All of the response was sent, but for `response.done` if it is not yet `done`."""
         ...
 
 
 class Delivery:
-    """Generates one response, as fast as the settings say.
+    """Sends the events of one response, at the speed that the settings say.
 
     Args:
-        reply: What to say and do.
-        outlet: Where the events go.
-        owner: Who is told.
-        settings: Speed, sizes and latency.
+        reply: The steps of the response.
+        outlet: Sends the events.
+        owner: Called as the response goes on.
+        settings: The settings of the session.
         sample_rate: The session's output rate in Hz.
-        mute: Send no audio, as for a session whose configuration is too large (§2).
-        heard_secs: Seconds of user audio that it answers, for usage.
-        latency_secs: Seconds until `response.created`.
+        mute: Send no audio, because the configuration is too large (§2).
+        heard_secs: Seconds of user audio that the response answers, for `usage`.
     """
 
     def __init__(
@@ -73,11 +73,10 @@ class Delivery:
         sample_rate: int,
         mute: bool,
         heard_secs: float,
-        latency_secs: float,
     ) -> None:
         self.response_id = new_id("resp")
         self.created = False
-        """Whether `response.created` was sent, so that there is something to cancel."""
+        """Whether `response.created` was sent."""
         self.done = False
         """Whether `response.done` was sent."""
         self._reply = reply
@@ -87,7 +86,6 @@ class Delivery:
         self._sample_rate = sample_rate
         self._mute = mute
         self._heard_secs = heard_secs
-        self._latency_secs = latency_secs
         self._message: Event | None = None
         self._said: list[str] = []
         self._uncalled: list[FunctionCall] = []
@@ -95,10 +93,14 @@ class Delivery:
         self._chunks: Iterator[bytes] = iter(())
         self._sent_bytes = 0
 
-    async def run(self) -> None:
-        """Send all of it; cancel the task only together with `cancel`."""
+    async def run(self, latency_secs: float) -> None:
+        """Send the response. To cancel it, cancel the task and call `cancel`.
+
+        Args:
+            latency_secs: Seconds until `response.created`.
+        """
         loop = asyncio.get_running_loop()
-        due = loop.time() + self._latency_secs
+        due = loop.time() + latency_secs
         audio = [await self._prepare(step) for step in self._reply]
         await asyncio.sleep(due - loop.time())
         await self._outlet.room()
@@ -125,13 +127,13 @@ class Delivery:
         self._owner.delivered()
 
     def finish(self) -> None:
-        """Say that the response is complete."""
+        """Send `response.done` of a complete response."""
         self._done("completed")
 
     def cancel(self, reason: CancelReason) -> None:
-        """Say that the response ends here; whoever runs it cancels the task.
+        """Send `response.done` of a cancelled response, after the task of `run` was cancelled.
 
-        `response.output_audio.done` and the item's `done` do not come any more (§3).
+        `response.output_audio.done` and the `done` of the item are not sent any more (§3).
         """
         if not self.created:
             return
@@ -143,7 +145,7 @@ class Delivery:
             self._send_audio(chunk)
 
     def fail(self, code: str = ErrorCode.INTERNAL) -> None:
-        """Say that the response ends here for a fault."""
+        """Send `response.done` of a failed response."""
         if self.created:
             self._tell_said()
             fault = {"code": code, "type": "server_error"}
@@ -166,12 +168,12 @@ class Delivery:
         bytes_per_sec = BYTES_PER_SAMPLE * self._sample_rate * settings.delivery_speed
         total = len(texts)
         while True:
-            # Nothing is taken out before its time: what is left is there for `cancel`.
+            # A chunk is taken only when it is due: `cancel` sends some of those that are left.
             await asyncio.sleep(start + sent / bytes_per_sec - loop.time())
             await self._outlet.room()
             if (chunk := next(self._chunks, None)) is None:
                 break
-            # Phrases come spread over the audio, each a little ahead of its sound.
+            # The phrases are spread over the audio, each a little ahead of its sound.
             while texts and sent * total >= (total - len(texts)) * len(pcm):
                 self._send_text(texts.pop(0))
             self._send_audio(chunk)
@@ -190,7 +192,7 @@ class Delivery:
         self._tell_said()
         item_id = self._message["id"]
         self._outlet.send({"type": "response.output_audio.done", **self._ids(item_id)})
-        # Audio items carry a null text (§3); what was said goes out as deltas only.
+        # Audio items have a null text (§3); the transcript is sent as deltas only.
         item = message_item(item_id, "assistant", "completed")
         self._outlet.item_done(item)
         self._output.append(item)

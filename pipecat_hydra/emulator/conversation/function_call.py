@@ -1,21 +1,21 @@
-"""One function call on its way to the client: an item, its arguments in pieces, the end (§6)."""
+"""Sends the events of one function call: its item, its arguments in pieces, its end (§6)."""
 
 import asyncio
 
 from pipecat_hydra.emulator.conversation.outlet import Outlet
-from pipecat_hydra.emulator.model.responders import Call
+from pipecat_hydra.emulator.model.steps import Call
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.events import Event, new_id
 
 
 class FunctionCall:
-    """A call of one response.
+    """One function call of a response.
 
     Args:
         call: The tool and its arguments.
-        response_id: The response that makes it.
-        outlet: Where the events go.
-        settings: Sizes, speed, and which optional fields and events there are.
+        response_id: Id of the response that makes the call.
+        outlet: Sends the events.
+        settings: Size and speed of the pieces, and which optional fields and events are sent.
     """
 
     def __init__(
@@ -31,15 +31,15 @@ class FunctionCall:
 
     @property
     def item(self) -> Event:
-        """The complete call, as an item."""
+        """The item of the complete call."""
         return self._item("completed", self.arguments)
 
     async def stream(self) -> None:
-        """Announce the call and send its arguments; it is complete with `complete` only."""
+        """Send the start of the call and its arguments; `complete` must follow."""
         if self._settings.call_items:
             self._outlet.item_added(self._item("in_progress", ""))
         size = self._settings.arguments_delta_chars
-        # A call whose arguments are an empty text has one delta all the same, for its name.
+        # A call with empty arguments has one delta too, for its name.
         for start in range(0, max(1, len(self.arguments)), size):
             if start:
                 await asyncio.sleep(self._settings.arguments_delta_secs)
@@ -55,7 +55,7 @@ class FunctionCall:
             )
 
     def complete(self) -> None:
-        """Say that the call is complete."""
+        """Send the end of the call."""
         done: Event = {"type": "response.function_call_arguments.done", **self._ids}
         if self._settings.arguments_done_has_name:
             done["name"] = self.name

@@ -1,6 +1,6 @@
-"""The rows that a session keeps: calls, narrations, texts, history, and faults that happened.
+"""The rows of a session's record: calls, outputs, narrations, messages, history and faults.
 
-All times are seconds since the session's socket opened, as in `Record`.
+All times are seconds since the session's socket opened.
 """
 
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ class OutputRecord:
 
     Parameters:
         time: When it came.
-        call_id: The call that it names.
-        output: Its text.
-        accepted: Whether the call waited for it; else it was answered by an error.
+        call_id: Id of the call that it names.
+        output: Text of the output.
+        accepted: Whether the call waited for the output; if not, an error was sent.
     """
 
     time: float
@@ -35,12 +35,12 @@ class CallRecord:
 
     Parameters:
         time: When the call was complete.
-        response_id: The response that made it; the calls of one response are a batch.
-        call_id: Its id.
-        name: The tool.
+        response_id: Id of the response that made the call; its calls are a batch.
+        call_id: Id of the call.
+        name: Name of the tool.
         arguments: The arguments, as sent.
-        outputs: Every output that named it, refused ones included: a right client sends one.
-        abandoned: Whether the server gave it up (`tool_response_timeout`).
+        outputs: All outputs for the call, refused ones included; a correct client sends one.
+        abandoned: Whether the server gave the call up (`tool_response_timeout`).
     """
 
     time: float
@@ -53,21 +53,21 @@ class CallRecord:
 
     @property
     def output(self) -> str | None:
-        """The output that was accepted, if any."""
+        """The output that was accepted; `None` if there is none."""
         return next((output.output for output in self.outputs if output.accepted), None)
 
 
 @dataclass(frozen=True, slots=True)
 class NarrationRecord:
-    """One time that the model was made to go on after tool calls.
+    """One `response.create` that made the model narrate tool outputs.
 
     Parameters:
         asked_at: When `response.create` came.
         last_output_at: When the last of the outputs came.
-        outputs: What there was to narrate, in the order of the calls.
-        missing: Ids of the calls of the same response that had no output yet: a right
-            client leaves none, for what is said then is half an answer (§6).
-        response_id: The response; `None` when the model chose to say nothing.
+        outputs: The outputs to narrate, in the order of the calls.
+        missing: Ids of the calls of the same response that had no output yet. A correct client
+            leaves none, because the narration would be incomplete (§6).
+        response_id: Id of the narration; `None` if the model said nothing.
     """
 
     asked_at: float
@@ -88,8 +88,8 @@ class MessageRecord:
 
     Parameters:
         time: When it came.
-        role: Whose words they are.
-        text: The words.
+        role: The role of the message.
+        text: The text of the message.
     """
 
     time: float
@@ -99,14 +99,14 @@ class MessageRecord:
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One thing that the model knows to have happened.
+    """One entry of the conversation that the model knows.
 
     Parameters:
-        time: When it was over.
-        role: Who did it.
+        time: When it ended.
+        role: Who spoke, wrote or called.
         kind: `"speech"`, `"text"` of a message item, `"call"` of a tool or its `"output"`.
-        text: What was said, written, called or put out. The user's speech has none: the
-            emulator knows no words. The assistant's is cut where it was cancelled.
+        text: The words, the call or the output. The user's speech has no text, because the
+            emulator does not recognise words. The assistant's speech ends where it was cancelled.
     """
 
     time: float
@@ -120,10 +120,10 @@ class FaultRecord:
     """One fault that happened.
 
     Parameters:
-        time: When; 0 for a connection that became no session.
-        connection: The number of the connection, as the plan counts them.
+        time: When the fault happened; 0 for a connection that became no session.
+        connection: Number of the connection, as the plan counts them.
         fault: The fault.
-        detail: What it concerned: the type of an event, the names of fields.
+        detail: What the fault concerned: the type of an event, the names of fields.
     """
 
     time: float
@@ -133,5 +133,5 @@ class FaultRecord:
 
     @property
     def kind(self) -> str:
-        """Kind of the fault."""
+        """The kind of the fault, `Fault.kind`."""
         return self.fault.kind

@@ -1,4 +1,4 @@
-"""What a session leaves behind for a test to look at."""
+"""The record of a session: all that passed, for a test to look at or to wait for."""
 
 import asyncio
 import time
@@ -15,7 +15,8 @@ from pipecat_hydra.emulator.conversation.ledger import (
     OutputRecord,
 )
 from pipecat_hydra.emulator.faults.kinds import Fault
-from pipecat_hydra.emulator.wire.events import Event, Message
+from pipecat_hydra.emulator.wire.client_events import Message
+from pipecat_hydra.emulator.wire.events import Event
 
 Direction = Literal["received", "sent"]
 
@@ -26,8 +27,8 @@ class Record:
 
     Parameters:
         time: Seconds since the session's socket opened.
-        event: The event as decoded, without its audio.
-        audio_bytes: Length in bytes of the audio the event carried, decoded; 0 if none.
+        event: The decoded event, without its audio.
+        audio_bytes: Length of its decoded audio in bytes; 0 if it has none.
     """
 
     time: float
@@ -36,54 +37,55 @@ class Record:
 
     @property
     def type(self) -> str:
-        """Type of the event; empty for a frame that was no event at all."""
+        """Type of the event; empty for a frame that was no event."""
         kind = self.event.get("type")
         return kind if isinstance(kind, str) else ""
 
 
 class EmulatedSession:
-    """One session that a `HydraEmulator` served, with all that passed.
+    """One session that a `HydraEmulator` served: its configuration, its events, its conversation.
 
-    Attributes are read by tests and by the command line; only the emulator writes them.
+    Tests and the command line read the attributes; only the emulator writes them. There is one
+    attribute for each thing that a test may ask about, which is why there are so many.
     """
 
     def __init__(self, session_id: str, model: str, *, record: bool = True) -> None:
         self.id = session_id
         """`session_id` on the wire."""
         self.model = model
-        """The model that was asked for in the URL."""
+        """The model that the URL asked for."""
         self.configuration: Event | None = None
-        """`session` of the first `session.configure` that was valid, unknown fields included."""
+        """`session` of the first valid `session.configure`, unknown fields included."""
         self.configuration_bytes = 0
-        """Encoded size of that event."""
+        """Encoded size of that event in bytes."""
         self.unknown_fields: tuple[str, ...] = ()
-        """Fields of `session.configure` that the server let pass silently."""
+        """Unknown fields of `session.configure`, which the server ignored."""
         self.configured = False
         """Whether `session.configured` was sent."""
         self.tools: list[Event] = []
-        """The tools in force: those of `session.configure`, or of the last `session.update`."""
+        """The tools in force: those of `session.configure` or of the last `session.update`."""
         self.output_sample_rate = 0
-        """Rate of reply audio in Hz."""
+        """Rate of reply audio in Hz; 0 before `session.configure`."""
         self.received: list[Record] = []
         """Every event that came from the client, in order."""
         self.sent: list[Record] = []
-        """Every event that went to the client, in order, as faults have left it."""
+        """Every event that went to the client, in order, as faults changed it."""
         self.early_audio_events = 0
-        """Appends that came before `session.configured`; a right client sends none."""
+        """Number of appends that came before `session.configured`; a correct client sends none."""
         self.calls: list[CallRecord] = []
-        """Every function call that the model made, with the outputs that came for it."""
+        """Every function call that the model made, with the outputs for it."""
         self.stray_outputs: list[OutputRecord] = []
-        """Outputs for calls that were never made; a right client sends none."""
+        """Outputs for calls that were never made; a correct client sends none."""
         self.narrations: list[NarrationRecord] = []
-        """Every time that the model went on after calls, and what it had to go on."""
+        """Every narration of tool outputs."""
         self.messages: list[MessageRecord] = []
-        """Every `message` item that came, whether or not the model honours them."""
+        """Every `message` item that came, whether or not the model honours it."""
         self.history: list[HistoryEntry] = []
-        """What the model knows of the conversation, in order; noise is no part of it."""
+        """What the model knows of the conversation, in order; discarded turns are not in it."""
         self.injected: list[FaultRecord] = []
-        """Every fault that happened, in order; those that hold from the start come first."""
+        """Every fault that happened, in order; those that apply from the start come first."""
         self.close_code: int | None = None
-        """WebSocket close code; `None` while open, 1006 when the connection was lost."""
+        """WebSocket close code; `None` while open, 1006 if the connection was lost."""
         self._record = record
         self._started = time.monotonic()
         self._received_audio = bytearray()
@@ -113,11 +115,11 @@ class EmulatedSession:
         return [record for record in self.injected if record.kind == kind]
 
     def received_of(self, kind: str) -> list[Record]:
-        """Return the records of one type that came from the client."""
+        """Return the records of the events of one type that came from the client."""
         return [record for record in self.received if record.type == kind]
 
     def sent_of(self, kind: str) -> list[Record]:
-        """Return the records of one type that went to the client."""
+        """Return the records of the events of one type that went to the client."""
         return [record for record in self.sent if record.type == kind]
 
     @property
@@ -126,10 +128,10 @@ class EmulatedSession:
         return [record.time for record in self.received_of("response.create")]
 
     def call(self, call_id: str) -> CallRecord:
-        """Return the last call of an id.
+        """Return the last call with an id.
 
         Raises:
-            KeyError: There was none.
+            KeyError: There was no such call.
         """
         call = self._find_call(call_id)
         if call is None:
@@ -138,11 +140,11 @@ class EmulatedSession:
 
     @property
     def received_audio(self) -> bytes:
-        """User audio accepted after `session.configured`: mono PCM16 LE at 16 kHz."""
+        """User audio that came after `session.configured`: mono PCM16 LE at 16 kHz."""
         return bytes(self._received_audio)
 
     def sent_audio(self, response_id: str | None = None) -> bytes:
-        """Return reply audio that was sent, of one response or of all in order."""
+        """Return the reply audio that was sent: of one response, or of all in order."""
         if response_id is not None:
             return bytes(self._sent_audio.get(response_id, b""))
         return b"".join(self._sent_audio.values())
@@ -150,7 +152,7 @@ class EmulatedSession:
     async def wait_for_received(
         self, kind: str, *, count: int = 1, within: float = 5.0
     ) -> list[Record]:
-        """Wait until the client has sent `count` events of a type, and return them all.
+        """Wait until the client has sent `count` events of a type, and return all of the type.
 
         Raises:
             TimeoutError: They did not come in `within` seconds.
@@ -160,10 +162,10 @@ class EmulatedSession:
     async def wait_for_sent(
         self, kind: str, *, count: int = 1, within: float = 5.0
     ) -> list[Record]:
-        """Wait until `count` events of a type have gone to the client, and return them all.
+        """Wait until `count` events of a type went to the client, and return all of the type.
 
         Raises:
-            TimeoutError: They did not go in `within` seconds.
+            TimeoutError: They were not sent in `within` seconds.
         """
         return await self._wait_for("sent", kind, count, within)
 
@@ -171,7 +173,7 @@ class EmulatedSession:
         """Wait until the socket is closed, and return the close code.
 
         Raises:
-            TimeoutError: It did not close in `within` seconds.
+            TimeoutError: The socket was not closed in `within` seconds.
         """
         await self.wait_until(lambda: self.closed, within=within, what="the close")
         assert self.close_code is not None
@@ -180,11 +182,18 @@ class EmulatedSession:
     async def wait_until(
         self, condition: Callable[[], bool], *, within: float = 5.0, what: str = "the condition"
     ) -> None:
-        """Wait until a condition on this session holds, looked at whenever something passes.
+        """Wait until a condition on this session is true.
+
+        The condition is evaluated at once, and again whenever something is recorded.
+
+        Args:
+            condition: The condition.
+            within: Time limit in seconds.
+            what: Names the condition in the error message.
 
         Raises:
-            TimeoutError: It did not hold in `within` seconds; the message tells what
-                was waited for and what had passed.
+            TimeoutError: The condition was not true in `within` seconds. The message counts the
+                events that had passed.
         """
         try:
             async with asyncio.timeout(within):
@@ -217,12 +226,12 @@ class EmulatedSession:
             counts[record.type] = counts.get(record.type, 0) + 1
         return counts
 
-    # The rest is for the emulator.
+    # The rest is called by the emulator alone.
 
     def note(
         self, direction: Direction, event: Event, *, audio_bytes: int = 0, audio: bytes = b""
     ) -> Record:
-        """Keep one event; `audio` is that of a sent delta."""
+        """Record an event; `audio` is the audio of a sent delta."""
         record = Record(self.elapsed, event, audio_bytes or len(audio))
         if self._record:
             (self.received if direction == "received" else self.sent).append(record)
@@ -233,18 +242,18 @@ class EmulatedSession:
         return record
 
     def note_audio(self, pcm: bytes) -> None:
-        """Keep user audio that was accepted."""
+        """Record user audio."""
         if self._record:
             self._received_audio += pcm
 
     def note_call(self, call: CallRecord) -> None:
-        """Keep a call that the model made."""
+        """Record a call that the model made."""
         if self._record:
             self.calls.append(call)
         self.note_history("assistant", "call", f"{call.name} {call.arguments}")
 
     def note_output(self, call_id: str, output: str, *, accepted: bool) -> None:
-        """Keep an output that came for a call."""
+        """Record an output that came for a call."""
         if self._record:
             call = self._find_call(call_id)
             outputs = self.stray_outputs if call is None else call.outputs
@@ -253,19 +262,19 @@ class EmulatedSession:
             self.note_history("tool", "output", output)
 
     def note_abandoned(self, call_id: str) -> None:
-        """Keep that a call was given up."""
+        """Record that a call was given up."""
         call = self._find_call(call_id)
         if call is not None:
             call.abandoned = True
 
     def note_narration(self, narration: NarrationRecord) -> None:
-        """Keep that the model goes on after calls."""
+        """Record a narration."""
         if self._record:
             self.narrations.append(narration)
         self.wake()
 
     def note_message(self, item: Message, *, honoured: bool) -> None:
-        """Keep a text that came; the model knows of it if it is honoured."""
+        """Record a message item; the model knows it only if it is honoured."""
         if self._record:
             self.messages.append(MessageRecord(self.elapsed, item.role, item.text))
         if honoured:
@@ -277,13 +286,13 @@ class EmulatedSession:
         kind: Literal["speech", "text", "call", "output"],
         text: str = "",
     ) -> None:
-        """Keep what the model knows from now on."""
+        """Record an entry of the conversation that the model knows."""
         if self._record:
             self.history.append(HistoryEntry(self.elapsed, role, kind, text))
         self.wake()
 
     def note_fault(self, connection: int, fault: Fault, detail: str) -> FaultRecord:
-        """Keep that a fault happened."""
+        """Record a fault that happened."""
         record = FaultRecord(self.elapsed, connection, fault, detail)
         if self._record:
             self.injected.append(record)
@@ -294,7 +303,7 @@ class EmulatedSession:
         return next((call for call in reversed(self.calls) if call.call_id == call_id), None)
 
     def wake(self) -> None:
-        """Let those who wait look again."""
+        """Let all `wait_until` evaluate their conditions again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -1,8 +1,9 @@
-"""Tool calls that wait for an answer (§6).
+"""Keeps the tool calls that wait for an output or for their narration (§6).
 
-The calls of one response are a batch. Each call takes one output; each `response.create`
-takes one batch to be narrated, the oldest whose outputs are all there. When there is none,
-it takes the outputs that are there of the oldest: half an answer, and the client's fault.
+The calls of one response are a batch. Each call accepts one output. Each `response.create` takes
+one batch to be narrated: the oldest that has all its outputs. If no batch has all of them, it
+takes the outputs that have come for the oldest batch with any. That narration is incomplete, which
+is the client's fault.
 """
 
 import asyncio
@@ -18,13 +19,15 @@ from pipecat_hydra.wire.protocol import ErrorCode
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What one `response.create` is to narrate.
+    """The outputs that one `response.create` is to narrate.
+
+    Times are seconds since the session's socket opened.
 
     Parameters:
         outputs: The outputs, in the order of the calls.
-        missing: Ids of the calls of the batch that had none yet.
-        last_output_at: When the last output came, in seconds of the session.
-        asked_at: When they were taken.
+        missing: Ids of the calls of the batch that have no output yet.
+        last_output_at: When the last output came.
+        asked_at: When `response.create` came.
     """
 
     outputs: tuple[ToolOutput, ...]
@@ -54,10 +57,11 @@ class ToolCalls:
     """The calls of one session that were not yet narrated.
 
     Args:
-        record: Keeps calls and outputs.
-        timeout_secs: Seconds that a batch has, from its last call, for its outputs and
-            `response.create`; what is left of one narrated in part has them again.
-        on_timeout: Called with the calling response's id when they are over.
+        record: Records calls and outputs.
+        timeout_secs: Time limit in seconds, from the last call of a batch, for its outputs and
+            `response.create`. After a batch was narrated in part, the limit starts anew.
+        on_timeout: Called with the id of the response that made the calls when the limit is
+            over.
     """
 
     def __init__(
@@ -67,20 +71,20 @@ class ToolCalls:
         self._timeout_secs = timeout_secs
         self._on_timeout = on_timeout
         self._batches: dict[str, _Batch] = {}  # by response, the oldest first
-        self._over: dict[str, str] = {}  # what became of calls that wait no more
+        self._over: dict[str, str] = {}  # why a call accepts no output, by call id
 
     @property
     def pending(self) -> bool:
-        """Whether a call is open, or an output waits for `response.create`."""
+        """Whether a call waits for its output, or an output for `response.create`."""
         return bool(self._batches)
 
     def waits(self, response_id: str) -> bool:
-        """Whether a call of a response is open."""
+        """Return whether a call of a response waits for its output."""
         batch = self._batches.get(response_id)
         return batch is not None and bool(batch.open)
 
     def called(self, response_id: str, call_id: str, name: str, arguments: str) -> None:
-        """A tool was called."""
+        """Add a call; the time limit of its batch starts anew."""
         batch = self._batches.setdefault(response_id, _Batch())
         batch.names[call_id] = name
         self._record.note_call(
@@ -89,11 +93,11 @@ class ToolCalls:
         self._watch(response_id, batch)
 
     def answer(self, call_id: str, output: str) -> None:
-        """Take the output of a call.
+        """Accept the output of a call.
 
         Raises:
-            ProtocolError: No call of that id waits for an answer: it was never made in this
-                session, was answered already, or was given up.
+            ProtocolError: No call of that id waits for an output: it was never made in this
+                session, has an output already, or was given up.
         """
         batch = next((b for b in self._batches.values() if call_id in b.open), None)
         self._record.note_output(call_id, output, accepted=batch is not None)
@@ -109,7 +113,7 @@ class ToolCalls:
         self._over[call_id] = "was answered already"
 
     def take(self) -> Taken | None:
-        """Take the outputs that one `response.create` is to narrate, if there are any."""
+        """Take the outputs that one `response.create` is to narrate; `None` if there are none."""
         answered = [item for item in self._batches.items() if item[1].outputs]
         if not answered:
             return None
@@ -126,7 +130,7 @@ class ToolCalls:
         return Taken(outputs, tuple(missing), batch.last_output_at, self._record.elapsed)
 
     def close(self) -> None:
-        """Stop all clocks."""
+        """Cancel all timers."""
         for batch in self._batches.values():
             batch.stop_timer()
 

@@ -1,7 +1,13 @@
-"""Who speaks: the user's turns, the model's responses, and what one does to the other.
+"""Turn-taking: starts and cancels the model's responses as the user speaks and the client asks.
 
-The methods only change state and send events, so that each is one step; the response in
-flight is the one thing that runs by itself, in a task of its own.
+A turn of the user cancels the response in flight and, at its end, starts the next one.
+`response.create` starts a response too: the narration of tool outputs, or the reply to messages.
+It waits while the user speaks or another response is in flight. A response that calls tools may
+be held: all of it was sent but `response.done`, which comes when `EmulatorSettings.calls_done`
+says (§6).
+
+The methods change state and send events without waiting, so that each is one step. Only the
+response in flight runs by itself, in a task of its own.
 """
 
 import asyncio
@@ -15,7 +21,9 @@ from pipecat_hydra.emulator.conversation.ledger import NarrationRecord
 from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.conversation.tool_calls import Taken, ToolCalls
-from pipecat_hydra.emulator.model.responders import Dialogue, Heard, Reply
+from pipecat_hydra.emulator.conversation.user_turn import UserTurn
+from pipecat_hydra.emulator.model.responders import Dialogue, Heard
+from pipecat_hydra.emulator.model.steps import Reply
 from pipecat_hydra.emulator.model.turn_detection import (
     SpeechConfirmed,
     SpeechStarted,
@@ -23,14 +31,8 @@ from pipecat_hydra.emulator.model.turn_detection import (
     TurnEvent,
 )
 from pipecat_hydra.emulator.settings import EmulatorSettings
-from pipecat_hydra.emulator.wire.events import (
-    Event,
-    FunctionCallOutput,
-    Message,
-    ProtocolError,
-    message_item,
-    new_id,
-)
+from pipecat_hydra.emulator.wire.client_events import FunctionCallOutput, Message
+from pipecat_hydra.emulator.wire.events import ProtocolError
 from pipecat_hydra.emulator.wire.logs import log_failure
 from pipecat_hydra.wire.protocol import ErrorCode
 
@@ -41,12 +43,12 @@ class TurnTaking:
     """The conversation of one session, from `session.configured` on.
 
     Args:
-        outlet: Where events go.
-        record: Keeps what the model knows and does.
-        dialogue: What the model says.
-        settings: The emulator's.
+        outlet: Sends the events.
+        record: Records what the model knows and does.
+        dialogue: Decides what the model says.
+        settings: The settings of the session.
         sample_rate: Output rate in Hz.
-        mute: Send no audio (§2, size).
+        mute: Send no audio, because the configuration is too large (§2).
     """
 
     def __init__(
@@ -71,34 +73,36 @@ class TurnTaking:
         self._output_refused = False
         self._messages: list[str] = []
         self._asked: deque[Callable[[], None]] = deque()
-        self._user_item: Event | None = None
+        self._user = UserTurn(
+            outlet,
+            stopped_on_discard=settings.stopped_on_discard,
+            stopped_lag_secs=settings.stopped_lag_ms / 1000,
+        )
         self._noise = False
-        self._late_stop: Callable[[], None] | None = None
-        self._late_stop_timer: asyncio.TimerHandle | None = None
         self._delivery: Delivery | None = None
-        self._held: Delivery | None = None  # generated, with `response.done` to come (§6)
+        self._held: Delivery | None = None  # sent, but for `response.done` (§6)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def greet(self) -> None:
-        """Speak first."""
+        """Start the greeting."""
         self._start(self._ask(self._dialogue.greet), latency_secs=0)
 
     def turn_event(self, event: TurnEvent) -> None:
-        """Take what turn detection found."""
+        """Process an event of turn detection."""
         match event:
             case SpeechStarted():
                 self._speech_started(event)
             case SpeechConfirmed():
                 if not self._noise:
-                    self._cancel("interrupted")  # if the first sound did not (`cancel_on`)
+                    self._cancel("interrupted")  # unless `speech_started` did (`cancel_on`)
             case SpeechStopped():
                 self._speech_stopped(event)
 
     def post_output(self, item: FunctionCallOutput) -> None:
-        """Take a tool's output.
+        """Process the output of a tool call.
 
         Raises:
-            ProtocolError: No such call waits for it.
+            ProtocolError: No call of this id waits for an output.
         """
         self._output_refused = True
         self._tools.answer(item.call_id, item.output)
@@ -107,17 +111,17 @@ class TurnTaking:
         self._respond_if_asked()
 
     def post_message(self, item: Message) -> None:
-        """Take a text; it is answered at the next `response.create`."""
+        """Process a message item; the next `response.create` answers it."""
         honoured = self._settings.honour_messages
         self._record.note_message(item, honoured=honoured)
         if honoured:
             self._messages.append(item.text)
 
     def create_response(self) -> None:
-        """Narrate tool outputs, answer messages, or speak up if the settings allow it (§4).
+        """Process `response.create` (§4): narrate tool outputs, else answer messages, else speak.
 
         Raises:
-            ProtocolError: There is nothing to narrate yet, or a response is in flight.
+            ProtocolError: There is nothing to respond to, or a response is in flight.
         """
         refused, self._output_refused = self._output_refused, False
         if (taken := self._tools.take()) is not None:
@@ -127,12 +131,12 @@ class TurnTaking:
                 return
             self._prompt()
         else:
-            # Also after an output that came too late: there is no narration of it (§3).
+            # This includes an output that came too late and was refused (§3).
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "no tool output waits for it")
         self._respond_if_asked()
 
     def cancel_response(self, response_id: str | None) -> None:
-        """Cancel the response in flight; a no-op if it is another, or there is none (§4)."""
+        """Cancel the response in flight, unless its id is another; without one do nothing (§4)."""
         delivery = self._delivery
         if delivery is None or not delivery.created:
             delivery = self._held
@@ -145,104 +149,69 @@ class TurnTaking:
         self._respond_if_asked()
 
     async def close(self) -> None:
-        """Stop whatever runs."""
+        """Cancel all tasks and timers."""
         self._tools.close()
-        if self._late_stop_timer is not None:
-            self._late_stop_timer.cancel()
+        self._user.close()
         self._delivery = None
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # A response tells how it goes on (`DeliveryOwner`).
+    # The methods of `DeliveryOwner`, which a response calls.
 
     def beginning(self) -> None:
-        """End the response that called the tools, if it is time (`calls_done`)."""
+        """Finish a held response before the narration begins, unless `calls_done` says later."""
         if self._settings.calls_done != "after_narration_began":
             self._finish_held()
 
     def began(self) -> None:
-        """End the response that called the tools at the latest here."""
+        """Finish a held response after the narration began."""
         self._finish_held()
 
     def audio_began(self) -> None:
-        """Send a late `speech_stopped` when its lag has passed."""
-        if self._late_stop is not None:
-            lag_secs = self._settings.stopped_lag_ms / 1000
-            loop = asyncio.get_running_loop()
-            self._late_stop_timer = loop.call_later(lag_secs, self._stop_late)
+        """Let the late end of the user's turn follow."""
+        self._user.reply_audio_began()
 
     def said(self, text: str) -> None:
-        """Remember what the model said."""
+        """Record what the model said."""
         self._record.note_history("assistant", "speech", text)
 
     def tool_called(self, response_id: str, call: FunctionCall) -> None:
-        """Remember the call, and give the client the usual time to answer."""
+        """Record a tool call, and start the time limit for its output."""
         self._tools.called(response_id, call.call_id, call.name, call.arguments)
 
     def delivered(self) -> None:
-        """Go on with what was asked meanwhile."""
+        """Start the next response that was asked for, if there is one."""
         delivery, self._delivery = self._delivery, None
         if delivery is not None and delivery.created and not delivery.done:
             self._held = delivery
-            self._finish_held_if_answered()  # outputs may have come while it was generated
-        self._stop_late()
+            self._finish_held_if_answered()  # outputs may have come already
+        self._user.stop_late()
         self._respond_if_asked()
 
     # The user's turn.
 
     def _speech_started(self, event: SpeechStarted) -> None:
-        self._stop_late()
+        self._user.stop_late()
         self._noise = bool(self._ask(self._dialogue.is_noise))
-        self._user_item = message_item(new_id("item"), "user", "in_progress")
-        self._outlet.send(
-            {
-                "type": "input_audio_buffer.speech_started",
-                "audio_start_ms": event.at_ms,
-                "item_id": self._user_item["id"],
-            }
-        )
+        self._user.start(event.at_ms)
         if self._settings.cancel_on == "speech_started":
             self._cancel("interrupted")
-        self._outlet.item_added(self._user_item)
+        self._user.add_item()
 
     def _speech_stopped(self, event: SpeechStopped) -> None:
-        assert self._user_item is not None
-        item_id, self._user_item = self._user_item["id"], None
-        stopped: Event = {
-            "type": "input_audio_buffer.speech_stopped",
-            "audio_end_ms": event.at_ms,
-            "item_id": item_id,
-        }
         if self._noise or not event.confirmed:
-            if self._settings.stopped_on_discard:
-                self._outlet.send(stopped)
-            self._outlet.item_done(message_item(item_id, "user", "incomplete"))
+            self._user.discard(event)
             self._respond_if_asked()
             return
-
-        def stop() -> None:
-            self._outlet.send(stopped)
-            self._outlet.item_done(message_item(item_id, "user", "completed"))
-
         self._output_refused = False
         self._record.note_history("user", "speech")
         heard = Heard(event.audio)
         reply = self._ask(lambda: self._dialogue.answer(heard))
-        if reply and self._settings.stopped_lag_ms:
-            self._late_stop = stop
-        else:
-            stop()
+        self._user.stop(event, answered=bool(reply))
         self._start(reply, heard_secs=heard.secs)
         self._respond_if_asked()
-
-    def _stop_late(self) -> None:
-        if self._late_stop_timer is not None:
-            self._late_stop_timer.cancel()
-        stop, self._late_stop = self._late_stop, None
-        if stop is not None:
-            stop()
 
     # The model's response.
 
@@ -269,20 +238,21 @@ class TurnTaking:
             sample_rate=self._sample_rate,
             mute=self._mute,
             heard_secs=heard_secs,
-            latency_secs=latency_secs,
         )
-        task = asyncio.create_task(self._run(self._delivery), name="hydra-emulator-response")
+        task = asyncio.create_task(
+            self._run(self._delivery, latency_secs), name="hydra-emulator-response"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, delivery: Delivery) -> None:
+    async def _run(self, delivery: Delivery, latency_secs: float) -> None:
         try:
-            await delivery.run()
+            await delivery.run(latency_secs)
         except Exception as exception:
             log_failure("A response of the emulator failed", exception)
             self._outlet.error(ProtocolError(ErrorCode.INTERNAL, "the response failed"))
             delivery.fail()
-            self._finish_held()  # a narration that failed before it began
+            self._finish_held()  # if a narration failed before it began
             self.delivered()
 
     def _cancel(self, reason: CancelReason) -> None:
@@ -291,7 +261,7 @@ class TurnTaking:
             for task in self._tasks:
                 task.cancel()
             delivery.cancel(reason)
-            self._stop_late()
+            self._user.stop_late()
         self._cancel_held(reason)
 
     def _cancel_held(self, reason: CancelReason) -> None:
@@ -311,7 +281,7 @@ class TurnTaking:
             self._finish_held()
 
     def _respond_if_asked(self) -> None:
-        while self._asked and self._delivery is None and self._user_item is None:
+        while self._asked and self._delivery is None and not self._user.open:
             self._asked.popleft()()
 
     def _narrate(self, taken: Taken) -> None:

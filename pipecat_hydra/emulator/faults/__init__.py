@@ -14,6 +14,7 @@ defaults::
 
 `parse_fault` reads that form and `str` of a fault writes it.
 
-`kinds` is the table of faults. `plan` chooses those of one connection. `injection` lets them
-happen in one session, and `mangler` applies those that change single events.
+`kinds` is the table of faults. `parsing` reads their text form. `plan` chooses the faults of one
+connection, and `random_faults` draws those of a random plan. `injection` lets them happen in one
+session, and `mangler` applies those that change single events.
 """

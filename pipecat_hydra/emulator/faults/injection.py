@@ -1,69 +1,46 @@
-"""The faults of one session: when each happens, and that it is kept on record."""
+"""Lets the faults of one session happen.
+
+A session tells an `Injection` of each event that it sends or receives. From these the
+`Injection` knows which moments the session is in: whether the user speaks, a response is
+delivered, or a tool call is open. It drops the connection when a `Drop` is due, and holds back
+answers and reading. Each fault that happens is reported once.
+"""
 
 import asyncio
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
-from pipecat_hydra.emulator.conversation.records import EmulatedSession
-from pipecat_hydra.emulator.faults.kinds import (
-    Drop,
-    Ending,
-    Fault,
-    HandshakeStep,
-    Hang,
-    Moment,
-    SlowReader,
-)
+from pipecat_hydra.emulator.faults.kinds import Drop, Fault, HandshakeStep, Hang, Moment, SlowReader
+from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.wire.ending import Ending
 from pipecat_hydra.emulator.wire.events import Event
-
-F = TypeVar("F", bound=Fault)
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectionFaults:
-    """What a plan lays down for one connection.
-
-    Parameters:
-        number: Its number, from 1.
-        faults: What it has.
-        rng: Makes all its random choices.
-    """
-
-    number: int
-    faults: tuple[Fault, ...]
-    rng: random.Random
-
-    def of(self, kind: type[F]) -> Iterator[F]:
-        """Return its faults of one class."""
-        return (fault for fault in self.faults if isinstance(fault, kind))
 
 
 class Injection:
-    """Watches a session, and lets its faults happen.
+    """Watches a session, and lets its faults happen when they are due.
 
     Args:
-        chosen: The faults.
-        record: The session's.
-        note: Keeps that a fault happened, and what it concerned.
-        end: Ends the connection: in which way, and whether at once or after all that was
-            sent before.
+        chosen: The faults of the session's connection.
+        elapsed: Returns the seconds since the session's socket opened.
+        note: Called with each fault that happens, and with what it concerned.
+        end: Ends the connection. Called with the way to end it, and with whether to end it at
+            once (`True`) or after all that was sent before.
     """
 
     def __init__(
         self,
         chosen: ConnectionFaults,
-        record: EmulatedSession,
+        elapsed: Callable[[], float],
         note: Callable[[Fault, str], None],
         end: Callable[[Ending, bool], None],
     ) -> None:
         self.chosen = chosen
-        self._record = record
+        """The faults of the session's connection."""
+        self._elapsed = elapsed
         self._note = note
         self._end = end
         self._drops = [drop for drop in chosen.of(Drop) if drop.during != "upgrade"]
@@ -74,11 +51,11 @@ class Injection:
         self._slow_readers = list(chosen.of(SlowReader))
 
     def note(self, fault: Fault, detail: str = "") -> None:
-        """Keep that a fault happened."""
+        """Report that a fault happened."""
         self._note(fault, detail)
 
     def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
-        """Return the settings of the session."""
+        """Return the settings as the session's faults change them."""
         for fault in self.chosen.faults:
             adjusted = fault.adjust(settings)
             if adjusted != settings:
@@ -87,11 +64,11 @@ class Injection:
         return settings
 
     def opened(self) -> None:
-        """The socket is open."""
+        """Must be called once the socket is open."""
         self._begin("session", "")
 
     def sent(self, event: Event) -> None:
-        """An event was sent, as far as the server knows."""
+        """Must be called for each event that the server sends, also if a fault holds it back."""
         match event:
             case {"type": "session.configured"}:
                 self._begin("configured", "")
@@ -112,7 +89,7 @@ class Injection:
         self._count("sent", event)
 
     def received(self, event: Event) -> None:
-        """A frame came; it is empty if it was no event."""
+        """Must be called for each frame that came; `event` is empty if the frame was no event."""
         match event:
             case {"type": "conversation.item.create", "item": {"call_id": str(call)}}:
                 self._finish("tool_call", call)
@@ -121,16 +98,16 @@ class Injection:
         self._count("received", event)
 
     async def hang(self, step: HandshakeStep) -> None:
-        """Say nothing, if that is to be."""
+        """Hold back an answer of the handshake, if a fault says so."""
         for fault in self.chosen.of(Hang):
             if fault.at == step:
                 self.note(fault)
                 await asyncio.sleep(float("inf") if fault.secs is None else fault.secs)
 
     async def before_reading(self, websocket: ServerConnection) -> None:
-        """Read nothing for a while, if that is to be."""
+        """Hold back reading from the socket, if a fault says so."""
         for fault in list(self._slow_readers):
-            if self._record.elapsed >= fault.after_secs:
+            if self._elapsed() >= fault.after_secs:
                 self._slow_readers.remove(fault)
                 self.note(fault)
                 with suppress(TimeoutError):
@@ -138,7 +115,7 @@ class Injection:
                         await websocket.wait_closed()
 
     def close(self) -> None:
-        """Stop all clocks."""
+        """Cancel all timers."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -1,28 +1,22 @@
-"""The table of faults: what each is, what options it has, and for which connections it holds."""
+"""The table of faults: one class for each kind, with its options and their limits."""
 
 from dataclasses import dataclass, field, fields, replace
 from http import HTTPStatus
-from types import NoneType
-from typing import Any, ClassVar, Literal, cast, get_args, get_origin, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, ClassVar, Literal, cast
 
 from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.wire.ending import Ending
 from pipecat_hydra.wire.protocol import MIN_APPEND_BYTES
 
-Ending = Literal["reset", "eof"] | int
-"""How a connection ends: `"reset"` by a TCP reset, `"eof"` by a TCP close without a close
-frame (the client sees code 1006 both times), a number by a close frame with that code."""
-
 Moment = Literal["upgrade", "session", "configured", "user_speech", "response", "tool_call"]
-"""A stretch of a connection: before the answer to the upgrade; from the upgrade on; from
-`session.configured` on; while the user speaks (between `speech_started` and the turn's end);
-while a response is delivered (`response.created` to `response.done`); while a tool call is
-open (`function_call_arguments.done` to its output)."""
+"""A stretch of time in a connection. `"upgrade"`: before the answer to the upgrade request.
+`"session"`: from the upgrade on. `"configured"`: from `session.configured` on. `"user_speech"`:
+from `speech_started` to the end of the turn. `"response"`: from `response.created` to
+`response.done`. `"tool_call"`: from `function_call_arguments.done` to the call's output."""
 
 HandshakeStep = Literal["upgrade", "created", "configured"]
-"""What the server owes the client during the handshake, in this order: the answer to the
-upgrade request, `session.created`, `session.configured`."""
+"""An answer that the server owes during the handshake, in this order: the answer to the upgrade
+request, `session.created`, `session.configured`."""
 
 OPTIONAL_FIELDS = (
     "event_id",
@@ -52,27 +46,27 @@ OPTIONAL_FIELDS = (
     "code",
     "message",
 )
-"""Fields of server events without which a client can still do all it has to (§3). Not among
-them is what tells responses, calls and discarded turns apart, nor audio and its rate."""
+"""Fields of server events that a client can do without (§3). A client needs the ids of responses
+and calls, what marks a turn as discarded, the audio and its rate: those are not in this list."""
 
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
 
 
 class FaultError(ValueError):
-    """A fault that there is not, or that cannot be as it is asked for."""
+    """The kind of a fault, an option or a value is unknown or not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What all faults have in common.
+    """The base of all faults.
 
     Parameters:
-        first: The first connection that has it, counted from 1.
-        times: How many connections have it, from that one on; `None` for all.
+        first: The first connection that has the fault, counted from 1.
+        times: How many connections have it, from the first one on; `None` for all.
     """
 
     kind: ClassVar[str] = ""
-    """Its name on a command line and in records."""
+    """The fault's name on a command line and in records."""
 
     first: int = field(default=1, kw_only=True)
     times: int | None = field(default=None, kw_only=True)
@@ -82,19 +76,19 @@ class Fault:
         self._require("times", self.times is None or self.times >= 1)
 
     def __str__(self) -> str:
-        """Write it as `parse_fault` reads it."""
+        """Write the fault in the form that `parse_fault` reads."""
         common = len(fields(Fault))
-        options = (*fields(self)[common:], *fields(self)[:common])  # its own ones first
+        options = (*fields(self)[common:], *fields(self)[:common])  # those of its kind first
         values = [(option, getattr(self, option.name)) for option in options]
         given = [f"{o.name}={_text(value)}" for o, value in values if value != o.default]
         return f"{self.kind}:{','.join(given)}" if given else self.kind
 
     def holds(self, connection: int) -> bool:
-        """Whether a connection, by its number, has it."""
+        """Whether the connection with this number has the fault."""
         return self.first <= connection < self.first + (self.times or connection)
 
     def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
-        """Return the settings of a session that has it."""
+        """Return the settings for a session that has the fault."""
         return settings
 
     def _require(self, name: str, right: bool) -> None:
@@ -102,12 +96,12 @@ class Fault:
             raise FaultError(f"{self.kind}: {name} cannot be {_text(getattr(self, name))}")
 
 
-# Connections that become no session, or not at once.
+# Faults of the upgrade and of the handshake.
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse(Fault):
-    """Answer the upgrade with an HTTP status.
+    """Answer the upgrade request with an HTTP status.
 
     Parameters:
         status: 400 to 599.
@@ -126,17 +120,17 @@ class Refuse(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Full(Fault):
-    """Be at capacity: an error `server_full`, then close code 1013 (§1)."""
+    """Pretend to be at capacity: send an error `server_full`, then close with code 1013 (§1)."""
 
     kind: ClassVar[str] = "full"
 
 
 @dataclass(frozen=True, slots=True)
 class Hang(Fault):
-    """Say nothing where the handshake wants an answer.
+    """Hold back an answer that the handshake requires.
 
     Parameters:
-        at: The answer that is held back. `"upgrade"`: TCP is accepted and nothing said.
+        at: The answer. With `"upgrade"`, TCP is accepted and nothing is sent.
         secs: For how many seconds; `None` until the client gives up.
     """
 
@@ -151,26 +145,26 @@ class Hang(Fault):
 
 @dataclass(frozen=True, slots=True)
 class RejectVoice(Fault):
-    """Reject the voice in `session.configure`, whichever it is (§2, voices)."""
+    """Reject any voice in `session.configure` (§2, voices)."""
 
     kind: ClassVar[str] = "reject_voice"
 
 
-# Connections that go, or do not go on.
+# Faults of an open connection.
 
 
 @dataclass(frozen=True, slots=True)
 class Drop(Fault):
-    """End the connection: at the nth event, or some time into a moment if that lasts so long.
+    """End the connection, at the nth event or during a moment.
 
-    Without any option that is once the socket is open, before the first event.
+    Without any option the connection ends as soon as the socket is open, before the first event.
 
     Parameters:
-        how: In which way.
-        during: The moment; one that comes again is another chance.
-        secs: Seconds into it.
-        sent: After so many events to the client, instead of a moment.
-        received: After so many frames from the client, instead of a moment.
+        how: The way to end the connection.
+        during: The moment. If the moment is over before `secs`, the next one of its kind counts.
+        secs: Seconds from the begin of the moment.
+        sent: End after so many events to the client, instead of during a moment.
+        received: End after so many frames from the client, instead of during a moment.
         of: Count only events of this type.
     """
 
@@ -200,7 +194,7 @@ class Drop(Fault):
 
     @property
     def counts(self) -> bool:
-        """Whether it waits for the nth event."""
+        """Whether the fault counts events, rather than waiting for a moment."""
         return self.sent is not None or self.received is not None
 
 
@@ -210,7 +204,7 @@ class SlowReader(Fault):
 
     Parameters:
         secs: For how many seconds; `None` for ever.
-        after_secs: Seconds after the socket opened.
+        after_secs: Seconds from the opening of the socket until the server stops.
     """
 
     kind: ClassVar[str] = "slow_reader"
@@ -223,12 +217,12 @@ class SlowReader(Fault):
         self._require("after_secs", self.after_secs >= 0)
 
 
-# Settings of the server that are others in some sessions.
+# Faults that change a setting of the session.
 
 
 @dataclass(frozen=True, slots=True)
 class Rate(Fault):
-    """Negotiate another rate of reply audio, by default from the second connection on.
+    """Use another rate of reply audio, by default from the second connection on.
 
     Parameters:
         hz: The rate, `EmulatorSettings.output_sample_rate`.
@@ -249,10 +243,10 @@ class Rate(Fault):
 
 @dataclass(frozen=True, slots=True)
 class LateAudio(Fault):
-    """Send some more audio of a response after it was cancelled.
+    """Send more audio of a response after the response was cancelled.
 
     Parameters:
-        ms: How much, `EmulatorSettings.late_audio_after_cancel_ms`.
+        ms: Milliseconds of audio, `EmulatorSettings.late_audio_after_cancel_ms`.
     """
 
     kind: ClassVar[str] = "late_audio"
@@ -263,31 +257,31 @@ class LateAudio(Fault):
         self._require("ms", self.ms >= 0)
 
     def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
-        """Set how much."""
+        """Set the length of the late audio."""
         return replace(settings, late_audio_after_cancel_ms=self.ms)
 
 
 @dataclass(frozen=True, slots=True)
 class OddSplits(Fault):
-    """Split reply audio anywhere, as `EmulatorSettings.odd_splits` does."""
+    """Split reply audio at odd byte counts, as `EmulatorSettings.odd_splits` does."""
 
     kind: ClassVar[str] = "odd_splits"
 
     def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
-        """Turn it on."""
+        """Turn odd splits on."""
         return replace(settings, odd_splits=True)
 
 
-# What becomes of single events.
+# Faults of single events.
 
 
 @dataclass(frozen=True, slots=True)
 class EventFault(Fault):
-    """What faults of single events have in common.
+    """The base of faults that change single events.
 
     Parameters:
-        probability: How likely it is, at each event.
-        of: Only at events of this type; `None` for all.
+        probability: How likely the fault is at each event, from 0 to 1.
+        of: The type of the events that may have the fault; `None` for all.
     """
 
     probability: float = 0.1
@@ -300,14 +294,14 @@ class EventFault(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate(EventFault):
-    """Send an event twice, with one id."""
+    """Send an event twice, with the same id."""
 
     kind: ClassVar[str] = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)
 class Reorder(EventFault):
-    """Send an event after the next one; when there is none within 50 ms, then late."""
+    """Send an event after the next one; if there is none within 50 ms, send it late."""
 
     kind: ClassVar[str] = "reorder"
 
@@ -317,8 +311,8 @@ class Missing(EventFault):
     """Send an event without some of its fields, but never without `type`.
 
     Parameters:
-        fields: Those that may be missing, some of them at a time and at random;
-            `response.usage` is a field in `response`.
+        fields: The fields that may be missing, a random choice of them each time.
+            `response.usage` names the field `usage` in `response`.
     """
 
     kind: ClassVar[str] = "missing"
@@ -331,24 +325,24 @@ class Missing(EventFault):
 
 @dataclass(frozen=True, slots=True)
 class Unknown(EventFault):
-    """Send an event of a type that nobody knows after an event."""
+    """Send an event of an unknown type after an event."""
 
     kind: ClassVar[str] = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage(EventFault):
-    """Send a text frame after an event: no JSON, no event, or an event with wrong types."""
+    """Send a wrong text frame after an event: no JSON, no event, or fields of wrong types."""
 
     kind: ClassVar[str] = "garbage"
 
 
 @dataclass(frozen=True, slots=True)
 class Binary(EventFault):
-    """Send a binary frame after an event.
+    """Send a binary frame with random bytes after an event.
 
     Parameters:
-        size: Its length in random bytes.
+        size: Length of the frame in bytes.
     """
 
     kind: ClassVar[str] = "binary"
@@ -361,10 +355,10 @@ class Binary(EventFault):
 
 @dataclass(frozen=True, slots=True)
 class Jitter(EventFault):
-    """Hold up an event and all after it, which then come in a burst.
+    """Delay an event and all that follow, which then come in a burst.
 
     Parameters:
-        secs: For how many seconds at most; how many is random.
+        secs: Longest delay in seconds; the delay is random.
     """
 
     kind: ClassVar[str] = "jitter"
@@ -377,11 +371,11 @@ class Jitter(EventFault):
 
 @dataclass(frozen=True, slots=True)
 class Giant(Fault):
-    """Send one event of an unknown type that is very long.
+    """Send one very long event of an unknown type.
 
     Parameters:
-        size: Its length in bytes.
-        sent: After so many events to the client.
+        size: Length of the event in bytes.
+        sent: The number of the event to the client after which it is sent.
     """
 
     kind: ClassVar[str] = "giant"
@@ -416,48 +410,7 @@ FAULTS: dict[str, type[Fault]] = {
         Giant,
     )
 }
-"""All faults, by kind."""
-
-
-def parse_fault(text: str) -> Fault:
-    """Read a fault.
-
-    Args:
-        text: `kind` or `kind:option=value,option=value`, as described above; the options
-            are the parameters of the kind's class, and fields of `missing` are joined by
-            `+`.
-
-    Raises:
-        FaultError: There is no such fault, or it cannot be so.
-    """
-    kind, _, rest = text.strip().partition(":")
-    fault = FAULTS.get(kind)
-    if fault is None:
-        raise FaultError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
-    types = {option.name: get_type_hints(fault)[option.name] for option in fields(fault)}
-    given: dict[str, Any] = {}
-    for option in rest.split(",") if rest else []:
-        name, equals, value = (part.strip() for part in option.partition("="))
-        if not equals or name not in types:
-            raise FaultError(f"{kind}: no option {option!r}; there are {', '.join(types)}")
-        given[name] = _value(f"{kind}: {name}", types[name], value)
-    return fault(**given)
-
-
-def _value(place: str, wanted: Any, text: str) -> Any:
-    if get_origin(wanted) is tuple:
-        return tuple(text.split("+"))
-    # One at a time: of a union the message would tell of each.
-    kinds = [kind for kind in get_args(wanted) or (wanted,) if kind is not NoneType]
-    if get_origin(wanted) is Literal:
-        kinds = [wanted]
-    problems: list[str] = []
-    for kind in kinds:
-        try:
-            return TypeAdapter[Any](kind).validate_python(text)
-        except ValidationError as exception:
-            problems.append(exception.errors(include_url=False, include_input=False)[0]["msg"])
-    raise FaultError(f"{place}={text}: {'; or: '.join(problems)}")
+"""All classes of faults, by kind."""
 
 
 def _text(value: Any) -> str:

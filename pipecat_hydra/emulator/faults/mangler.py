@@ -1,4 +1,4 @@
-"""What faults make of a session's events on their way out."""
+"""Applies the faults of single events to what a session sends."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ from pipecat_hydra.emulator.faults.kinds import (
 from pipecat_hydra.emulator.wire.events import Event, new_id
 
 _HOLD_SECS = 0.05
-"""How long an event waits to be overtaken."""
+"""How long an event waits for the next one to overtake it."""
 
 _GARBAGE = (
     "",
@@ -43,16 +43,16 @@ _GARBAGE = (
     '{"type": "response.function_call_arguments.delta", "delta": {}}',
     '{"a": ' * 2_000 + "1" + "}" * 2_000,
 )
-"""Frames that a client has to pass over; none ends anything that goes on."""
+"""Text frames that a client must ignore; none of them ends a response or a call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An event.
+    """An event to be sent.
 
     Parameters:
         event: The event, without its audio.
-        audio: What becomes its `delta`.
+        audio: The audio of its `delta`, not yet encoded.
     """
 
     event: Event
@@ -61,10 +61,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A frame that is no event.
+    """A frame to be sent that is no event.
 
     Parameters:
-        payload: Text or bytes.
+        payload: The text, or the bytes of a binary frame.
     """
 
     payload: str | bytes
@@ -72,10 +72,10 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Time in which nothing goes out.
+    """A pause in which nothing is sent.
 
     Parameters:
-        secs: How long.
+        secs: Length of the pause in seconds.
     """
 
     secs: float
@@ -85,13 +85,13 @@ Outgoing = Told | Raw | Stall
 
 
 class Mangler:
-    """Lets the faults of single events happen.
+    """Duplicates, delays, cuts and reorders events, and adds wrong frames between them.
 
     Args:
         faults: All faults of the session.
-        rng: Makes every choice, in the order of the events.
-        note: Told of each fault that happens, and of what it did.
-        put: Takes what is to go out.
+        rng: Makes all random choices, in the order of the events.
+        note: Called with each fault that happens, and with what it concerned.
+        put: Called with each event, frame or pause that is to go out.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Mangler:
         self._timer: asyncio.TimerHandle | None = None
 
     def send(self, event: Event, audio: bytes) -> None:
-        """Let an event go out, or what the faults make of it."""
+        """Send an event as the faults change it."""
         self._count += 1
         kind: str = event["type"]
         told = Told(event, audio)
@@ -123,7 +123,7 @@ class Mangler:
             match fault:
                 case Missing():
                     told = self._cut(fault, told)
-                    continue  # it notes what it did, if anything
+                    continue  # `_cut` notes the fault itself, if a field was there to remove
                 case Reorder():
                     if self._held:
                         continue
@@ -151,7 +151,7 @@ class Mangler:
         self.release()
 
     def release(self) -> None:
-        """Let go out what waits to be overtaken."""
+        """Send the event that waits to be overtaken, if there is one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -160,7 +160,7 @@ class Mangler:
             self._put(outgoing)
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Discard the event that waits to be overtaken."""
         self._held.clear()
         self.release()
 

@@ -1,70 +1,49 @@
-"""Which faults an emulator has, and the one seed that all their choices come from."""
+"""A fault plan: the faults of an emulator, and the seed of all their random choices."""
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
-from pipecat_hydra.emulator.faults.injection import ConnectionFaults
-from pipecat_hydra.emulator.faults.kinds import (
-    FAULTS,
-    Binary,
-    Drop,
-    Duplicate,
-    Ending,
-    Fault,
-    FaultError,
-    Full,
-    Garbage,
-    Giant,
-    HandshakeStep,
-    Hang,
-    Jitter,
-    LateAudio,
-    Missing,
-    Moment,
-    OddSplits,
-    Rate,
-    Refuse,
-    Reorder,
-    SlowReader,
-    Unknown,
-    parse_fault,
+from pipecat_hydra.emulator.faults.kinds import Fault, FaultError
+from pipecat_hydra.emulator.faults.parsing import parse_fault
+from pipecat_hydra.emulator.faults.random_faults import (
+    DEFAULT_VIOLENCE,
+    draw_faults,
 )
-from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
 
-MAX_FAILURES_IN_A_ROW = 2
-"""How many connections in a row never get to `session.configured` in a random plan."""
-DEFAULT_VIOLENCE = 0.5
-"""How violent a random plan is unless one says so."""
+F = TypeVar("F", bound=Fault)
 
-_MAX_ROUGH_CONNECTIONS = 8
-_STATUSES = (429, 500, 502, 503, 504)
-_ENDINGS: tuple[Ending, ...] = (
-    "reset",
-    "eof",
-    CLOSE_NORMAL,
-    1001,
-    1011,
-    1012,
-    CLOSE_AT_CAPACITY,
-    4000,
-)
-_MOMENTS: tuple[Moment, ...] = ("configured", "user_speech", "response", "tool_call")
-_STEPS: tuple[HandshakeStep, ...] = ("upgrade", "created", "configured")
-_RATES = (16_000, 24_000, 48_000)
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFaults:
+    """The faults of one connection.
+
+    Parameters:
+        number: The connection's number, from 1.
+        faults: The faults.
+        rng: Makes all random choices of the connection.
+    """
+
+    number: int
+    faults: tuple[Fault, ...]
+    rng: random.Random
+
+    def of(self, kind: type[F]) -> Iterator[F]:
+        """Iterate over the faults of one class."""
+        return (fault for fault in self.faults if isinstance(fault, kind))
 
 
 @dataclass(frozen=True, slots=True)
 class FaultPlan:
-    """Faults, and a seed for what is random about them.
+    """The faults of an emulator, and the seed of their random choices.
 
-    The same seed and the same events give the same choices: those of one connection come
-    from a generator of its own, in the order of its events.
+    The same seed and the same events give the same choices. Each connection has a random
+    generator of its own, which makes the choices in the order of the connection's events.
 
     Parameters:
         faults: The faults, any number and in any combination.
-        seed: Where the choices come from.
+        seed: Seed of the random choices.
     """
 
     faults: tuple[Fault, ...] = ()
@@ -72,20 +51,20 @@ class FaultPlan:
 
     @classmethod
     def of(cls, faults: "FaultPlan | Sequence[Fault]") -> "FaultPlan":
-        """Make a plan of faults; a plan is one already."""
+        """Make a plan of a sequence of faults; return a plan as it is."""
         return faults if isinstance(faults, FaultPlan) else cls(tuple(faults))
 
     @classmethod
     def parse(cls, texts: Iterable[str], *, seed: int = 0) -> Self:
-        """Read a plan from a command line.
+        """Parse a plan from the options of a command line.
 
         Args:
-            texts: Faults as `parse_fault` reads them; `random` or `random:violence=0.8`
-                stands for those of `random` with this seed.
-            seed: Where the choices come from.
+            texts: Faults in the form of `parse_fault`. `random` or `random:violence=0.8`
+                stands for the faults of `FaultPlan.random` with this seed.
+            seed: Seed of the random choices.
 
         Raises:
-            FaultError: One of them cannot be read.
+            FaultError: A text cannot be parsed.
         """
         faults: list[Fault] = []
         for text in texts:
@@ -100,120 +79,40 @@ class FaultPlan:
     def random(
         cls, seed: int, *, violence: float = DEFAULT_VIOLENCE, kinds: Collection[str] | None = None
     ) -> Self:
-        """Compose a plan that a right client gets through.
+        """Compose a random plan that a correct client gets through.
 
-        Only the first connections are rough, up to eight of them; after those nothing goes
-        wrong any more. At most `MAX_FAILURES_IN_A_ROW` of them in a row never get to
-        `session.configured`. A key or a voice is never rejected, nothing is removed that a
-        client needs, and what ends a session leaves no doubt that it did. A hang without
-        end needs a client with a time limit for each step of the handshake.
+        Only the first connections have faults, at most eight of them. At most
+        `MAX_FAILURES_IN_A_ROW` connections in a row do not reach `session.configured`. The plan
+        never rejects a key or a voice, never removes a field that a client needs, and never
+        ends a session without the client noticing. A hang may last until the client gives up,
+        so the client needs a time limit for each step of the handshake.
 
         Args:
-            seed: Another seed is another plan.
-            violence: How many connections are rough and how often events are hit, from 0,
-                which is no faults at all, to 1.
-            kinds: Draw only from these kinds of faults; `None` for all that can be got
+            seed: The same seed gives the same plan.
+            violence: How many connections have faults and how often events do, from 0 (no
+                faults) to 1.
+            kinds: Draw only faults of these kinds; `None` for all that a correct client gets
                 through.
 
         Raises:
-            FaultError: There is no such violence or kind.
+            FaultError: The violence or a kind is not allowed.
         """
-        return cls(tuple(_Draw(seed, violence, kinds).faults()), seed)
+        return cls(tuple(draw_faults(seed, violence=violence, kinds=kinds)), seed)
 
     def __str__(self) -> str:
-        """Write it as the options of `pipecat-hydra emulator` that give it."""
+        """Write the plan as options of `pipecat-hydra emulator`."""
         return " ".join(
             [*(f"--fault {fault}" for fault in self.faults), f"--fault-seed {self.seed}"]
         )
 
     def connection(self, number: int) -> ConnectionFaults:
-        """Return what one connection has.
+        """Return the faults of one connection.
 
         Args:
-            number: Which, from 1.
+            number: The connection's number, from 1.
         """
         held = tuple(fault for fault in self.faults if fault.holds(number))
         return ConnectionFaults(number, held, random.Random(f"{self.seed}/{number}"))
-
-
-class _Draw:
-    def __init__(self, seed: int, violence: float, kinds: Collection[str] | None) -> None:
-        if not 0 <= violence <= 1:
-            raise FaultError(f"random: violence cannot be {violence}")
-        for kind in kinds or ():
-            if kind not in FAULTS:
-                raise FaultError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
-        self._rng = random.Random(f"plan {seed}")
-        self._violence = violence
-        self._kinds = kinds
-        self._connections = round(violence * self._rng.randint(1, _MAX_ROUGH_CONNECTIONS))
-
-    def faults(self) -> list[Fault]:
-        faults: list[Fault] = []
-        failures = 0
-        for number in range(1, self._connections + 1):
-            if failures < MAX_FAILURES_IN_A_ROW and self._rng.random() < 0.4:
-                failures += 1
-                faults += self._one_of(self._failures(number))
-            else:
-                failures = 0
-                faults += self._one_of(self._drops(number))
-        nuisances = self._allowed(self._nuisances()) if self._connections else []
-        return faults + [fault for fault in nuisances if self._rng.random() < 0.5]
-
-    def _failures(self, number: int) -> list[Fault]:
-        rng = self._rng
-        status = rng.choice(_STATUSES)
-        secs = rng.choice((None, self._secs(0.5)))
-        return [
-            Refuse(status, 1 if status == 429 else None, first=number, times=1),
-            Full(first=number, times=1),
-            Hang(rng.choice(_STEPS), secs, first=number, times=1),
-            Drop(rng.choice(("reset", "eof")), "upgrade", first=number, times=1),
-            Drop(rng.choice(_ENDINGS), first=number, times=1),
-        ]
-
-    def _drops(self, number: int) -> list[Fault]:
-        rng = self._rng
-        how, count = rng.choice(_ENDINGS), rng.randint(1, 20)
-        audio = "response.output_audio.delta"
-        return [
-            Drop(how, rng.choice(_MOMENTS), self._secs(1.5), first=number, times=1),
-            Drop(how, sent=count, of=audio, first=number, times=1),
-            Drop(how, received=10 * count, first=number, times=1),
-        ]
-
-    def _nuisances(self) -> list[Fault]:
-        rng = self._rng
-        times = self._connections
-        secs, after_secs, stall = self._secs(1.0), self._secs(3.0), self._secs(0.3)
-        return [
-            SlowReader(secs, after_secs, times=times),
-            *([Rate(rng.choice(_RATES), times=times - 1)] if times > 1 else []),
-            LateAudio(rng.randrange(50, 500), times=times),
-            OddSplits(times=times),
-            Duplicate(self._probability(), times=times),
-            Reorder(self._probability(), times=times),
-            Missing(self._probability(), times=times),
-            Unknown(self._probability(), times=times),
-            Garbage(self._probability(), times=times),
-            Binary(self._probability(), times=times),
-            Jitter(self._probability(), secs=stall, times=times),
-            Giant(rng.randrange(2_000_000, 10_000_000), rng.randint(1, 50), times=times),
-        ]
-
-    def _one_of(self, faults: list[Fault]) -> list[Fault]:
-        allowed = self._allowed(faults)
-        return [self._rng.choice(allowed)] if allowed else []
-
-    def _allowed(self, faults: list[Fault]) -> list[Fault]:
-        return [fault for fault in faults if self._kinds is None or fault.kind in self._kinds]
-
-    def _secs(self, most: float) -> float:
-        return round(self._rng.uniform(0.02, most), 2)
-
-    def _probability(self) -> float:
-        return round(self._violence * self._rng.uniform(0.02, 0.2), 3)
 
 
 def _violence(options: str) -> float:

@@ -1,25 +1,25 @@
-"""Scripts in YAML files.
+"""Loads scripts from YAML files. This docstring is the documentation of the format.
 
-A script is a mapping; recordings are named relative to the file::
+A script is a mapping. Paths of recordings are relative to the file::
 
-    greeting:                       # optional; said when the session asks for a greeting
+    greeting:                       # optional; said if the session asks for a greeting
       - say: greeting.wav
         transcript: Good morning.
     turns:                          # one entry for each of the user's turns
       - say: first-answer.wav       # an entry is one step …
         transcript: It is noon.
       - - call: get_weather         # … or a list of steps
-          arguments: {city: Paris}  # an object, or a string sent as it is
+          arguments: {city: Paris}  # an object, or a string that is sent as it is
         - call: get_time            # calls in a row are one batch
-        - pause: 0.5                # seconds in which nothing is generated
+        - pause: 0.5                # generate nothing for so many seconds
         - say: weather.wav          # after calls: the narration of their outputs
-          transcript: "It is {outputs[0]} in Paris."  # or {output}, for all of them
-      - noise: true                 # whatever the user says is taken for noise
-      - tones: 0.6                  # two soft tones, so many seconds long
-        transcript: "You wrote {message}"  # if message items are what it answers
+          transcript: "It is {outputs[0]} in Paris."  # {output} is all outputs
+      - noise: true                 # discard the user's turn as noise, whatever is said
+      - tones: 0.6                  # two soft tones, so many seconds long together
+        transcript: "You wrote {message}"  # filled in if the reply answers message items
     then: echo                      # after the last turn: echo (default), repeat or silence
 
-Any audio file that libsndfile reads will do, at any rate and channel count.
+A recording is any audio file that libsndfile reads, at any rate and channel count.
 """
 
 import json
@@ -29,11 +29,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipecat_hydra.emulator.model.responders import Call, Noise, Pause, Say, Script, Step, Turn
+from pipecat_hydra.emulator.model.script import Script
+from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Say, Step, Turn
 
 
 class ScriptError(ValueError):
-    """A script file that cannot be used; the message names the file and the place."""
+    """A script file cannot be used; the message names the file and the place in it."""
 
 
 class _SayStep(BaseModel):
@@ -87,16 +88,16 @@ class _ScriptFile(BaseModel):
 
 
 def load_script(path: str | Path) -> Script:
-    """Read a script.
+    """Load a script and its recordings.
 
     Args:
-        path: A YAML file as described above.
+        path: A YAML file in the format that this module documents.
 
     Returns:
-        The script, with all recordings loaded.
+        The script.
 
     Raises:
-        ScriptError: The file or a recording cannot be read, or a step is not valid.
+        ScriptError: The file or a recording cannot be read, or the script is not valid.
     """
     return _Reader(Path(path)).read()
 
@@ -112,7 +113,7 @@ class _Reader:
             raise self._error("", exception.strerror or "cannot be read") from None
         except UnicodeDecodeError:
             raise self._error("", "is not UTF-8 text") from None
-        # A date that is none, as 2026-13-45, is a ValueError of its own.
+        # PyYAML raises a plain ValueError for an impossible date such as 2026-13-45.
         except (yaml.YAMLError, ValueError) as exception:
             raise self._error("", f"is not YAML: {exception}") from None
         if not isinstance(content, dict):
@@ -161,7 +162,7 @@ class _Reader:
                 return Pause(step.pause)
 
     def _check_json(self, place: str, arguments: dict[str, Any] | str) -> None:
-        """Refuse what YAML knows and JSON does not, as a date without quotes."""
+        """Refuse values that YAML has and JSON has not, such as a date without quotes."""
         try:
             json.dumps(arguments)
         except (TypeError, ValueError) as exception:
@@ -181,7 +182,7 @@ class _Reader:
         for part in detail["loc"]:
             if isinstance(part, int):
                 place += f"[{part}]"
-            elif part.isidentifier():  # a union's own labels, "list[dict[…]]", name no place
+            elif part.isidentifier():  # skips labels that Pydantic adds for unions, "list[dict[…]]"
                 place += f".{part}" if place else part
         return self._error(place, detail["msg"])
 

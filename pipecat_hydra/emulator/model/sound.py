@@ -1,4 +1,4 @@
-"""Reply audio: recordings, tones, one rate to another, and the pieces it is sent in."""
+"""Reply audio: loads recordings, makes tones, resamples, and splits audio and text for sending."""
 
 import math
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 Samples = npt.NDArray[np.int16]
 
 TONE_SAMPLE_RATE = 16_000
-"""Rate in Hz at which tones are made."""
+"""Rate of tones in Hz."""
 
 
 def load_recording(path: Path) -> tuple[bytes, int]:
-    """Read an audio file of any format, rate and channel count.
+    """Load an audio file of any format, rate and channel count.
 
     Returns:
         Mono PCM16 LE and its rate in Hz.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It holds no audio that can be decoded.
+        ValueError: The file holds no audio that can be decoded.
     """
     with path.open("rb") as file:
         try:
-            # The stubs of soundfile know neither the dtype nor the shape.
+            # soundfile has no types for what this returns.
             samples, rate = soundfile.read(file, dtype="float32", always_2d=True)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-        # Of a .raw file, which has no header, it misses the rate by a TypeError.
+        # A .raw file has no header with a rate; soundfile raises a TypeError for it.
         except (soundfile.SoundFileError, TypeError) as exception:
             raise ValueError(f"not an audio file: {exception}") from None
     mono: npt.NDArray[np.float32] = np.asarray(samples, dtype=np.float32).mean(axis=1)
@@ -40,11 +40,11 @@ def load_recording(path: Path) -> tuple[bytes, int]:
 
 
 def tones(secs: float = 0.6, *, frequencies: tuple[float, ...] = (523.25, 659.25)) -> bytes:
-    """Make soft tones one after the other, each faded in and out.
+    """Make soft tones, one after the other, each faded in and out.
 
     Args:
         secs: Length of all tones together.
-        frequencies: The tones in Hz.
+        frequencies: Frequencies of the tones in Hz.
 
     Returns:
         Mono PCM16 LE at `TONE_SAMPLE_RATE`.
@@ -57,7 +57,7 @@ def tones(secs: float = 0.6, *, frequencies: tuple[float, ...] = (523.25, 659.25
 
 
 def to_rate(pcm: bytes, rate: int, wanted: int) -> bytes:
-    """Resample mono PCM16 LE as a whole; the same rate passes the bytes unchanged."""
+    """Resample mono PCM16 LE as a whole; returns it unchanged if the rate is the wanted one."""
     if rate == wanted or not pcm:
         return pcm
     samples: Samples = np.frombuffer(pcm, dtype="<i2")
@@ -65,21 +65,21 @@ def to_rate(pcm: bytes, rate: int, wanted: int) -> bytes:
 
 
 def duration(pcm: bytes, rate: int) -> float:
-    """Length of mono PCM16 in seconds."""
+    """Return the length of mono PCM16 in seconds."""
     return len(pcm) / (BYTES_PER_SAMPLE * rate)
 
 
 def split(pcm: bytes, rate: int, delta_ms: int, *, odd: bool) -> Iterator[bytes]:
-    """Cut reply audio into deltas.
+    """Split reply audio into deltas.
 
     Args:
         pcm: Mono PCM16 LE.
-        rate: Its rate in Hz.
-        delta_ms: Milliseconds in a delta.
-        odd: Cut in the midst of samples, with some deltas of three bytes only (§3).
+        rate: Rate of the audio in Hz.
+        delta_ms: Length of a delta in milliseconds.
+        odd: Split inside samples too, with some deltas of only three bytes (§3).
     """
     size = max(1, rate * delta_ms // 1000) * BYTES_PER_SAMPLE
-    # Cuts fall, in turn, in the midst of a sample, again so, and on a border twice.
+    # The first two of each four splits fall inside a sample, the other two between samples.
     sizes = (size + 1, size, 3, size) if odd else (size,)
     start = turn = 0
     while start < len(pcm):
@@ -89,6 +89,6 @@ def split(pcm: bytes, rate: int, delta_ms: int, *, odd: bool) -> Iterator[bytes]
 
 
 def phrases(text: str, words: int = 3) -> list[str]:
-    """Cut a text into phrases of a few words, without the spaces between them (§3)."""
+    """Split a text into phrases of a few words, without the spaces between the phrases (§3)."""
     parts = text.split()
     return [" ".join(parts[start : start + words]) for start in range(0, len(parts), words)]

@@ -1,7 +1,7 @@
-"""Turn detection: Silero VAD on the user's audio as it arrives.
+"""Detects the user's turns by voice activity detection (Silero) on the audio as it arrives.
 
-All times are positions in the audio received, in milliseconds from its start, so that
-they depend on nothing but the audio: a stream sent at twice real time gives the same turns.
+All times are positions in the received audio, in milliseconds from its start. So the turns depend
+on the audio alone: a stream that is sent at twice real time gives the same turns.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from pipecat.audio.vad.vad_analyzer import VADParams, VADState
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 _LEAD_MS = 300
-"""How much from before the detected start belongs to a turn: soft first sounds."""
+"""How much audio before the detected start belongs to a turn, for soft first sounds."""
 _TAIL_MS = 100
-"""How much from after the detected end belongs to it."""
+"""How much audio after the detected end belongs to a turn."""
 _LONGEST_TURN_MS = 60_000
-"""How much audio of one turn is kept; the turn itself may go on."""
+"""How much audio of one turn is kept; the turn itself may be longer."""
 _BYTES_PER_MS = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE // 1000
 
 
@@ -26,7 +26,7 @@ class SpeechStarted:
     """The user began to speak.
 
     Parameters:
-        at_ms: When, in the audio received.
+        at_ms: Position of the start.
     """
 
     at_ms: int
@@ -34,17 +34,17 @@ class SpeechStarted:
 
 @dataclass(frozen=True, slots=True)
 class SpeechConfirmed:
-    """There has been enough voice since the start for this to be no noise."""
+    """The user has spoken long enough that the turn is not noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStopped:
-    """The user stopped speaking, and was silent since for as long as the VAD waits.
+    """The user stopped speaking, and has been silent for as long as the VAD waits.
 
     Parameters:
-        at_ms: When speech ended, in the audio received.
-        confirmed: Whether the turn was long enough to be no noise.
-        audio: The turn's audio, from a little before the start: mono PCM16 LE, 16 kHz.
+        at_ms: Position of the end of speech.
+        confirmed: Whether the turn was long enough not to be noise.
+        audio: Audio of the turn, from a little before its start: mono PCM16 LE, 16 kHz.
     """
 
     at_ms: int
@@ -56,11 +56,11 @@ TurnEvent = SpeechStarted | SpeechConfirmed | SpeechStopped
 
 
 class TurnDetector:
-    """Finds the turns in one stream of user audio.
+    """Detects the turns in one stream of user audio.
 
     Args:
-        analyzer: A fresh VAD analyzer at 16 kHz, owned from now on.
-        min_turn_ms: Milliseconds of voiced audio that make a turn more than noise.
+        analyzer: A new VAD analyzer at 16 kHz; `close` releases it.
+        min_turn_ms: Milliseconds of voiced audio from which on a turn is not noise.
     """
 
     def __init__(self, analyzer: SileroVADAnalyzer, *, min_turn_ms: int) -> None:
@@ -69,7 +69,7 @@ class TurnDetector:
         self._window_bytes = analyzer.num_frames_required() * BYTES_PER_SAMPLE
         self._window_ms = self._window_bytes // _BYTES_PER_MS
         self._unread = bytearray()
-        self._kept = bytearray()  # the turn so far, or while it is quiet the lead of the next
+        self._kept = bytearray()  # the turn so far; in silence, the lead of the next turn
         self._position_ms = 0
         self._state = VADState.QUIET
         self._started_ms = 0
@@ -79,7 +79,7 @@ class TurnDetector:
 
     @classmethod
     async def load(cls, params: VADParams, *, min_turn_ms: int) -> "TurnDetector":
-        """Load the model, which takes some 60 ms, off the event loop."""
+        """Create a detector; loads the model, some 60 ms of work, in a thread."""
 
         def build() -> SileroVADAnalyzer:
             analyzer = SileroVADAnalyzer(sample_rate=INPUT_SAMPLE_RATE, params=params)
@@ -89,11 +89,11 @@ class TurnDetector:
         return cls(await asyncio.to_thread(build), min_turn_ms=min_turn_ms)
 
     async def feed(self, pcm: bytes) -> list[TurnEvent]:
-        """Take user audio and return what it brought; the model runs in the VAD's thread."""
+        """Process user audio and return the events that it causes; the model runs in a thread."""
         self._unread += pcm
         events: list[TurnEvent] = []
         while len(self._unread) >= self._window_bytes:
-            # One window at a time, so that each change of state has an exact position.
+            # One window at a time, so that each change of state has its exact position.
             window = bytes(self._unread[: self._window_bytes])
             del self._unread[: self._window_bytes]
             state = await self._analyzer.analyze_audio(window)
@@ -101,7 +101,7 @@ class TurnDetector:
         return events
 
     async def close(self) -> None:
-        """Release the VAD's thread."""
+        """Release the thread of the VAD."""
         await self._analyzer.cleanup()
 
     def _step(self, window: bytes, state: VADState) -> list[TurnEvent]:

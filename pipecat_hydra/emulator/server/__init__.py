@@ -1,6 +1,6 @@
-"""The server: its socket, the upgrade of each connection, and its session's handshake.
+"""The server: its socket, its upgrade requests, and the sessions that it serves.
 
-`emulator` holds `HydraEmulator`. `arrivals` knows the connections from when TCP accepts them.
-`session` serves one of them: it takes client events, and hands on what belongs to the
-conversation.
+`emulator` holds `HydraEmulator`. `arrivals` tracks connections from when TCP accepts them, and
+applies the faults of the upgrade. `session` serves one connection: it dispatches client events, and
+passes on those that belong to the conversation. `uplink` limits how fast user audio may come.
 """

@@ -1,4 +1,4 @@
-"""Connections from when TCP accepts them, and what goes wrong before they are sessions."""
+"""Tracks connections from when TCP accepts them, and applies the faults of the upgrade."""
 
 import asyncio
 import http
@@ -10,25 +10,24 @@ from websockets.http11 import Response
 from websockets.protocol import State
 
 from pipecat_hydra.emulator.conversation.ledger import FaultRecord
-from pipecat_hydra.emulator.faults.injection import ConnectionFaults
 from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Hang, Refuse
-from pipecat_hydra.emulator.faults.plan import FaultPlan
+from pipecat_hydra.emulator.faults.plan import ConnectionFaults, FaultPlan
 from pipecat_hydra.emulator.wire.ending import end
 
 _CLOSE_GRACE_SECS = 2.0
 
 
 class Arrivals:
-    """Knows every open TCP connection, and gives each its faults.
+    """Tracks all open TCP connections, and chooses the faults of each.
 
     Args:
-        plan: The faults.
-        record: Whether to keep what happens.
+        plan: The fault plan.
+        record: Whether to record the faults that happen.
     """
 
     def __init__(self, plan: FaultPlan, *, record: bool) -> None:
         self.injected: list[FaultRecord] = []
-        """Every fault that happened here, in order."""
+        """Every fault that happened in the upgrade of a connection, in order."""
         self._plan = plan
         self._record = record
         self._requests = 0
@@ -36,7 +35,7 @@ class Arrivals:
 
     @property
     def plan(self) -> FaultPlan:
-        """The faults; those of a new plan are for connections counted from 1 again."""
+        """The fault plan; setting a new one counts connections from 1 again."""
         return self._plan
 
     @plan.setter
@@ -45,16 +44,16 @@ class Arrivals:
         self._requests = 0
 
     def faults(self, connection: ServerConnection) -> ConnectionFaults:
-        """Return what a connection has that was `admitted` and is open."""
+        """Return the faults of an open connection that was `admitted`."""
         chosen = self._connections[connection]
         assert chosen is not None
         return chosen
 
     def connection_class(self) -> type[ServerConnection]:
-        """Return a class whose instances are known here from when TCP accepts them."""
+        """Return a connection class whose instances are tracked here while they are open."""
         connections = self._connections
 
-        class Known(ServerConnection):
+        class Tracked(ServerConnection):
             def connection_made(self, transport: asyncio.BaseTransport) -> None:
                 super().connection_made(transport)
                 connections[self] = None
@@ -63,17 +62,18 @@ class Arrivals:
                 super().connection_lost(exc)
                 connections.pop(self, None)
 
-        return Known
+        return Tracked
 
     async def admitted(self, connection: ServerConnection) -> Response | None:
-        """Let go wrong what is to, for a connection that asks for its upgrade.
+        """Choose the faults of a connection that asks for its upgrade, and apply them.
 
         Returns:
-            The answer, if it is refused; a connection that was dropped is closed.
+            The response if the connection is refused, else `None`. The connection may be closed
+            then, if a fault dropped it.
         """
         self._requests += 1
         chosen = self._plan.connection(self._requests)
-        if connection in self._connections:  # else it went as soon as it had asked
+        if connection in self._connections:  # it may be closed already
             self._connections[connection] = chosen
         for fault in chosen.faults:
             if connection.state is not State.CONNECTING:
@@ -81,9 +81,9 @@ class Arrivals:
             match fault:
                 case Hang(at="upgrade"):
                     self._note(chosen, fault)
-                    await _gone(connection, fault.secs)
+                    await _wait_closed(connection, fault.secs)
                 case Drop(during="upgrade"):
-                    await _gone(connection, fault.secs)
+                    await _wait_closed(connection, fault.secs)
                     self._note(chosen, fault)
                     await _drop(connection, fault)
                 case Refuse():
@@ -94,10 +94,10 @@ class Arrivals:
         return None
 
     def abort(self, *, upgraded: bool) -> None:
-        """Abort the connections that are open.
+        """Abort the open connections whose upgrade was not answered yet.
 
         Args:
-            upgraded: Also those whose upgrade was answered.
+            upgraded: Abort those whose upgrade was answered too.
         """
         for connection in self._connections:
             if upgraded or connection.state is State.CONNECTING:
@@ -109,8 +109,8 @@ class Arrivals:
             self.injected.append(FaultRecord(0.0, chosen.number, fault))
 
 
-async def _gone(connection: ServerConnection, secs: float | None) -> None:
-    """Wait until a connection is closed, so many seconds at most."""
+async def _wait_closed(connection: ServerConnection, secs: float | None) -> None:
+    """Wait until a connection is closed, at most so many seconds; `None` for no limit."""
     with suppress(TimeoutError):
         async with asyncio.timeout(secs):
             await connection.wait_closed()
@@ -118,7 +118,7 @@ async def _gone(connection: ServerConnection, secs: float | None) -> None:
 
 async def _drop(connection: ServerConnection, fault: Drop) -> None:
     await end(connection, fault.how)
-    await _gone(connection, _CLOSE_GRACE_SECS)
+    await _wait_closed(connection, _CLOSE_GRACE_SECS)
     connection.transport.abort()
     await connection.wait_closed()
 

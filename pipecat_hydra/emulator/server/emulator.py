@@ -1,4 +1,4 @@
-"""The emulated server: a socket on this machine, the checks at the upgrade, the sessions."""
+"""The emulated server: listens on a socket, checks upgrade requests, and serves sessions."""
 
 import asyncio
 import errno
@@ -15,16 +15,19 @@ from loguru import logger
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from pipecat_hydra.emulator.conversation.activity import ActivityHook
 from pipecat_hydra.emulator.conversation.ledger import FaultRecord
-from pipecat_hydra.emulator.conversation.outlet import ActivityHook
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
-from pipecat_hydra.emulator.faults.kinds import Ending, Fault
+from pipecat_hydra.emulator.faults.kinds import Fault
 from pipecat_hydra.emulator.faults.plan import FaultPlan
-from pipecat_hydra.emulator.model.responders import Echo, Responder, Script, Turn
+from pipecat_hydra.emulator.model.responders import Echo, Responder
+from pipecat_hydra.emulator.model.script import Script
 from pipecat_hydra.emulator.model.script_file import load_script
+from pipecat_hydra.emulator.model.steps import Turn
 from pipecat_hydra.emulator.server.arrivals import Arrivals
 from pipecat_hydra.emulator.server.session import CLOSE_GRACE_SECS, Session
 from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.wire.ending import Ending
 from pipecat_hydra.emulator.wire.events import new_id
 from pipecat_hydra.emulator.wire.logs import websockets_logger
 from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL, MODELS
@@ -35,7 +38,7 @@ _CLOSE_TIMEOUT_SECS = 1.0
 
 
 class EmulatorPortInUseError(OSError):
-    """Another program listens on the port that the emulator was to take."""
+    """Another program listens on the emulator's port."""
 
 
 class HydraEmulator:
@@ -49,16 +52,16 @@ class HydraEmulator:
         assert hydra.sessions[0].received_of("session.configure")
 
     Args:
-        responder: What the model says: `"echo"` says back what it heard; a path names a
-            script in YAML (see `pipecat_hydra.emulator.model.script_file`); a sequence is a
-            script's turns; or any `Responder`.
+        responder: Decides what the model says. `"echo"` repeats what the user said. A path
+            names a script in YAML (see `pipecat_hydra.emulator.model.script_file`). A sequence
+            is the turns of a `Script`. Any other `Responder` may be given too.
         host: Network interface to listen on.
-        port: TCP port to listen on; 0 takes any that is free.
-        api_key: The one key that is accepted, in the URL or as a bearer token.
-        settings: Everything else that can be adjusted.
-        faults: What goes wrong; see `pipecat_hydra.emulator.faults`.
-        on_activity: Is called for each session opened and closed, each event received and
-            sent and each fault in a session, as it happens.
+        port: TCP port to listen on; 0 takes any free port.
+        api_key: The key that clients must send, in the URL or as a bearer token.
+        settings: All other settings.
+        faults: What fails on purpose; see `pipecat_hydra.emulator.faults`.
+        on_activity: Called for each session that is opened or closed, each event that is
+            received or sent, and each fault in a session, as it happens.
 
     Raises:
         ScriptError: The script cannot be used.
@@ -88,14 +91,14 @@ class HydraEmulator:
         self._open: dict[str, Session] = {}
         self._arrival = asyncio.Event()
         self.sessions: list[EmulatedSession] = []
-        """Every session that was served, the oldest first, refused ones included."""
+        """Every session that was served, the oldest first, including those refused as full."""
 
     def __repr__(self) -> str:
         return f"<HydraEmulator {self._url or 'not started'}>"
 
     @property
     def url(self) -> str:
-        """The endpoint, without query: a `base_url` for clients.
+        """The endpoint without query, to be a client's `base_url`.
 
         Raises:
             RuntimeError: The emulator was never started.
@@ -106,7 +109,7 @@ class HydraEmulator:
 
     @property
     def api_key(self) -> str:
-        """The key that is accepted."""
+        """The key that clients must send."""
         return self._api_key
 
     @property
@@ -116,10 +119,9 @@ class HydraEmulator:
 
     @property
     def faults(self) -> FaultPlan:
-        """What goes wrong; may be set at any time, for the connections from then on.
+        """The fault plan. It may be set at any time, and applies to connections from then on.
 
-        They are counted from 1 again. What goes wrong in those that are there already
-        stays as it was.
+        Those are counted from 1 again. Connections that are open keep their faults.
         """
         return self._arrivals.plan
 
@@ -129,13 +131,13 @@ class HydraEmulator:
 
     @property
     def injected(self) -> list[FaultRecord]:
-        """Every fault that happened: first in connections without a session, then by session."""
+        """Every fault that happened: first those of upgrades, then those of each session."""
         in_sessions = [fault for session in self.sessions for fault in session.injected]
         return self._arrivals.injected + in_sessions
 
     @property
     def running(self) -> bool:
-        """Whether it listens."""
+        """Whether the emulator listens."""
         return self._server is not None
 
     @property
@@ -144,11 +146,11 @@ class HydraEmulator:
         return [session for session in self.sessions if not session.closed]
 
     async def start(self) -> None:
-        """Listen; `stop` must be called at the end. `async with` does both.
+        """Start to listen; `stop` must be called at the end. `async with` does both.
 
         Raises:
-            EmulatorPortInUseError: The port is taken.
-            OSError: The host cannot be listened on.
+            EmulatorPortInUseError: Another program listens on the port.
+            OSError: The socket cannot be opened on the host.
         """
         if self._server is not None:
             raise RuntimeError("HydraEmulator is running already")
@@ -162,8 +164,8 @@ class HydraEmulator:
                 compression=None,
                 logger=websockets_logger,
                 max_size=_MAX_FRAME_BYTES,
-                open_timeout=None,  # a fault may hold it up for ever
-                ping_interval=None,  # no ping is documented (§1, idle)
+                open_timeout=None,  # a fault may hold the upgrade back for ever
+                ping_interval=None,  # no ping from the server is documented (§1, idle)
                 close_timeout=_CLOSE_TIMEOUT_SECS,
             )
         except OSError as exception:
@@ -178,12 +180,12 @@ class HydraEmulator:
         self._url = f"ws://{_reachable(host)}:{port}{_PATH}"
 
     async def stop(self) -> None:
-        """Close every session and the socket; nothing is left running. May be called twice."""
+        """Close all sessions and the socket, and end all tasks. May be called twice."""
         server, self._server = self._server, None
         if server is None:
             return
         server.close()
-        self._arrivals.abort(upgraded=False)  # it would wait for those that never ask
+        self._arrivals.abort(upgraded=False)  # `wait_closed` would wait for them
         try:
             async with asyncio.timeout(CLOSE_GRACE_SECS):
                 await server.wait_closed()
@@ -192,17 +194,17 @@ class HydraEmulator:
             await server.wait_closed()
 
     async def drop(self, how: Ending = "reset") -> list[EmulatedSession]:
-        """Drop every open session now, and wait until it is gone.
+        """Drop all open sessions, and wait until they are closed.
 
         Args:
-            how: `"reset"`, `"eof"` or a close code; see `Ending`. A client that does not
-                let itself be closed is gone after 2 s.
+            how: `"reset"`, `"eof"` or a close code; see `Ending`. A connection that the client
+                does not close is aborted after 2 s.
 
         Returns:
             The sessions that were dropped.
 
         Raises:
-            FaultError: There is no such way to end a connection.
+            FaultError: A close code of this number cannot be sent.
         """
         sessions = list(self._open.values())
         for session in sessions:
@@ -212,10 +214,10 @@ class HydraEmulator:
         return [session.record for session in sessions]
 
     async def serve_forever(self) -> None:
-        """Serve until cancelled, starting first if need be, and stop then.
+        """Serve until cancelled, then stop. Starts the emulator if it does not listen yet.
 
         Raises:
-            EmulatorPortInUseError: The port is taken.
+            EmulatorPortInUseError: Another program listens on the port.
         """
         if self._server is None:
             await self.start()
@@ -225,14 +227,14 @@ class HydraEmulator:
             await self.stop()
 
     async def wait_for_session(self, index: int = 0, *, within: float = 5.0) -> EmulatedSession:
-        """Wait until a session was opened, and return it.
+        """Wait until a session is opened, and return it.
 
         Args:
-            index: Which, counted from the start of the emulator.
-            within: Seconds to wait.
+            index: Number of the session, from 0, counted from the creation of the emulator.
+            within: Time limit in seconds.
 
         Raises:
-            TimeoutError: It was not opened in time.
+            TimeoutError: The session was not opened in time.
         """
         async with asyncio.timeout(within):
             while len(self.sessions) <= index:
@@ -253,7 +255,7 @@ class HydraEmulator:
         await self.stop()
 
     async def _check(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Accept or reject an upgrade (§1), or let it fail."""
+        """Accept or reject an upgrade request (§1), or let it fail on purpose."""
         if (refused := await self._arrivals.admitted(connection)) is not None:
             return refused
         path, _, query = request.path.partition("?")
@@ -272,7 +274,7 @@ class HydraEmulator:
             scheme, _, key = request.headers.get("Authorization", "").partition(" ")
             if scheme.lower() != "bearer":
                 return False
-        given = key.encode(errors="surrogateescape")  # headers may hold any byte
+        given = key.encode(errors="surrogateescape")  # a header may hold any byte
         return hmac.compare_digest(given, self._api_key.encode())
 
     async def _serve(self, websocket: ServerConnection) -> None:
@@ -307,7 +309,7 @@ class HydraEmulator:
 
 
 def _refuse(connection: ServerConnection, status: http.HTTPStatus, reason: str) -> Response:
-    # Nothing of the request: a key may be anywhere in it.
+    # Nothing of the request is logged: a key may be anywhere in it.
     logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, reason)
     return connection.respond(status, f"{reason}\n")
 
@@ -317,7 +319,7 @@ def _model(request: Request) -> str:
 
 
 def _reachable(host: str) -> str:
-    """Turn the address that is listened on into one that a client can use in a URL."""
+    """Return the address for a client's URL, given the one that the server listens on."""
     address = ipaddress.ip_address(host)
     if address.is_unspecified:
         address = ipaddress.ip_address("::1" if address.version == 6 else "127.0.0.1")

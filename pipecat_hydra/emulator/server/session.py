@@ -1,4 +1,9 @@
-"""One session: handshake, client events, idle time and dumped audio (§1, §2, §4)."""
+"""Serves one session: its handshake, client events, idle timeout and audio limit (§1, §2, §4).
+
+One task reads the socket and dispatches client events. Others beside it open the session, answer
+`session.configure`, run turn detection, watch the idle timeout, and write what the outlet holds.
+What follows from an event in the conversation is decided by `TurnTaking`.
+"""
 
 import asyncio
 import time
@@ -9,33 +14,34 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from pipecat_hydra.emulator.conversation.outlet import Activity, ActivityHook, Outlet, tell
+from pipecat_hydra.emulator.conversation.activity import Activity, ActivityHook, tell
+from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.conversation.turn_taking import TurnTaking
-from pipecat_hydra.emulator.faults.injection import ConnectionFaults, Injection
-from pipecat_hydra.emulator.faults.kinds import Drop, Ending, Fault, Full, RejectVoice
+from pipecat_hydra.emulator.faults.injection import Injection
+from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectVoice
+from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.model.responders import Dialogue
 from pipecat_hydra.emulator.model.turn_detection import TurnDetector
 from pipecat_hydra.emulator.server.uplink import UplinkMeter
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.backlog import Backlog
-from pipecat_hydra.emulator.wire.ending import end
-from pipecat_hydra.emulator.wire.events import (
+from pipecat_hydra.emulator.wire.client_events import (
     ClientEvent,
-    Event,
     FunctionCallOutput,
     InputAudioAppend,
     ItemCreate,
-    ProtocolError,
     ResponseCancel,
     ResponseCreate,
     SessionConfigure,
     SessionUpdate,
     parse_event,
     parse_json,
-    warning,
 )
+from pipecat_hydra.emulator.wire.ending import Ending, end
+from pipecat_hydra.emulator.wire.events import Event, ProtocolError
 from pipecat_hydra.emulator.wire.logs import log_failure
+from pipecat_hydra.emulator.wire.server_events import warning
 from pipecat_hydra.wire.protocol import (
     BYTES_PER_SAMPLE,
     CLOSE_AT_CAPACITY,
@@ -49,26 +55,26 @@ from pipecat_hydra.wire.protocol import (
 )
 
 CLOSE_GRACE_SECS = 2.0
-"""How long a close may take; a client that does not read would hold it up for ever."""
+"""How long a close may take; a client that does not read would delay it for ever."""
 
 _AUDIO_AHEAD_SECS = 10.0
-"""How much user audio more than what may come in a burst waits for turn detection; then no
-more is read, which is how a server that is too slow slows its clients."""
+"""How much user audio may wait for turn detection, beyond a burst. When it is more, the session
+stops reading, so that a client slows down too."""
 
 _LOST = 1006
-"""Close code of a connection that went without a close frame."""
+"""Close code of a connection that ended without a close frame."""
 
 
 class Session:
     """Serves one WebSocket until it is closed.
 
     Args:
-        websocket: An open connection, with the request already checked.
-        record: Where everything is kept.
-        dialogue: What the model says.
-        settings: The emulator's.
-        on_activity: Told of every event.
-        chosen: What is to go wrong.
+        websocket: An open connection whose upgrade request was checked.
+        record: The record of the session.
+        dialogue: Decides what the model says.
+        settings: The settings of the emulator.
+        on_activity: Called for every event.
+        chosen: The faults of the connection.
     """
 
     def __init__(
@@ -85,7 +91,9 @@ class Session:
         self._model = MODELS[record.model]
         self._dialogue = dialogue
         self._on_activity = on_activity
-        self._injection = Injection(chosen, record, self._note_fault, self._end_by_fault)
+        self._injection = Injection(
+            chosen, lambda: record.elapsed, self._note_fault, self._end_by_fault
+        )
         self._settings = settings = self._injection.adjust(settings)
         self._outlet = Outlet(record, on_activity, self._injection)
         self._created = asyncio.Event()
@@ -99,11 +107,11 @@ class Session:
 
     @property
     def record(self) -> EmulatedSession:
-        """Where everything is kept."""
+        """The record of the session."""
         return self._record
 
     async def run(self) -> None:
-        """Serve; returns when the socket is closed and nothing is left running."""
+        """Serve; returns when the socket is closed and all tasks have ended."""
         for fault in self._injection.chosen.of(Full):
             self._injection.note(fault)
             await self.refuse()
@@ -113,13 +121,13 @@ class Session:
         await self._serve()
 
     async def refuse(self) -> None:
-        """Tell that the server is full, and close (§1, concurrency)."""
+        """Send an error `server_full` and close (§1, concurrency)."""
         self._outlet.error(ProtocolError(ErrorCode.SERVER_FULL, "the server is at capacity"))
         self._close(CLOSE_AT_CAPACITY)
         await self._serve()
 
     def drop(self, how: Ending) -> None:
-        """End the connection now; what waits to be sent is lost."""
+        """End the connection now; events that are not written yet are lost."""
         self._injection.note(Drop(how))
         self._end_now(how)
 
@@ -154,7 +162,7 @@ class Session:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    # What runs beside the reading.
+    # Tasks beside the one that reads.
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(coroutine, name=f"hydra-emulator-{name}")
@@ -170,7 +178,7 @@ class Session:
 
     async def _open(self) -> None:
         if self._model.deprecated:
-            # It comes before `session.created` (§2): clients must not go by position.
+            # The warning precedes `session.created` (§2): clients must not rely on positions.
             message = f"model {self._model.name} is deprecated"
             self._outlet.send(warning(MODEL_DEPRECATED, message))
         await self._injection.hang("created")
@@ -227,8 +235,9 @@ class Session:
         return voice is not None and voice not in self._model.voices
 
     async def _listen(self, turns: TurnTaking) -> None:
-        # Beside the reading, so that the model's pace does not hide a dumped file. The model
-        # is loaded for the first audio: it costs 60 ms, and not every session brings any.
+        # In a task of its own: the speed of turn detection must not slow the reading, by which
+        # `UplinkMeter` recognises a file sent at once. The detector is loaded at the first audio:
+        # loading takes 60 ms, and not every session sends audio.
         try:
             pcm = await self._audio.get()
             detector = await TurnDetector.load(
@@ -256,7 +265,7 @@ class Session:
         self._injection.received(raw)
 
     def _note(self, frame: str | bytes) -> Event:
-        """Record a frame, as an event without its audio, and decode it."""
+        """Decode a frame, and record it as an event without its audio."""
         raw: Event = {}
         try:
             if isinstance(frame, bytes):
@@ -288,7 +297,7 @@ class Session:
 
     def _on_configure(self, event: SessionConfigure, size: int) -> None:
         if self._turns is not None:
-            return  # the first one counts (§2)
+            return  # only the first one counts (§2)
         record, settings = self._record, self._settings
         record.configuration = event.session.model_dump(exclude_unset=True)
         record.configuration_bytes = size
@@ -379,7 +388,7 @@ class Session:
     def _end_now(self, how: Ending) -> None:
         self._outlet.abandon()
         if self._writer is not None:
-            self._writer.cancel()  # it may be in the midst of a client that does not read
+            self._writer.cancel()  # it may be blocked by a client that does not read
         self._spawn(self._end_connection(how), "end")
         self._spawn(self._abort_later(), "abort")
 

@@ -1,18 +1,18 @@
-"""How fast user audio may come."""
+"""Limits how fast user audio may come."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class UplinkMeter:
-    """Tells a client that streams from one that dumps a file.
+    """Distinguishes a client that streams audio from one that sends a file at once.
 
-    Audio that arrives fills a bucket, which drains at a multiple of real time. A stream
-    at less than that multiple, a pre-roll caught up at twice real time (design, A1)
-    among them, stays near empty however long it lasts; a file sent at once overflows.
+    The meter is a leaky bucket: audio that arrives fills it, and it drains at a multiple of real
+    time. A stream below that speed, for example a pre-roll sent at twice real time, never fills
+    it. A file sent at once overflows it.
 
     Parameters:
-        speed: How many times faster than real time audio may come without end.
+        speed: How many times faster than real time audio may come continuously.
         burst_secs: Seconds of audio that the bucket holds, for a network that stalls.
     """
 
@@ -22,14 +22,14 @@ class UplinkMeter:
     _last: float | None = None
 
     def take(self, secs: float, now: float) -> bool:
-        """Count audio that arrived.
+        """Add audio that arrived.
 
         Args:
-            secs: Its length.
-            now: The time in seconds, on any clock that never goes back.
+            secs: Length of the audio in seconds.
+            now: The time in seconds, on a clock that never goes back.
 
         Returns:
-            Whether that was still a stream.
+            Whether the audio is within the limit.
         """
         if self._last is not None:
             self._level = max(0.0, self._level - (now - self._last) * self.speed)

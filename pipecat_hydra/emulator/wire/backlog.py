@@ -1,4 +1,4 @@
-"""What waits in line, and where to wait while that is too much."""
+"""A queue that is bounded by bytes."""
 
 import asyncio
 from collections import deque
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 class Backlog(Generic[T]):
-    """A line with room for so many bytes.
+    """Queues items, and lets producers wait until the queue is short.
 
-    What must be one step with a change of state is put in without waiting, whatever the
-    room; what can wait does so in `room` before it puts in more. So there is never much
-    more in line than the limit.
+    `put` never waits, so that an item can be queued in one step with a change of state. A
+    producer that can wait calls `room` before it puts more. So the queue exceeds its limit only
+    by what the others put.
 
     Args:
-        limit: Bytes in line from which on there is no room.
+        limit: Bytes in the queue at which there is no room left.
     """
 
     def __init__(self, limit: float) -> None:
@@ -29,14 +29,14 @@ class Backlog(Generic[T]):
 
     @property
     def size(self) -> int:
-        """Bytes in line."""
+        """Bytes in the queue."""
         return self._size
 
     def put(self, item: T, size: int = 0) -> None:
-        """Put something in line; nothing once it is closed.
+        """Add an item to the queue; does nothing once the queue is closed.
 
         Args:
-            item: What.
+            item: The item.
             size: Its length in bytes.
         """
         if self._closed:
@@ -46,7 +46,7 @@ class Backlog(Generic[T]):
         self._filled.set()
 
     async def get(self) -> T:
-        """Take what is first in line; there must be one taker only."""
+        """Take the first item, and wait for one if need be; only one task may call this."""
         while not self._items:
             self._filled.clear()
             await self._filled.wait()
@@ -55,11 +55,11 @@ class Backlog(Generic[T]):
         return item
 
     async def room(self) -> None:
-        """Wait until there is room."""
+        """Wait until the queue has room; returns at once when the queue is closed."""
         await self._has_room.wait()
 
     def close(self) -> None:
-        """Forget what is in line, as nobody takes it any more, and let nobody wait."""
+        """Discard the queue and all later items, and release whoever waits for room."""
         self._closed = True
         self._items.clear()
         self._resize(-self._size)

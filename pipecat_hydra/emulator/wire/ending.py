@@ -1,34 +1,36 @@
-"""The ways to end a connection from this side."""
+"""The ways in which the server ends a connection: TCP reset, TCP close, or a close frame."""
 
 import os
 import socket
 import struct
+from typing import Literal
 
 from websockets.asyncio.server import ServerConnection
 
-from pipecat_hydra.emulator.faults.kinds import Ending
+Ending = Literal["reset", "eof"] | int
+"""How a connection ends: `"reset"` by a TCP reset, `"eof"` by a TCP close without a close
+frame (the client sees code 1006 both times), a number by a close frame with that code."""
 
-_RESET = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)  # linger for 0 s
+_LINGER_FOR_0_SECS = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 
 async def end(connection: ServerConnection, how: Ending) -> None:
     """End a connection.
 
-    After `"reset"` it is gone; after `"eof"` it goes when the client closes its side too,
-    and nothing may be sent any more; a close frame is answered by the client, or not.
+    After `"reset"` the connection is gone. After `"eof"` nothing may be sent any more, and the
+    connection goes when the client closes its side. A close frame waits for the client's answer.
     """
     match how:
         case "reset":
-            reset(connection)
+            _reset(connection)
         case "eof":
             connection.transport.write_eof()
         case int():
             await connection.close(how)
 
 
-def reset(connection: ServerConnection) -> None:
-    """End a connection by a TCP reset."""
+def _reset(connection: ServerConnection) -> None:
     raw = connection.transport.get_extra_info("socket")
     if not connection.transport.is_closing():
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_FOR_0_SECS)
     connection.transport.abort()

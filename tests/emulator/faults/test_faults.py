@@ -48,7 +48,7 @@ from pipecat_hydra.emulator import (
     parse_fault,
 )
 from pipecat_hydra.emulator.faults.kinds import FAULTS, OPTIONAL_FIELDS
-from pipecat_hydra.emulator.faults.plan import MAX_FAILURES_IN_A_ROW
+from pipecat_hydra.emulator.faults.random_faults import MAX_FAILURES_IN_A_ROW
 from pipecat_hydra.emulator.model.turn_detection import TurnDetector
 from pipecat_hydra.emulator.wire.backlog import Backlog
 
