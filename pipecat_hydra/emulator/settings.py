@@ -29,7 +29,8 @@ class EmulatorSettings:
     """Settings of a `HydraEmulator`. The defaults are what the protocol document reports.
 
     Where the document says that the real server's behaviour is not known ("open"), a setting
-    offers each possibility, so that a client can be tested with all of them.
+    offers each possibility, so that a client can be tested with all of them. The settings are a
+    table, with one field for each such choice.
 
     Parameters:
         created_delay_secs: Seconds between the upgrade and `session.created`.
