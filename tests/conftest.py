@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from inspect import iscoroutinefunction
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,7 @@ from support.virtual_time import VirtualTimeLoop
 
 # The voice activity detector of the emulator runs in onnxruntime, which calls home otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
 settings.register_profile("ci", derandomize=True)
@@ -52,6 +54,24 @@ def _nothing_is_left(_process_is_as_before: None, request: pytest.FixtureRequest
     """Fail a test that leaves a task, a timer, a socket, a thread or a file behind."""
     if iscoroutinefunction(request.function):
         request.getfixturevalue("_loop_is_empty")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_are_loaded_once() -> Generator[None]:
+    """Keep the models of a process: each session of the emulator has a detector of its own.
+
+    A model holds no state; what a detector remembers it keeps beside it.
+    """
+    load, loaded = onnxruntime.InferenceSession, dict[str, onnxruntime.InferenceSession]()
+
+    def load_once(path: str, **kwargs: Any) -> onnxruntime.InferenceSession:
+        if path not in loaded:
+            loaded[path] = load(path, **kwargs)
+        return loaded[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", load_once)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
