@@ -41,7 +41,6 @@ from pipecat.frames.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import LLMSettings
@@ -85,8 +84,8 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
-from pipecat_hydra.service.briefing.context import text_of, waits_for_answer
-from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments, result_text
+from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments
 from pipecat_hydra.service.pipeline import (
     Switcher,
     has_turn_strategies,
@@ -338,8 +337,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         )
         self._switchers: list[Switcher] | None = None
         self._last_run_id: int | None = None
-        self._context: LLMContext | None = None
         self._briefing = Briefing(self.name, self.get_llm_adapter(), history)
+        self._contexts = Contexts(
+            self._briefing,
+            shared=lambda: shared_context(self.pipeline_worker.pipeline),
+            is_begun=lambda: self._begun,
+            ask=self._ask,
+            run=self._run,
+            tell=self._tell,
+            update_tools=self._update_tools,
+        )
         self._answers = FunctionAnswers(
             self.name,
             answer=self._answer,
@@ -354,8 +361,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._told: tuple[str, str | None] | None = None
         # Whether another service has had the call since the session was told what was said.
         self._missed_some = False
-        # Calls whose results Hydra was asked to speak about, until the context has them.
-        self._narrated: set[str] = set()
         self._replacer: asyncio.Task[None] | None = None
         self._speaker = Speaker(self, on_said=self._on_said)
         self._tracing = Tracing()
@@ -414,7 +419,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         if interrupt:
             await self.cancel_response()
-        self._put_in(text, role)
+        self._contexts.put_in(text, role)
         if respond:
             self._ask()
 
@@ -541,20 +546,20 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation.bot_started(self._now)
             case BotStoppedSpeakingFrame():
                 self._conversation.bot_stopped()
-                self._briefing.heard()
+                self._contexts.on_heard()
             case LLMContextFrame():
-                self._on_context(frame, direction)
+                self._contexts.on_context(frame, direction)
             case LLMContextUserTurnFrame():
-                self._briefing.hear(frame.text)
+                self._contexts.on_user_text(frame.text)
             case LLMRunFrame():
                 self._last_run_id = frame.id
                 self._run()
             case LLMMessagesAppendFrame():
-                self._on_messages(frame)
+                self._contexts.on_messages(frame)
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.
                 frame.append_to_context = False
-                self._put_in(frame.text)
+                self._contexts.put_in(frame.text)
                 self._ask()
             case ClientConnectedFrame():
                 self._prewarm()
@@ -565,7 +570,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case ServiceSwitcherRequestMetadataFrame(service=service) if service is self:
                 # What becomes of what was said the pipeline tells the active service only.
                 self._conversation.forget_playback()
-                self._briefing.interrupted(self._known_context())
+                self._contexts.on_interruption()
                 self._missed_some = self._begun
                 self._replace_if_outdated()
             case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
@@ -587,7 +592,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
-        self._briefing.interrupted(self._known_context())
+        self._contexts.on_interruption()
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
             await _let_neighbours_run()
@@ -607,46 +612,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         above = direction is FrameDirection.UPSTREAM
         return above and shared_context(self.pipeline_worker.pipeline) is not None
 
-    def _on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
-        """Answer what is new in a context; whoever wrote the rest, Hydra knows it."""
-        if frame.speculation:
-            return
-        self._context = frame.context
-        if not self._begun:
-            if waits_for_answer(frame.context.get_messages()):
-                self._ask()
-            else:
-                self._run()
-            return
-        self._update_tools()
-        new = self._briefing.news(frame.context)
-        for role, text in new.typed:
-            self._tell(text, role)
-        narrated = self._narrated & new.results
-        self._narrated -= narrated
-        if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
-            # Hydra has heard it, or was asked to speak about it, and answers by itself.
-            return
-        if new.typed:
-            self._ask()
-        elif direction is FrameDirection.DOWNSTREAM:
-            self._run()
-
-    def _on_messages(self, frame: LLMMessagesAppendFrame) -> None:
-        """Take messages that no user aggregator has taken before us."""
-        messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
-        self._briefing.told(messages, lasting=not frame.interruptible)
-        for message in messages:
-            if text := text_of(message):
-                self._tell(text, "user" if message.get("role") == "user" else "system")
-        if frame.run_llm:
-            self._ask()
-
-    def _put_in(self, text: str, role: MessageRole = "user") -> None:
-        """Put text into the conversation that no context keeps."""
-        self._briefing.note(role, text)
-        self._tell(text, role)
-
     def _tell(self, text: str, role: MessageRole) -> None:
         """Tell the session what is kept; one that is still to begin is told of it all."""
         if self._begun and self._connection.is_connected:
@@ -654,7 +619,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _on_tools(self, frame: LLMSetToolsFrame) -> None:
         """Put other tools in force; an aggregator puts them in its context, before or after."""
-        if self._known_context() is None:
+        if self._contexts.known() is None:
             self._tools = frame.tools if is_given(frame.tools) else None
         self._sync_registered_tool_handlers(frame.tools)
         in_force = frame.tools if is_given(frame.tools) else self._tools
@@ -740,7 +705,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Say what the session shall be, with all that is known by now."""
         conversation, briefing = self._conversation, self._briefing
         for role, text in conversation.take_unsent():
-            if not briefing.holds(text, self._known_context()):
+            if not briefing.holds(text, self._contexts.known()):
                 briefing.note(role, text)
         if self._asks_anew:
             self._asked_anew_at = None
@@ -760,7 +725,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._perform(conversation.request_response(self._now))
 
     def _brief(self, *, greet: bool, under_way: bool) -> Brief:
-        context = self._known_context()
+        context = self._contexts.known()
         # A context that came by a frame has been synced; one that was looked up has not.
         self._sync_registered_tool_handlers(context.tools if context is not None else None)
         self._told = self._wanted
@@ -782,7 +747,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _update_tools(self) -> None:
         params = self.get_llm_adapter().session_params(
-            self._known_context(), service_tools=_schema(self._tools)
+            self._contexts.known(), service_tools=_schema(self._tools)
         )
         self._perform(self._conversation.update_tools(params["tools"], self._now))
 
@@ -839,9 +804,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._ask()
         finally:
             self._replacer = None
-
-    def _known_context(self) -> LLMContext | None:
-        return self._context or shared_context(self.pipeline_worker.pipeline)
 
     def _cancel_kickoff_timer(self) -> None:
         if self._kickoff_timer is not None:
@@ -964,10 +926,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _on_said(self, text: str) -> None:
         self._replies_known += not self._is_resumed
-        if self._known_context() is None:
-            self._briefing.note_reply(text, resumed=self._is_resumed)
-        else:
-            self._briefing.say(text)
+        self._contexts.on_said(text, resumed=self._is_resumed)
 
     async def _announce_user_started(self) -> None:
         self._user_was_heard = True
@@ -992,7 +951,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _interrupt(self) -> None:
         """Interrupt the pipeline ourselves."""
         await _let_neighbours_run()
-        self._briefing.interrupted(self._known_context())
+        self._contexts.on_interruption()
         await self.broadcast_interruption()
         # The broadcast goes to the neighbours only, so the base class does not see it.
         await self._handle_interruptions(InterruptionFrame())
@@ -1034,7 +993,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                     function_name=call.name,
                     tool_call_id=call.call_id,
                     arguments=arguments,
-                    context=self._known_context(),
+                    context=self._contexts.known(),
                 )
             )
         await self.run_function_calls(runnable)
@@ -1054,18 +1013,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             elif isinstance(frame, FunctionCallResultFrame):
                 self._tracing.settle(frame)
                 self._answers.on_result(frame)
-                if self._known_context() is None:
-                    result = result_text(frame.result)
-                    self._briefing.note_call(
-                        frame.tool_call_id, frame.function_name, frame.arguments, result
-                    )
-                elif _is_narrated(frame):
-                    self._narrated.add(frame.tool_call_id)
+                self._contexts.on_result(frame)
             elif isinstance(frame, FunctionCallCancelFrame):
                 self._tracing.settle(frame)
                 self._answers.on_cancel(frame)
-                if frame.run_llm:
-                    self._narrated.add(frame.tool_call_id)
+                self._contexts.on_cancel(frame)
         await super().push_frame(frame, direction)
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
@@ -1116,9 +1068,3 @@ async def _let_neighbours_run() -> None:
 
 def _schema(tools: ToolsSchema | list[Any] | None) -> ToolsSchema | None:
     return ToolsSchema(tools) if isinstance(tools, list) else tools
-
-
-def _is_narrated(frame: FunctionCallResultFrame) -> bool:
-    """Whether the application wants Hydra to speak about a result."""
-    run_llm = frame.properties.run_llm if frame.properties is not None else None
-    return (frame.run_llm if run_llm is None else run_llm) is not False
