@@ -5,7 +5,6 @@ way is told what is new as it comes. This module reads the frames, hands each te
 both, and decides whether the model is asked to speak.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from pipecat.frames.frames import (
@@ -14,12 +13,13 @@ from pipecat.frames.frames import (
     LLMContextFrame,
     LLMMessagesAppendFrame,
 )
-from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 
 from pipecat_hydra.service.briefing.briefing import Briefing
 from pipecat_hydra.service.briefing.context import text_of, waits_for_answer
 from pipecat_hydra.service.functions import result_text
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["Contexts"]
@@ -28,67 +28,44 @@ __all__ = ["Contexts"]
 class Contexts:
     """Reads what the pipeline writes into the conversation."""
 
-    def __init__(
-        self,
-        briefing: Briefing,
-        *,
-        shared: Callable[[], LLMContext | None],
-        is_begun: Callable[[], bool],
-        ask: Callable[[], None],
-        run: Callable[[], None],
-        tell: Callable[[str, MessageRole], None],
-        update_tools: Callable[[], None],
-    ):
+    def __init__(self, briefing: Briefing, in_force: InForce, session: WantedSession):
         """Start with no context seen.
 
         Args:
             briefing: Keeps what a session has to be told when it begins.
-            shared: Gives the context of the pipeline's user aggregator, if there is one.
-            is_begun: Whether the service is in use.
-            ask: Has the model speak.
-            run: Has the model speak about nothing new.
-            tell: Tells the session a text of a role, if one is under way.
-            update_tools: Puts the tools of the context in force.
+            in_force: Knows the context.
+            session: Is told what is new, and asked to speak.
         """
         self._briefing = briefing
-        self._shared = shared
-        self._is_begun = is_begun
-        self._ask = ask
-        self._run = run
-        self._tell = tell
-        self._update_tools = update_tools
-        self._context: LLMContext | None = None
+        self._in_force = in_force
+        self._session = session
         # Calls whose results Hydra was asked to speak about, until the context has them.
         self._narrated: set[str] = set()
-
-    def known(self) -> LLMContext | None:
-        """Return the context in force: the last that came by a frame, else the shared one."""
-        return self._context or self._shared()
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Answer what is new in a context; whoever wrote the rest, Hydra knows it."""
         if frame.speculation:
             return
-        self._context = frame.context
-        if not self._is_begun():
+        self._in_force.take_context(frame.context)
+        if not self._session.begun:
             if waits_for_answer(frame.context.get_messages()):
-                self._ask()
+                self._session.ask()
             else:
-                self._run()
+                self._session.run()
             return
-        self._update_tools()
+        self._session.update_tools()
         new = self._briefing.news(frame.context)
         for role, text in new.typed:
-            self._tell(text, role)
+            self._session.tell(text, role)
         narrated = self._narrated & new.results
         self._narrated -= narrated
         if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
             # Hydra has heard it, or was asked to speak about it, and answers by itself.
             return
         if new.typed:
-            self._ask()
+            self._session.ask()
         elif direction is FrameDirection.DOWNSTREAM:
-            self._run()
+            self._session.run()
 
     def on_messages(self, frame: LLMMessagesAppendFrame) -> None:
         """Take messages that no user aggregator has taken before us."""
@@ -96,23 +73,23 @@ class Contexts:
         self._briefing.told(messages, lasting=not frame.interruptible)
         for message in messages:
             if text := text_of(message):
-                self._tell(text, "user" if message.get("role") == "user" else "system")
+                self._session.tell(text, "user" if message.get("role") == "user" else "system")
         if frame.run_llm:
-            self._ask()
+            self._session.ask()
 
     def put_in(self, text: str, role: MessageRole = "user") -> None:
         """Put text into the conversation that no context keeps."""
         self._briefing.note(role, text)
-        self._tell(text, role)
+        self._session.tell(text, role)
 
-    def on_said(self, text: str, *, resumed: bool) -> None:
+    def on_said(self, text: str, resumed: bool) -> None:
         """Keep the words of a reply until the context has them, or for good if there is none.
 
         Args:
             text: The words.
             resumed: Whether they go on with a reply that noise interrupted.
         """
-        if self.known() is None:
+        if self._in_force.context is None:
             self._briefing.note_reply(text, resumed=resumed)
         else:
             self._briefing.say(text)
@@ -127,11 +104,11 @@ class Contexts:
 
     def on_interruption(self) -> None:
         """Forget what the listener has not heard; as far as it was, the context has it."""
-        self._briefing.interrupted(self.known())
+        self._briefing.interrupted(self._in_force.context)
 
     def on_result(self, frame: FunctionCallResultFrame) -> None:
         """Keep the result of a function call, or expect it in the context."""
-        if self.known() is None:
+        if self._in_force.context is None:
             result = result_text(frame.result)
             self._briefing.note_call(
                 frame.tool_call_id, frame.function_name, frame.arguments, result

@@ -22,7 +22,7 @@ class Service(FrameProcessor):
         super().__init__()
         self.pushed: list[Frame] = []
         self.said: list[str] = []
-        self.speaker = Speaker(self, on_said=self.said.append)
+        self.speaker = Speaker(self, on_said=lambda text, resumed: self.said.append(text))
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
         self.pushed.append(frame)
