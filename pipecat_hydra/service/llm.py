@@ -410,6 +410,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             # After it is on its way: the base class waits for tools that it cancels.
             await super().process_frame(frame, direction)
             return
+        if isinstance(frame, LLMContextFrame) and self._surroundings.is_foreign(frame.context):
+            # The base class would put its functions in the place of ours.
+            await self.push_frame(frame, direction)
+            return
         await super().process_frame(frame, direction)
         self._dispatcher.see(frame)
         match frame:

@@ -18,6 +18,7 @@ from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
+from pipecat.transports.base_input import BaseInputTransport
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
 
@@ -70,7 +71,7 @@ class PrivateName:
 PRIVATE_NAMES: Final = (
     # Hooks that a subclass of ours overrides.
     PrivateName(LLMService, "_service_tools", "overridden: gives the tools of the constructor"),
-    PrivateName(LLMService, "_update_settings", "overridden: begins a session when they change"),
+    PrivateName(AIService, "_update_settings", "overridden: begins a session when they change"),
     PrivateName(
         LLMService,
         "_compose_system_instruction",
@@ -80,6 +81,11 @@ PRIVATE_NAMES: Final = (
         LLMService,
         "_handle_interruptions",
         "overridden: the base class makes the user wait until each function has cleaned up",
+    ),
+    PrivateName(
+        BaseInputTransport,
+        "_start_audio_in_streaming",
+        "overridden by the virtual transport of tests: audio begins to flow",
     ),
     # What a subclass of ours, or a function below, calls or reads.
     PrivateName(

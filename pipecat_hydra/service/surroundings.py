@@ -13,6 +13,10 @@ branch and no further. It is the service's own if the service is among the first
 there is none at all. So the user aggregator above a `ParallelPipeline` belongs to the LLM
 services of all branches, and that of a text LLM which stands before Hydra is not Hydra's.
 
+The context of an aggregator that belongs to another LLM service is foreign. A frame with
+it may come to the service all the same, since an assistant aggregator pushes its context
+down after each reply; it is none of the service's business.
+
 Positions do not change in a call and are found once. What can change is read each time:
 the context of an aggregator, its strategies, which service of a switcher is active.
 """
@@ -51,12 +55,14 @@ class _Positions:
         deciders: The service's own processors that decide user turns: those above it and
             then those below it, the nearest first.
         is_below_aggregator: Whether one of those above it is a user aggregator.
+        others: The user aggregators of the pipeline that are not the service's own.
     """
 
     holders: tuple[FrameProcessor, ...]
     switchers: tuple[_Switcher, ...]
     deciders: tuple[TurnDecider, ...]
     is_below_aggregator: bool
+    others: tuple[LLMUserAggregator, ...]
 
 
 class Surroundings:
@@ -74,10 +80,14 @@ class Surroundings:
     @property
     def context(self) -> LLMContext | None:
         """The context of the service's own user aggregator; the nearest if it has several."""
-        for decider in self._found.deciders:
-            if isinstance(decider, LLMUserAggregator):
-                return decider.context
-        return None
+        contexts = [aggregator.context for aggregator in self._own_aggregators]
+        return contexts[0] if contexts else None
+
+    def is_foreign(self, context: LLMContext) -> bool:
+        """Whether a context is that of an aggregator of another LLM service alone."""
+        if any(aggregator.context is context for aggregator in self._own_aggregators):
+            return False
+        return any(aggregator.context is context for aggregator in self._found.others)
 
     @property
     def is_below_aggregator(self) -> bool:
@@ -126,6 +136,10 @@ class Surroundings:
             await restart_idle_timer(decider)
 
     @property
+    def _own_aggregators(self) -> list[LLMUserAggregator]:
+        return [one for one in self._found.deciders if isinstance(one, LLMUserAggregator)]
+
+    @property
     def _found(self) -> _Positions:
         if self._positions is None:
             self._positions = _find(self._service.pipeline_worker.pipeline, self._service)
@@ -151,6 +165,11 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
         switchers=tuple(switchers),
         deciders=(*above, *below),
         is_below_aggregator=any(isinstance(one, LLMUserAggregator) for one in above),
+        others=tuple(
+            processor
+            for processor in _inner(pipeline, down=True)
+            if isinstance(processor, LLMUserAggregator) and processor not in (*above, *below)
+        ),
     )
 
 
