@@ -53,6 +53,7 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.pipecat_private import call_event_handler
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
@@ -104,9 +105,8 @@ class EffectDispatcher:
         conversation: Conversation,
         session: WantedSession,
         *,
-        speaker: Speaker,
-        calls: FunctionCalls,
         contexts: Contexts,
+        in_force: InForce,
         surroundings: Surroundings,
         tracing: Tracing,
         turn_frames: TurnFrames,
@@ -116,13 +116,12 @@ class EffectDispatcher:
 
         Args:
             service: Pushes the frames and raises the events. Its `process_frame` must let
-                us `see` each frame.
+                us `see` each frame, and its `push_frame` `see_pushed` what goes down.
             connection: Performs what the conversation asks for. It must call `dispatch`.
             conversation: Told of interruptions.
             session: Told of user turns, progress, and what becomes of the connection.
-            speaker: Pushes replies.
-            calls: Runs functions.
-            contexts: Told of interruptions.
+            contexts: Told of replies, interruptions and the results of functions.
+            in_force: Knows the context that a function is given.
             surroundings: Knows what decides user turns, and who has the call.
             tracing: Shown each effect.
             turn_frames: How the pipeline is told of user turns.
@@ -132,19 +131,37 @@ class EffectDispatcher:
         self._connection = connection
         self._conversation = conversation
         self._session = session
-        self._speaker = speaker
-        self._calls = calls
         self._contexts = contexts
         self._surroundings = surroundings
         self._tracing = tracing
         self._turn_frames: TurnFrames = turn_frames
         self._vad_frames = vad_frames
+        self._speaker = Speaker(service, on_said=contexts.on_said)
+        self._calls = FunctionCalls(
+            service,
+            connection,
+            conversation,
+            session,
+            contexts=contexts,
+            in_force=in_force,
+            surroundings=surroundings,
+            tracing=tracing,
+        )
         self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
         self._is_connected = self._is_lost = False
+
+    @property
+    def are_replies_known(self) -> bool:
+        """Whether the words of all replies so far are known."""
+        return self._speaker.are_replies_known
 
     def see(self, frame: Frame) -> None:
         """Take note of a frame that reached the service."""
         self._proposals.see(frame)
+
+    def see_pushed(self, frame: Frame) -> None:
+        """Take note of a frame that the service pushes down: what became of a call is told."""
+        self._calls.see(frame)
 
     async def unmuted(self) -> None:
         """The user is muted no more, so a turn that ended meanwhile is proposed to end."""
@@ -195,7 +212,15 @@ class EffectDispatcher:
         self._contexts.on_interruption()
         await self._service.broadcast_interruption()
         # The broadcast goes to the neighbours only, so the base class does not see it.
+        self.cancel_functions()
+
+    def cancel_functions(self) -> None:
+        """Cancel the functions that an interruption is to cancel, in the background."""
         self._calls.cancel()
+
+    def stop_answering(self) -> None:
+        """Answer no function call any more."""
+        self._calls.close()
 
     async def close(self) -> None:
         """Tell of the end of the connection, once nobody hands on what it has told last."""

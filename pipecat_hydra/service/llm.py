@@ -2,9 +2,9 @@
 
 The service hands on and decides nothing. What reaches it goes to the object that it
 concerns: the user's audio to the conversation, contexts and messages to `Contexts`, what
-asks for a session or a reply to `WantedSession`, what became of function calls to
-`FunctionCalls`. What the conversation asks for comes back through one task, in order, to
-the `EffectDispatcher`, which makes frames of it.
+asks for a session or a reply to `WantedSession`. What the conversation asks for comes back
+through one task, in order, to the `EffectDispatcher`, which makes frames of it, runs the
+functions that the model calls, and answers them by the frames that tell what they gave.
 """
 
 from typing import Any
@@ -43,7 +43,6 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import check_positive
 from pipecat_hydra.service.briefing.briefing import Briefing, HistoryStyle
-from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
@@ -54,7 +53,6 @@ from pipecat_hydra.service.settings import (
     settings_warnings,
     wanted,
 )
-from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames
@@ -125,6 +123,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 system_instruction="You are a warm, concise voice assistant.",
             ),
         )
+
+    The class has more than 350 lines because a third of it documents the arguments and the
+    events, for which users look here.
     """
 
     Settings = HydraLLMSettings
@@ -248,7 +249,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._surroundings = Surroundings(self)
         self._in_force = InForce(self.get_llm_adapter(), self._surroundings, tools)
         briefing = Briefing(self.name, self.get_llm_adapter(), history)
-        speaker = Speaker(self, on_said=lambda text, resumed: self._contexts.on_said(text, resumed))
         self._session = WantedSession(
             self,
             self._connection,
@@ -260,28 +260,17 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             briefing=briefing,
             in_force=self._in_force,
             tracing=self._tracing,
-            are_replies_known=lambda: speaker.are_replies_known,
+            are_replies_known=lambda: self._dispatcher.are_replies_known,
             kickoff_timeout_secs=kickoff_timeout_secs,
         )
         self._contexts = Contexts(briefing, self._in_force, self._session)
-        self._calls = FunctionCalls(
+        self._dispatcher = EffectDispatcher(
             self,
             self._connection,
             self._conversation,
             self._session,
             contexts=self._contexts,
             in_force=self._in_force,
-            surroundings=self._surroundings,
-            tracing=self._tracing,
-        )
-        self._dispatcher = EffectDispatcher(
-            self,
-            self._connection,
-            self._conversation,
-            self._session,
-            speaker=speaker,
-            calls=self._calls,
-            contexts=self._contexts,
             surroundings=self._surroundings,
             tracing=self._tracing,
             turn_frames=turn_frames,
@@ -387,7 +376,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await super().cleanup()
 
     async def _teardown(self, *, drain: bool = True) -> None:
-        self._calls.close()
+        self._dispatcher.stop_answering()
         await self._session.close()
         await self._connection.close(drain=drain)
         self._tracing.close()
@@ -471,7 +460,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 # From a function, say, by `params.llm.push_frame`.
                 self._last_run_id = frame.id
                 self._session.run()
-            self._calls.see(frame)
+            self._dispatcher.see_pushed(frame)
         await super().push_frame(frame, direction)
 
     def _goes_to_aggregator(self, direction: FrameDirection) -> bool:
@@ -504,7 +493,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     @override
     async def _handle_interruptions(self, _: InterruptionFrame) -> None:
-        self._calls.cancel()
+        self._dispatcher.cancel_functions()
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
