@@ -109,9 +109,8 @@ class TestAPath:
 
     def test_of_several_aggregators_the_nearest(self):
         far, near, below, llm = LLMContext(), LLMContext(), LLMContext(), Service()
-        pipeline = Pipeline(
-            [pair(far).user(), Pipeline([pair(near).user()]), llm, pair(below).user()]
-        )
+        above = Pipeline([pair(far).user(), pair(near).user()])
+        pipeline = Pipeline([pair(far).user(), above, llm, pair(below).user()])
         assert around(llm, pipeline).context is near
 
     def test_an_aggregator_in_a_branch_of_what_stands_before_it(self):
