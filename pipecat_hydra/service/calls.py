@@ -93,7 +93,7 @@ class FunctionCalls:
         await self._service.run_function_calls(runnable)
 
     def see(self, frame: Frame) -> None:
-        """Take note of a frame that the service pushes: what became of a call is told."""
+        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
         if isinstance(frame, FunctionCallResultFrame):
             self._tracing.settle(frame)
             self._answers.on_result(frame)

@@ -43,7 +43,7 @@ class Contexts:
         self._narrated: set[str] = set()
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
-        """Answer what is new in a context; whoever wrote the rest, Hydra knows it."""
+        """Tell Hydra what is new in a context, and have it answered if Hydra does not by itself."""
         if frame.speculation:
             return
         self._in_force.take_context(frame.context)
@@ -68,7 +68,7 @@ class Contexts:
             self._session.run()
 
     def on_messages(self, frame: LLMMessagesAppendFrame) -> None:
-        """Take messages that no user aggregator has taken before us."""
+        """Tell Hydra messages that no user aggregator has put in a context."""
         messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
         self._briefing.told(messages, lasting=not frame.interruptible)
         for message in messages:

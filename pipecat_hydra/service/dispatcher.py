@@ -160,11 +160,11 @@ class EffectDispatcher:
         self._proposals.see(frame)
 
     def see_pushed(self, frame: Frame) -> None:
-        """Take note of a frame that the service pushes down: what became of a call is told."""
+        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
         self._calls.see(frame)
 
     async def unmuted(self) -> None:
-        """The user is muted no more, so a turn that ended meanwhile is proposed to end."""
+        """Propose the end of a turn that ended while the user was muted."""
         await self._proposals.unmuted()
 
     async def dispatch(self, effect: PipelineEffect) -> None:
@@ -347,5 +347,5 @@ class EffectDispatcher:
 
 
 async def let_neighbours_run() -> None:
-    """Have them take what was pushed before an interruption, which would overtake it."""
+    """Let the neighbours take what was pushed before an interruption, which would overtake it."""
     await asyncio.sleep(0)

@@ -149,6 +149,9 @@ class Surroundings:
 def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
     """Look around a service."""
     holders = _way_to(service, pipeline)
+    if not holders:
+        # Something holds it that does not show what it is made of. Nobody's context is foreign.
+        return _Positions((), (), (), is_below_aggregator=False, others=())
     above, below = (
         [
             processor

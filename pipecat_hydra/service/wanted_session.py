@@ -145,7 +145,7 @@ class WantedSession:
             self._connection.open()
 
     def on_user_audio(self) -> None:
-        """The user's audio flows: be in use now, or soon if a greeting may be asked for."""
+        """Put the service in use as user audio flows, once nobody can ask for a greeting."""
         if self._begun:
             if not (self._connection.is_wanted and self._connection.is_open):
                 self.open()
@@ -158,11 +158,11 @@ class WantedSession:
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._begin)
 
     def on_user_started(self) -> None:
-        """The user has spoken, so an `LLMRunFrame` asks for no greeting any more."""
+        """Note that the user has spoken: an `LLMRunFrame` asks for no greeting any more."""
         self._user_was_heard = True
 
     def run(self) -> None:
-        """The pipeline wants the model to speak, about nothing new."""
+        """Have the model speak about nothing new, unless the settings say that the user begins."""
         if self.wanted.speaks_first is None or self._user_was_heard:
             self.ask()
             return
@@ -211,7 +211,7 @@ class WantedSession:
         self._perform(self._conversation.update_tools(converted, self._now))
 
     def _begin(self, *, asked: bool = False) -> None:
-        """Be in use: have the session configured, now or as soon as there is one.
+        """Put the service in use: configure the session, now or as soon as there is one.
 
         Args:
             asked: Whether the model has something to answer.
@@ -255,12 +255,12 @@ class WantedSession:
         return endpoint
 
     def on_connected(self) -> None:
-        """A socket is open: configure it, if the service is in use."""
+        """Configure the session of a socket that has opened, if the service is in use."""
         if self._begun:
             self._configure()
 
     def _configure(self) -> None:
-        """Say what the session shall be, with all that is known by now."""
+        """Configure the session with all that is known by now."""
         conversation, briefing = self._conversation, self._briefing
         for role, text in conversation.take_unsent():
             if not briefing.holds(text, self._in_force.context):
@@ -319,7 +319,7 @@ class WantedSession:
         )
 
     def miss_some(self) -> None:
-        """Another service has had the call, so the session does not know what was said."""
+        """Note that another service has had the call, and the session knows nothing of that."""
         if self._told is not None:
             self._told.missed_some = True
         self.replace_if_outdated()
@@ -330,7 +330,7 @@ class WantedSession:
             self._replacer = self._service.create_task(self._replace())
 
     async def _replace(self) -> None:
-        """Hydra freezes a session, so begin another, where no reply and no word is cut."""
+        """Begin another session, where no reply and no word is cut."""
         try:
             while self._is_outdated:
                 # Changes come by one frame each; several of them cost one new session.

@@ -126,7 +126,11 @@ class TestAPath:
         assert found.context is own.user().context
 
     def test_a_service_that_its_worker_does_not_show_has_no_surroundings(self):
-        assert nothing_concerns(around(Service(), Pipeline([pair().user(), IdentityFilter()])))
+        own = pair()
+        found = around(Service(), Pipeline([own.user(), IdentityFilter()]))
+        assert nothing_concerns(found)
+        assert not found.is_foreign(own.user().context)
+        assert not found.is_switched_away
 
 
 class TestBranches:

@@ -25,7 +25,9 @@ class Service(LLMService[HydraLLMAdapter]):
 
     adapter_class = HydraLLMAdapter
 
-    def create_task(self, coroutine: Any, name: Any = None, *args: Any) -> asyncio.Task[Any]:
+    def create_task(
+        self, coroutine: Any, name: Any = None, context: Any = None
+    ) -> asyncio.Task[Any]:
         return asyncio.create_task(coroutine)
 
     async def cancel_task(self, task: asyncio.Task[Any], *args: Any, **kwargs: Any) -> None:
