@@ -20,7 +20,7 @@ from websockets.sync.client import connect
 
 import pipecat_hydra.cli.talk as talking
 from pipecat_hydra.emulator import FaultPlan, HydraEmulator
-from pipecat_hydra.emulator.faults import FAULTS
+from pipecat_hydra.emulator.faults.kinds import FAULTS
 
 HELLO = Path(__file__).parent.parent / "recordings" / "hello.wav"
 
