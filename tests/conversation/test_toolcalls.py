@@ -174,16 +174,29 @@ def test_a_name_alone_is_no_call():
     assert calls.announce("b999", "r", name=None) == ""
 
 
-def test_calls_that_are_abandoned_are_forgotten():
+def test_the_calls_of_a_lost_session_are_forgotten_and_their_answers_go_in_as_text():
     calls = OpenCalls()
     begin(calls, "a", "b")
     calls.announce("c", "r", name="f")
     calls.answer("a", 0.0, respond=True)
-    assert calls.abandon() == ["b"]
+    calls.session_lost()
     assert not calls.unsettled
+    assert calls.deadline is None
     assert not calls.answer("b", 0.0, respond=True)
-    begin(calls, "b")
+    assert [call for call in "abc" if calls.take_orphan(call)] == ["b"]
+    assert not calls.take_orphan("b")
     assert made(calls, 9.0) == []
+
+
+def test_the_calls_of_a_session_are_its_own_whatever_their_ids():
+    calls = OpenCalls()
+    begin(calls, "a")
+    calls.name("b", "of the session before")
+    calls.session_lost()
+    begin(calls, "a", "b")
+    assert [(call.call_id, call.name) for call in made(calls, 9.0)] == [("a", "f"), ("b", "f")]
+    assert not calls.take_orphan("a")
+    assert calls.answer("a", 9.0, respond=True)
 
 
 @given(st.lists(st.tuples(st.sampled_from("cdat"), st.integers(0, 5), st.floats(0, 1))))
