@@ -1,5 +1,7 @@
 """The handshake: phases, the configuration, tools, the output rate, deadlines (A4, S1)."""
 
+from typing import Any
+
 import pytest
 from support import wire
 from support.driver import PCM, Driver, kinds, sent
@@ -14,9 +16,14 @@ from pipecat_hydra.conversation.effects import (
     SessionStarted,
     Severity,
 )
+from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.conversation.handshake import Handshake
 from pipecat_hydra.wire.events import (
+    ErrorDetail,
     FunctionTool,
     InputAudioAppend,
+    ResponseCreate,
+    ServerEvent,
     SessionConfiguration,
     SessionConfigure,
     SessionUpdate,
@@ -171,3 +178,125 @@ def test_tools_that_change_in_the_handshake_are_put_in_force_after_it():
     (update,) = sent(driver.receive(wire.configured()))
     assert isinstance(update, SessionUpdate)
     assert update.session.tools == (TOOL,)
+
+
+# The room alone
+
+
+def made(*, configured: bool = True) -> Handshake:
+    handshake = Handshake("hydra-v1.1", timeout_secs=10.0, event_ids=EventIds())
+    if configured:
+        handshake.configure(SessionConfiguration(voice="aria", tools=(TOOL,)), 0.0)
+    return handshake
+
+
+def server(event: ServerEvent) -> Any:
+    """An event of the server, as whatever the handshake takes."""
+    return event
+
+
+def test_each_phase_follows_the_one_before():
+    handshake = made()
+    phases = [handshake.phase]
+    for step in (
+        lambda: handshake.configured(server(wire.configured()), lost_secs=0.0),
+        lambda: handshake.connected(0.0),
+        lambda: handshake.configured(server(wire.configured()), lost_secs=0.0),
+        lambda: handshake.created(server(wire.created()), 0.0),
+        lambda: handshake.created(server(wire.created()), 0.0),
+        lambda: handshake.configured(server(wire.configured()), lost_secs=0.0),
+        lambda: handshake.configured(server(wire.configured()), lost_secs=0.0),
+        lambda: handshake.disconnected(),
+    ):
+        step()
+        phases.append(handshake.phase)
+    assert phases == [
+        Phase.OFFLINE,
+        Phase.OFFLINE,
+        Phase.CONNECTED,
+        Phase.CONNECTED,
+        Phase.CONFIGURING,
+        Phase.CONFIGURING,
+        Phase.LIVE,
+        Phase.LIVE,
+        Phase.OFFLINE,
+    ]
+    assert handshake.sessions == 1
+    assert handshake.deadline is None
+
+
+def test_what_is_configured_in_a_live_session_is_for_the_one_that_follows(driver: Driver):
+    other = SessionConfiguration(voice="zoe", generate_initial_response=True)
+    driver.receive(wire.response_created())
+    driver.conversation.request_response(0.0)
+    assert driver.conversation.configure(other, 0.0) == []
+    # What was asked of this one, this one answers.
+    (create,) = sent(driver.receive(wire.done()))
+    assert isinstance(create, ResponseCreate)
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
+    assert not driver.conversation.reply_pending
+    driver.conversation.disconnected(0.0)
+    driver.conversation.connected(0.0)
+    (configure,) = sent(driver.receive(wire.created()))
+    assert isinstance(configure, SessionConfigure)
+    assert configure.session.voice == "zoe"
+    assert not configure.session.generate_initial_response
+
+
+def test_a_session_that_nobody_configures_anew_is_configured_the_same():
+    handshake = made()
+    handshake.configure_again(speaks_first=True)
+    handshake.connected(0.0)
+    (_, configure) = handshake.created(server(wire.created()), 0.0)
+    assert isinstance(configure, Send)
+    assert isinstance(configure.event, SessionConfigure)
+    again = SessionConfiguration(voice="aria", tools=(TOOL,), generate_initial_response=True)
+    assert configure.event.session == again
+    made(configured=False).configure_again(speaks_first=True)
+
+
+def test_what_could_not_be_kept_is_told():
+    handshake = made()
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    ready, report = handshake.configured(server(wire.configured(voice="aria")), lost_secs=1.25)
+    assert isinstance(ready, Ready)
+    assert ready.lost_secs == 1.25
+    assert isinstance(report, Report)
+    assert report.message.startswith("1.2 s")
+
+
+def test_the_rate_is_the_models_until_the_session_says_another():
+    handshake = made()
+    assert handshake.output_sample_rate is None
+    assert handshake.expected_sample_rate == 24_000
+    handshake.model = "hydra-v1.0"
+    assert handshake.expected_sample_rate == 48_000
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    handshake.configured(server(wire.configured(16_000)), lost_secs=0.0)
+    assert handshake.expected_sample_rate == handshake.output_sample_rate == 16_000
+    handshake.connected(0.0)
+    assert handshake.expected_sample_rate == 48_000
+
+
+def test_an_error_about_anything_but_the_voice_does_not_fail_the_session():
+    handshake = made()
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    assert handshake.rejected(ErrorDetail(code="invalid_frame", param="audio")) == []
+    voice = ErrorDetail(code="invalid_request_error", param="session.configure.session.voice")
+    (fail,) = handshake.rejected(voice)
+    assert isinstance(fail, Fail)
+    assert "'aria'" in fail.message
+    assert handshake.deadline is None
+
+
+def test_the_larger_part_of_a_configuration_is_to_be_shortened():
+    big = FunctionTool(name="f", description="x" * 17_000, parameters={})
+    handshake = made(configured=False)
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    _, report = handshake.configure(SessionConfiguration(tools=(big,)), 0.0)
+    assert isinstance(report, Report)
+    assert report.message.endswith("shorten the tools")

@@ -5,6 +5,8 @@ import json
 from support import wire
 from support.driver import Driver, sent
 
+from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.conversation.messages import Messages
 from pipecat_hydra.wire.events import (
     ItemCreate,
     MessageRole,
@@ -44,3 +46,20 @@ def test_text_that_comes_too_early_waits_for_the_session():
     driver.conversation.connected(0.0)
     effects = driver.receive(wire.created(), wire.configured())
     assert [type(e) for e in sent(effects)[1:]] == [ItemCreate, ResponseCreate]
+
+
+def test_a_message_is_sent_by_one_session_alone():
+    messages = Messages(EventIds())
+    messages.open_with([("assistant", "a")])
+    messages.put("user", "b")
+    assert len(messages.send()) == 2
+    assert messages.send() == []
+
+
+def test_of_messages_that_wait_without_end_the_newest_are_kept():
+    messages = Messages(EventIds())
+    for n in range(300):
+        messages.put("user", str(n))
+    waiting = messages.take_waiting()
+    assert [text for _, text in waiting] == [str(n) for n in range(44, 300)]
+    assert messages.take_waiting() == []

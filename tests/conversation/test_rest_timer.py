@@ -6,6 +6,7 @@ from support.driver import CHUNK, Driver, sent, speak
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import Ready, Rest
+from pipecat_hydra.conversation.rest_timer import RestTimer
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
     SessionConfiguration,
@@ -93,3 +94,18 @@ def test_after_a_rest_the_conversation_goes_on():
     assert any(isinstance(e, Ready) for e in effects)
     driver.now += 0.1
     assert InputAudioAppend(audio=CHUNK) in sent(driver.conversation.tick(driver.now))
+
+
+def test_what_happens_in_a_session_that_nobody_has_configured_is_no_use_of_it():
+    rest = RestTimer(unused_timeout_secs=20.0, idle_timeout_secs=60.0)
+    rest.opened(0.0)
+    rest.wanted()
+    rest.live(1.0)
+    assert rest.reason == "nothing was said for 60.0 s"
+    rest.closed()
+    assert rest.deadline is None
+    rest.opened(100.0)
+    rest.used(110.0)
+    assert rest.reason == "the session was not used for 20.0 s"
+    assert not rest.is_due(119.9)
+    assert rest.is_due(120.0)

@@ -2,17 +2,21 @@
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, chunk, creates, kinds, outputs, said, sent
+from support.driver import PCM, Driver, chunk, creates, kinds, outputs, said, sent, speak
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Discard,
     Effect,
     ReplyEnded,
     ReplyStarted,
+    Report,
     ResponseFinished,
     Send,
     TextChunk,
+    ToolCall,
+    ToolCalls,
     TurnDiscarded,
     UserStarted,
     UserStopped,
@@ -475,3 +479,110 @@ def test_an_echo_that_never_came_does_not_swallow_a_later_interruption(driver: D
     driver.receive(wire.started(), wire.stopped(), wire.response_created(), wire.audio(PCM))
     driver.now = 2.0
     assert len(sent(driver.interrupted())) == 1
+
+
+def test_what_the_application_cancelled_is_not_said_again_after_noise(driver: Driver):
+    """Though the noise had interrupted it before."""
+    playing(driver)
+    driver.receive(wire.started("noise"))
+    driver.interrupted()
+    driver.conversation.cancel_response(driver.now)
+    effects = driver.receive(wire.stopped("noise"), wire.user_item("incomplete", "noise"))
+    assert said(effects) == b""
+
+
+def test_an_echo_after_a_turn_that_was_real_brings_nothing_back(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started("a"), wire.stopped("a"), wire.user_item("completed", "a"))
+    assert driver.interrupted() == []
+    assert said(noise(driver)) == b""
+
+
+def test_words_that_are_sent_again_come_before_what_the_model_owes(driver: Driver):
+    driver.conversation.send_message("Hello?", 0.0)
+    driver.receive(wire.started())
+    speak(driver)
+    driver.conversation.disconnected(driver.now)
+    driver.live()
+    assert creates(driver.conversation.tick(driver.now + 1.0)) == 0
+    driver.now += 10.0
+    assert creates(driver.conversation.tick(driver.now)) == 1
+
+
+def test_a_reply_that_is_heard_over_with_the_users_word_still_out_is_the_answer(driver: Driver):
+    driver.receive(wire.started(), wire.response_created(), wire.audio(PCM), wire.stopped())
+    assert driver.conversation.user_turns == 1
+
+
+def test_a_turn_is_answered_by_a_response_without_a_sound(driver: Driver):
+    driver.receive(wire.started(), wire.stopped(), wire.response_created(), wire.done())
+    assert driver.conversation.user_turns == 1
+
+
+@pytest.mark.parametrize("late", ["c1", "c2"])
+def test_calls_are_gathered_and_spoken_about_as_time_passes(driver: Driver, late: str):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.receive(wire.call_delta("{}", "c2", "f"), wire.call("c2", "f", "{}"))
+    (made,) = [e for e in driver.conversation.tick(0.02) if isinstance(e, ToolCalls)]
+    assert [call.call_id for call in made.calls] == ["c1", "c2"]
+    assert driver.conversation.under_way
+    early = "c1" if late == "c2" else "c2"
+    driver.conversation.answer_call(early, "{}", 0.1, respond=False)
+    driver.conversation.answer_call(late, "{}", 0.1)
+    assert creates(driver.conversation.tick(0.29)) == 0
+    assert creates(driver.conversation.tick(0.31)) == 1
+
+
+@pytest.mark.parametrize("when", ["open", "noise", "long ago"])
+def test_a_call_that_was_cancelled_is_spoken_about_if_that_was_by_noise(driver: Driver, when: str):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    item = wire.event("conversation.item.added", item={"role": "user", "id": "n"})
+    driver.receive(wire.started(None), item)
+    driver.interrupted()
+    effects: list[Effect] = []
+    if when != "open":
+        driver.receive(wire.stopped("n"), wire.user_item("incomplete", "n"))
+    if when == "long ago":
+        driver.conversation.cancel_response(0.0)
+    effects += driver.conversation.answer_call("c1", "", 0.0, respond=False, cancelled=True)
+    if when == "open":
+        effects += driver.receive(wire.stopped("n"), wire.user_item("incomplete", "n"))
+    assert creates(effects) == (0 if when == "long ago" else 1)
+
+
+@pytest.mark.parametrize("named", ["announced", "unannounced"])
+def test_a_call_is_named_by_its_item(driver: Driver, named: str):
+    item = {"type": "function_call", "call_id": "c1", "name": "f"}
+    added = wire.event("conversation.item.added", item=item)
+    events = [wire.response_created(), added] if named == "announced" else [added]
+    driver.receive(wire.event("conversation.item.added"), wire.event("conversation.item.done"))
+    effects = driver.receive(*events, wire.call("c1", None, "{}", None), wire.done())
+    effects += driver.conversation.tick(1.0)
+    (made,) = [e for e in effects if isinstance(e, ToolCalls)]
+    assert made.calls == (ToolCall("c1", "f", "{}"),)
+
+
+def test_a_call_of_a_cancelled_response_is_none(driver: Driver):
+    driver.receive(wire.response_created(), wire.done(status="cancelled"))
+    late = driver.receive(wire.call_delta("{}", "c1", "f"), wire.call("c1"))
+    assert late == []
+    assert driver.receive(wire.call_delta("{}", None, "f", None)) == []  # type: ignore[arg-type]
+    (report,) = driver.receive(wire.event("response.function_call_arguments.done", name="f"))
+    assert isinstance(report, Report)
+
+
+def test_phrases_may_be_the_first_sign_of_a_response(driver: Driver):
+    effects = driver.receive(wire.transcript("Hi"), wire.audio(PCM), wire.done(), wire.done())
+    assert kinds(effects)[:4] == [ReplyStarted, VoiceStarted, TextChunk, AudioChunk]
+    assert driver.receive(wire.response_created(), wire.done("r9", "cancelled"))[:1] == [
+        ResponseFinished("r9", "cancelled", None, None)
+    ]
+
+
+def test_noise_after_a_question_leaves_the_question_to_be_answered(driver: Driver):
+    driver.receive(wire.started("a"), wire.stopped("a"))
+    driver.receive(wire.started("b"), wire.stopped("b"), wire.user_item("incomplete", "b"))
+    assert driver.conversation.uplink.keeping
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    driver.receive(wire.started("c"), wire.stopped("c"), wire.user_item("incomplete", "c"))
+    assert not driver.conversation.uplink.keeping
