@@ -85,7 +85,6 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
-from pipecat_hydra.service.briefing.context import text_of, waits_for_answer
 from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments, result_text
 from pipecat_hydra.service.pipeline import (
     Switcher,
@@ -354,8 +353,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._told: tuple[str, str | None] | None = None
         # Whether another service has had the call since the session was told what was said.
         self._missed_some = False
-        # Calls whose results Hydra was asked to speak about, until the context has them.
-        self._narrated: set[str] = set()
         self._replacer: asyncio.Task[None] | None = None
         self._speaker = Speaker(self, on_said=self._on_said)
         self._tracing = Tracing()
@@ -541,7 +538,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation.bot_started(self._now)
             case BotStoppedSpeakingFrame():
                 self._conversation.bot_stopped()
-                self._briefing.heard()
+                self._briefing.heard(self._known_context())
+                self._replace_if_outdated()
             case LLMContextFrame():
                 self._on_context(frame, direction)
             case LLMContextUserTurnFrame():
@@ -588,6 +586,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
         self._briefing.interrupted(self._known_context())
+        self._replace_if_outdated()
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
             await _let_neighbours_run()
@@ -613,18 +612,20 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         self._context = frame.context
         if not self._begun:
-            if waits_for_answer(frame.context.get_messages()):
+            if self._briefing.waits_for_answer(frame.context):
                 self._ask()
             else:
                 self._run()
             return
         self._update_tools()
         new = self._briefing.news(frame.context)
-        for role, text in new.typed:
-            self._tell(text, role)
-        narrated = self._narrated & new.results
-        self._narrated -= narrated
-        if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
+        if new.reset:
+            # The session that is to begin is told all of it.
+            self._replace_if_outdated()
+        else:
+            for role, text in new.typed:
+                self._tell(text, role)
+        if new.spoken or (new.narrated and direction is FrameDirection.UPSTREAM):
             # Hydra has heard it, or was asked to speak about it, and answers by itself.
             return
         if new.typed:
@@ -634,11 +635,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     def _on_messages(self, frame: LLMMessagesAppendFrame) -> None:
         """Take messages that no user aggregator has taken before us."""
-        messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
-        self._briefing.told(messages, lasting=not frame.interruptible)
-        for message in messages:
-            if text := text_of(message):
-                self._tell(text, "user" if message.get("role") == "user" else "system")
+        told = self._briefing.told(frame.messages, lasting=not frame.interruptible)
+        for role, text in told:
+            self._tell(text, role)
         if frame.run_llm:
             self._ask()
 
@@ -658,8 +657,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._tools = frame.tools if is_given(frame.tools) else None
         self._sync_registered_tool_handlers(frame.tools)
         in_force = frame.tools if is_given(frame.tools) else self._tools
-        params = self.get_llm_adapter().session_params(None, service_tools=_schema(in_force))
-        self._perform(self._conversation.update_tools(params["tools"], self._now))
+        tools = self.get_llm_adapter().session_tools(None, _schema(in_force))
+        self._perform(self._conversation.update_tools(tools, self._now))
 
     #
     # Configuring
@@ -781,10 +780,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         )
 
     def _update_tools(self) -> None:
-        params = self.get_llm_adapter().session_params(
-            self._known_context(), service_tools=_schema(self._tools)
-        )
-        self._perform(self._conversation.update_tools(params["tools"], self._now))
+        tools = self.get_llm_adapter().session_tools(self._known_context(), _schema(self._tools))
+        self._perform(self._conversation.update_tools(tools, self._now))
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
@@ -811,6 +808,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if not self._connection.is_connected:
             return False
         other = self._endpoint.model != self._model or self._missed_some
+        other = other or self._briefing.is_reset
         return other or (self._told is not None and self._told != self._wanted)
 
     @property
@@ -1060,12 +1058,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                         frame.tool_call_id, frame.function_name, frame.arguments, result
                     )
                 elif _is_narrated(frame):
-                    self._narrated.add(frame.tool_call_id)
+                    self._briefing.narrate(frame.tool_call_id)
             elif isinstance(frame, FunctionCallCancelFrame):
                 self._tracing.settle(frame)
                 self._answers.on_cancel(frame)
                 if frame.run_llm:
-                    self._narrated.add(frame.tool_call_id)
+                    self._briefing.narrate(frame.tool_call_id)
         await super().push_frame(frame, direction)
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
