@@ -88,6 +88,12 @@ def test_what_is_taken_out_before_it_was_told_is_not_told():
     assert news(ledger, bot("hi"), user("My PIN is [redacted]")) == NOTHING
 
 
+def test_a_text_before_one_that_is_yet_to_be_told_is_new_too():
+    ledger = session(bot("hi"))
+    ledger.read([bot("hi"), user("two")])
+    assert news(ledger, bot("hi"), user("one"), user("two")) == typed("one", "two")
+
+
 def test_what_was_spoken_is_not_typed():
     ledger = Ledger()
     ledger.hear(" hello ")
@@ -197,6 +203,10 @@ def test_results_that_hydra_was_asked_to_speak_about_are_told_apart():
     ledger.narrate("e")
     ledger.read([*entries, half])
     assert news(ledger, *entries, half) == NewText(narrated=True)
+    assert news(ledger, *entries, half, result("e", "all")) == NOTHING
+    # What has come is not what the application asks for later.
+    ledger.narrate("d")
+    assert news(ledger, *entries, half, result("e", "all")) == NOTHING
 
 
 # A context that is rewritten
@@ -221,6 +231,7 @@ CARD, REDACTED = user("My card is 4111 1111"), user("My card is [redacted]")
         ([bot("Your card?"), CARD], [bot("Your card?"), REDACTED]),
         ([CARD], [REDACTED]),
         ([CARD, user("It is blue.")], [REDACTED, user("It is ***.")]),
+        ([CARD, user("It is blue.")], [REDACTED]),
         ([bot("Your card?"), CARD], [bot("Your card?"), user("[redacted]")]),
     ],
 )
@@ -237,6 +248,11 @@ def test_what_was_redacted_is_history_though_more_was_said_since():
     ledger.hear("Is that all?")
     entries = [developer("Help."), REDACTED, bot("Thanks."), user("Is that all?")]
     assert news(ledger, *entries) == NewText(spoken=True)
+
+
+def test_a_text_is_redacted_once():
+    ledger = session(bot("hi"), CARD)
+    assert news(ledger, bot("hi"), REDACTED, user("My card!")) == typed("My card!")
 
 
 def test_a_summary_that_replaces_older_turns_is_history():
@@ -294,6 +310,13 @@ def test_of_a_context_that_was_reset_it_is_known_without_asking_for_news():
     ledger = session(PIN)
     ledger.read([developer("Ask for the name.")])
     assert ledger.is_reset
+
+
+def test_a_context_that_keeps_only_what_the_session_was_not_told_was_reset():
+    ledger = session(user("one"), bot("two"))
+    ledger.read([developer("A summary."), bot("two")])
+    assert not ledger.is_reset
+    assert news(ledger, developer("A summary."), user("three")).reset
 
 
 def test_what_is_told_after_a_reset_is_kept():
