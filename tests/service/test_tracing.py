@@ -344,7 +344,7 @@ def test_a_call_without_opentelemetry():
     code = """
     import asyncio, sys
     sys.modules["opentelemetry"] = None
-    import call as calls
+    from support import call as calls
     from support.call import call, emulator
     from functools import partial
     from pipecat.frames.frames import LLMFullResponseEndFrame
