@@ -586,7 +586,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
         self._briefing.interrupted(self._known_context())
-        self._replace_if_outdated()
         async with self._connection.between_effects():
             self._perform(self._conversation.interrupted(self._now))
             await _let_neighbours_run()

@@ -56,6 +56,13 @@ def test_the_tools_of_a_context_win():
     assert params["tools"] == (TOOL,)
 
 
+def test_a_tool_that_is_no_json_is_left_out(warnings: list[str]):
+    odd = FunctionSchema("odd", "Odd.", {"x": {"default": object()}}, [])
+    assert HydraLLMAdapter().session_tools(None, ToolsSchema([odd, SCHEMA])) == (TOOL,)
+    (warning,) = warnings
+    assert "'odd' is not offered" in warning
+
+
 def test_a_direct_function_becomes_a_tool():
     (tool,) = HydraLLMAdapter().session_params(None, service_tools=ToolsSchema([greet]))["tools"]
     assert tool.name == "greet"

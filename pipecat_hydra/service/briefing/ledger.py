@@ -24,9 +24,9 @@ Only what was in the context when it was read last counts as known in (3). A tex
 bot may come into the context after a text that was typed meanwhile, and must not make
 history of it.
 
-A context that holds nothing of what Hydra knew, be it redacted, was reset. The session
-cannot forget, so another one has to begin, and until it does `Ledger.is_reset` holds.
-What no context keeps belongs to the old conversation and is forgotten too.
+A context that holds nothing of what Hydra knew, not even redacted, was reset. The
+session cannot forget, so another one has to begin, and until it does `Ledger.is_reset`
+holds. What no context keeps belongs to the old conversation and is forgotten too.
 """
 
 import re

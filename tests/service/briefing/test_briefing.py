@@ -8,6 +8,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMe
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
+from pipecat_hydra.service.briefing.ledger import NewText
 from pipecat_hydra.wire.events import ItemCreate, SessionConfigure, encode
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
@@ -307,3 +308,26 @@ def test_what_was_redacted_is_in_no_later_session():
     text = instructions(brief(kept, context))
     assert "1234" not in text
     assert text.count("[redacted]") == 1
+
+
+def test_what_is_heard_and_narrated_is_no_text_to_be_told():
+    context = LLMContext()
+    kept = briefing()
+    brief(kept, context)
+    kept.hear("hello")
+    kept.narrate("call_1")
+    context.add_message({"role": "user", "content": "hello"})
+    context.add_message({"role": "tool", "tool_call_id": "call_1", "content": "sunny"})
+    assert kept.news(context) == NewText(spoken=True, narrated=True)
+    assert kept.spoken == 1
+
+
+def test_what_was_heard_to_its_end_the_context_keeps():
+    context = LLMContext()
+    kept = briefing()
+    for reply in ("Good morning.", "Good night."):
+        kept.say(reply)
+    kept.heard(context)
+    text = instructions(brief(kept, context))
+    assert "Good morning." not in text
+    assert 'Assistant: "Good night."' in text
