@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import copy
 import pickle
-import ssl
 import struct
 import time
 import tracemalloc
@@ -12,13 +11,13 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
 from support.network import HalfOpen
+from support.tls import SELF_SIGNED, tls_server
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
@@ -32,7 +31,6 @@ from pipecat_hydra.session.websocket import (
 )
 
 KEY = SecretStr("sk-1 2&3")
-SELF_SIGNED = Path(__file__).parent.parent / "support" / "self_signed.pem"
 MIB = 2**20
 
 
@@ -261,20 +259,6 @@ async def test_a_redirect_is_not_followed(auth: AuthStyle):
                     Endpoint(url, "hydra-v1.1", KEY, auth), timeout_secs=5, on_congested=print
                 )
     assert raised.value.kind is FailureKind.CONFIGURATION
-
-
-@contextlib.asynccontextmanager
-async def tls_server(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[str]:
-    async def handler(connection: ServerConnection):
-        await connection.wait_closed()
-
-    # What switches verification off elsewhere.
-    monkeypatch.setenv("PYTHONHTTPSVERIFY", "0")
-    monkeypatch.setattr(ssl, "_create_default_https_context", ssl._create_unverified_context)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(SELF_SIGNED)
-    async with server(handler, ssl=context) as url:
-        yield url.replace("ws://", "wss://")
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(monkeypatch: pytest.MonkeyPatch):
