@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from pipecat.processors.aggregators import async_tool_messages
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
-from pipecat_hydra.service.briefing.history import History, Speaker, Turn, turns_of, with_history
+from pipecat_hydra.service.briefing.entries import entry_of, split_instructions
+from pipecat_hydra.service.briefing.history import History, Speaker, Turn, with_history
+from pipecat_hydra.service.briefing.history import turns_of as turns_of_entries
 from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure, encode
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
@@ -73,6 +76,12 @@ messages = st.one_of(
         ),
     ),
 )
+
+
+def turns_of(messages: Sequence[Any], *, whole: bool = True) -> list[Turn]:
+    """The turns of messages, be they a whole context or some of one."""
+    entries = [entry_of(message) for message in messages]
+    return turns_of_entries(split_instructions(entries)[1] if whole else entries)
 
 
 def encoded_size(text: str) -> int:
