@@ -471,9 +471,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if self._audio_paused:
             return
         self._session.on_user_audio()
-        for chunk in self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels):
-            effects = self._conversation.microphone(chunk, self._connection.now)
-            self._connection.perform(effects)
+        now = self._connection.now
+        chunks = self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
+        for chunk in chunks:
+            self._connection.perform(self._conversation.microphone(chunk, now))
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""
