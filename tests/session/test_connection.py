@@ -30,8 +30,9 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.emulator import Drop, HydraEmulator, Refuse
 from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import RetryPolicy
-from pipecat_hydra.session.websocket import Endpoint, HydraConnectionError
 from pipecat_hydra.wire.events import SessionConfiguration
 
 QUICK = RetryPolicy(first_delay_secs=0.02, longest_delay_secs=0.02)
@@ -450,10 +451,10 @@ async def test_a_session_is_replaced_by_one_only():
     ):
         made.open()
         await listener.until(Ready)
-        runner = made._runner
-        assert runner is not None
+        attempt = made._runner._attempt
+        assert attempt is not None
         # Somebody asks for a connection just as the old one is gone.
-        runner.add_done_callback(lambda _: made.open())
+        attempt._task.add_done_callback(lambda _: made.open())
         conversation.configure(SessionConfiguration(voice="zoe"), made.now)
         await made.replace()
         await listener.until(Ready, 2)

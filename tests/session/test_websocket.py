@@ -24,12 +24,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.websocket import (
-    AuthStyle,
-    Endpoint,
-    HydraConnectionError,
-    HydraWebSocket,
-)
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.websocket import HydraWebSocket
 
 KEY = SecretStr("sk-1 2&3")
 SELF_SIGNED = Path(__file__).parent.parent / "support" / "self_signed.pem"
