@@ -21,8 +21,8 @@ from loguru import logger
 from pipecat.frames.frames import ErrorFrame, LLMFullResponseEndFrame, StartFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pydantic import SecretStr
-from session.test_websocket import tls_server
 from support.call import Call, call, emulator, session
+from support.sockets import tls_server
 from websockets.asyncio.server import ServerConnection, serve
 
 from pipecat_hydra import HydraLLMService
