@@ -361,3 +361,22 @@ async def test_closing_twice_does_no_harm():
             await opened.close()
         opened.send(b"y")
         assert opened.outcome().kind is FailureKind.ENDED
+
+
+@pytest.mark.parametrize("name", ["hydra-websocket-sender", "hydra-websocket-pinger"])
+async def test_a_task_that_dies_ends_the_connection(name: str, warnings: list[str]):
+    async def handler(connection: ServerConnection):
+        await connection.wait_closed()
+
+    async with server(handler) as url, websocket(url) as opened:
+        (task,) = (task for task in asyncio.all_tasks() if task.get_name() == name)
+        task.cancel()
+        async with asyncio.timeout(5):
+            assert [message async for message in opened.messages()] == []
+        outcome = opened.outcome()
+        opened.send(b"x")
+    assert outcome.kind is FailureKind.SERVER
+    assert "failed (cancelled by somebody else)" in outcome.message
+    # The server is not gone, and has heard what was sent.
+    assert opened.unheard_since is None
+    assert f"the task {name} died" in warnings[0]
