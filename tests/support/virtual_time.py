@@ -1,0 +1,154 @@
+"""An event loop with a virtual clock: tests of calls wait for no wall clock.
+
+Theory
+======
+
+The clock of a `VirtualTimeLoop` stands still while anything can be done: a callback is
+ready, a socket can be read or written, a job runs in an executor. When nothing can be done,
+the loop does not wait for its next timer: it sets its clock to the time of that timer. So a
+call of ten seconds takes as long as its computing does, and a slow or busy machine makes no
+timer fire before the work that was to be done by then.
+
+`time.monotonic`, `time.time`, `time.time_ns` and `time.perf_counter` follow the loop while it
+runs, because Pipecat, `websockets` and the emulator read them. `time.sleep` in the thread of
+the loop moves the clock by as much: the loop was blocked for that long.
+
+Sockets are real. The loopback interface hands over what is sent within the system call, so
+what one end has sent is readable at the other end before the loop looks for it.
+
+The clock knows nothing of other processes, nor of threads that no executor of the loop runs.
+Tests of those are marked `realtime` and have an ordinary loop.
+
+A hang has two forms. Nothing is scheduled at all, or timers fire for ever and what the test
+waits for never comes. Both end after a limit in real time with a `HangError`, which lists the
+tasks and the lines where they wait.
+"""
+
+import asyncio
+import selectors
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+__all__ = ["HangError", "VirtualTimeLoop"]
+
+_LONGEST_RUN_SECS: Final = 50.0
+_LONGEST_IDLE_SECS: Final = 10.0
+
+_real_monotonic = time.monotonic
+_REAL: Final[dict[str, Callable[..., Any]]] = {
+    name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "time_ns", "sleep")
+}
+
+
+class HangError(Exception):
+    """A test waits for what does not come."""
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop that sets its clock to the next timer instead of waiting for it."""
+
+    def __init__(self) -> None:
+        """Make a loop whose clock begins at the present time."""
+        self._elapsed = 0.0
+        self._began = {name: real() for name, real in _REAL.items() if name != "sleep"}
+        self._jobs = 0
+        self._must_end_by = 0.0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        """The virtual time, in seconds."""
+        return self._began["monotonic"] + self._elapsed
+
+    def advance(self, secs: float) -> None:
+        """Move the clock forward."""
+        self._elapsed += secs
+
+    @property
+    def is_held(self) -> bool:
+        """Whether an executor works, so that the clock stands still."""
+        return self._jobs > 0
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """Run a function in an executor; the clock stands still until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._jobs += 1
+        future.add_done_callback(self._on_job_done)
+        return future
+
+    def _on_job_done(self, _: Any) -> None:
+        self._jobs -= 1
+
+    def run_forever(self) -> None:
+        """Run, with the functions of `time` following the loop's clock."""
+        self._must_end_by = _real_monotonic() + _LONGEST_RUN_SECS
+        thread = threading.get_ident()
+
+        def sleep(secs: float) -> None:
+            if threading.get_ident() == thread:
+                self.advance(secs)
+            else:
+                _REAL["sleep"](secs)
+
+        replaced = {name: getattr(time, name) for name in _REAL}
+        time.monotonic = self.time
+        time.perf_counter = lambda: self._began["perf_counter"] + self._elapsed
+        time.time = lambda: self._began["time"] + self._elapsed
+        time.time_ns = lambda: self._began["time_ns"] + round(self._elapsed * 1e9)
+        time.sleep = sleep
+        try:
+            super().run_forever()
+        finally:
+            for name, function in replaced.items():
+                setattr(time, name, function)
+
+    def check_limit(self) -> None:
+        """Raise if the loop has run for longer, in real time, than any test takes."""
+        if _real_monotonic() > self._must_end_by:
+            self.report_hang(f"it ran for {_LONGEST_RUN_SECS:g} s of real time")
+
+    def report_hang(self, what: str) -> None:
+        """Raise, and say what each task waits for.
+
+        Raises:
+            HangError: Always.
+        """
+        # Ending the tasks takes time too.
+        self._must_end_by = _real_monotonic() + _LONGEST_RUN_SECS
+        waiting = "\n".join(sorted(_place(task) for task in asyncio.all_tasks(self)))
+        raise HangError(f"{what}, {self._elapsed:.1f} s of virtual time; tasks wait at:\n{waiting}")
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Looks for what is ready and, where nothing is, moves the clock instead of waiting."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        self._loop.check_limit()
+        if self._loop.is_held:
+            return super().select(1.0)
+        if timeout is not None:
+            self._loop.advance(timeout)
+            return ready
+        # Nothing is scheduled. A thread may still wake the loop.
+        ready = super().select(_LONGEST_IDLE_SECS)
+        if not ready:
+            self._loop.report_hang("nothing is scheduled any more")
+        return ready
+
+
+def _place(task: "asyncio.Task[Any]") -> str:
+    """The lines at which the coroutine of a task, and those that it awaits, wait."""
+    lines: list[str] = []
+    coroutine: Any = task.get_coro()
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+        coroutine = coroutine.cr_await
+    return f"  {task.get_name()}: " + " > ".join(lines[-3:])
