@@ -7,7 +7,8 @@ The clock of a `VirtualTimeLoop` stands still while anything can be done: a call
 ready, a socket can be read or written, a job runs in an executor. When nothing can be done,
 the loop does not wait for its next timer: it sets its clock to the time of that timer. So a
 call of ten seconds takes as long as its computing does, and a slow or busy machine makes no
-timer fire before the work that was to be done by then.
+timer fire before the work that was to be done by then. Each turn of the loop takes a
+microsecond, so that what follows from an event is later than the event.
 
 `time.monotonic`, `time.time`, `time.time_ns` and `time.perf_counter` follow the loop while it
 runs, because Pipecat, `websockets` and the emulator read them. `time.sleep` in the thread of
@@ -31,12 +32,15 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["HangError", "VirtualTimeLoop"]
+__all__ = ["HangError", "VirtualTimeLoop", "real_monotonic"]
 
+_TURN_SECS: Final = 1e-6
 _LONGEST_RUN_SECS: Final = 50.0
 _LONGEST_IDLE_SECS: Final = 10.0
 
-_real_monotonic = time.monotonic
+real_monotonic = time.monotonic
+"""The wall clock, also while a loop runs in virtual time."""
+
 _REAL: Final[dict[str, Callable[..., Any]]] = {
     name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "time_ns", "sleep")
 }
@@ -49,8 +53,14 @@ class HangError(Exception):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop that sets its clock to the next timer instead of waiting for it."""
 
-    def __init__(self) -> None:
-        """Make a loop whose clock begins at the present time."""
+    def __init__(self, *, longest_run_secs: float = _LONGEST_RUN_SECS) -> None:
+        """Make a loop whose clock begins at the present time.
+
+        Args:
+            longest_run_secs: How long the loop may run, in seconds of real time, before what
+                it runs counts as hanging.
+        """
+        self._longest_run_secs = longest_run_secs
         self._elapsed = 0.0
         self._began = {name: real() for name, real in _REAL.items() if name != "sleep"}
         self._jobs = 0
@@ -82,7 +92,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def run_forever(self) -> None:
         """Run, with the functions of `time` following the loop's clock."""
-        self._must_end_by = _real_monotonic() + _LONGEST_RUN_SECS
+        self._must_end_by = real_monotonic() + self._longest_run_secs
         thread = threading.get_ident()
 
         def sleep(secs: float) -> None:
@@ -105,8 +115,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def check_limit(self) -> None:
         """Raise if the loop has run for longer, in real time, than any test takes."""
-        if _real_monotonic() > self._must_end_by:
-            self.report_hang(f"it ran for {_LONGEST_RUN_SECS:g} s of real time")
+        if real_monotonic() > self._must_end_by:
+            self.report_hang(f"it ran for {self._longest_run_secs:g} s of real time")
 
     def report_hang(self, what: str) -> None:
         """Raise, and say what each task waits for.
@@ -115,7 +125,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             HangError: Always.
         """
         # Ending the tasks takes time too.
-        self._must_end_by = _real_monotonic() + _LONGEST_RUN_SECS
+        self._must_end_by = real_monotonic() + self._longest_run_secs
         waiting = "\n".join(sorted(_place(task) for task in asyncio.all_tasks(self)))
         raise HangError(f"{what}, {self._elapsed:.1f} s of virtual time; tasks wait at:\n{waiting}")
 
@@ -129,6 +139,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        self._loop.advance(_TURN_SECS)
         if ready or (timeout is not None and timeout <= 0):
             return ready
         self._loop.check_limit()
