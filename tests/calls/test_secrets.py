@@ -22,7 +22,7 @@ from pipecat.frames.frames import ErrorFrame, LLMFullResponseEndFrame, StartFram
 from pipecat.processors.frame_processor import FrameDirection
 from pydantic import SecretStr
 from support.call import Call, call, emulator, session
-from support.sockets import tls_server
+from support.tls import tls_server
 from websockets.asyncio.server import ServerConnection, serve
 
 from pipecat_hydra import HydraLLMService

@@ -86,6 +86,21 @@ def dial(hydra: HydraEmulator, key: str | None = None) -> Callable[[], Awaitable
     return endpoint
 
 
+async def goes_to_rest(made: HydraConnection) -> None:
+    """Wait until nobody uses the session any more; its closing has only begun by then."""
+    begun = asyncio.Event()
+    rest = made._runner.rest
+
+    def noting() -> None:
+        rest()
+        begun.set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made._runner, "rest", noting)
+        await asyncio.wait_for(begun.wait(), 5)
+    assert not made.is_wanted
+
+
 @asynccontextmanager
 async def connection(
     hydra: HydraEmulator,
@@ -262,8 +277,7 @@ async def test_a_demand_while_a_session_goes_to_rest_is_met():
     ):
         made.open()
         await listener.until(Ready)
-        while made.is_wanted:
-            await asyncio.sleep(0)
+        await goes_to_rest(made)
         made.open()
         await listener.until(Ready, 2)
 
@@ -314,8 +328,7 @@ async def test_a_session_at_rest_is_not_replaced():
     ):
         made.open()
         await listener.until(Ready)
-        while made.is_wanted:
-            await asyncio.sleep(0)
+        await goes_to_rest(made)
         assert not made.is_connected
         await made.replace()
         await listener.until(Rested)
@@ -602,8 +615,7 @@ async def test_a_session_whose_polite_close_dies_is_closed_all_the_same():
     ):
         made.open()
         await listener.until(Ready)
-        while made.is_wanted:
-            await asyncio.sleep(0)
+        await goes_to_rest(made)
         tasks_of_the_session()["hydra-closing"].cancel()
         (rested,) = await listener.until(Rested)
         assert not rested.failed
@@ -619,8 +631,7 @@ async def test_what_fails_after_a_session_went_to_rest_changes_nothing():
     ):
         made.open()
         await listener.until(Ready)
-        while made.is_wanted:
-            await asyncio.sleep(0)
+        await goes_to_rest(made)
         made.perform([Fail(FailureKind.SERVER, "too late")])
         (rested,) = await listener.until(Rested)
         assert "too late" not in rested.message

@@ -10,7 +10,8 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import pytest
-from support.sockets import SELF_SIGNED, server, tls_server, websocket
+from support.sockets import server, websocket
+from support.tls import SELF_SIGNED, tls_server
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 

@@ -53,7 +53,7 @@ class Sessions:
         """Wait until so many attempts have begun."""
         async with asyncio.timeout(5):
             while len(self.endings) < count:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
         assert len(self.endings) == count
 
     async def end(self, ending: Ending | BaseException) -> None:

@@ -322,7 +322,7 @@ async def test_a_giant_event_ends_also_when_the_server_goes_on_sending_it(
         while not connection.transport.is_closing():
             connection.transport.write(b"x" * 65_536)
             await connection.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async with server(handler, close_timeout=0.1) as url, websocket(url) as opened:
         async with asyncio.timeout(5):
