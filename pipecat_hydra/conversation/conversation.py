@@ -101,6 +101,7 @@ from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import Reply
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.uplink import Uplink
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     AudioDelta,
     AudioDone,
@@ -133,7 +134,6 @@ from pipecat_hydra.wire.events import (
     TranscriptDelta,
     UnknownEvent,
     WarningEvent,
-    encode,
 )
 from pipecat_hydra.wire.protocol import (
     BYTES_PER_SAMPLE,

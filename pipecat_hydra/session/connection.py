@@ -49,13 +49,8 @@ from pipecat_hydra.session.retries import Retries, RetryPolicy
 from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
 from pipecat_hydra.session.websocket import HydraWebSocket
-from pipecat_hydra.wire.events import (
-    ClientEvent,
-    InputAudioAppend,
-    SessionConfigure,
-    decode,
-    encode,
-)
+from pipecat_hydra.wire.codec import decode, encode
+from pipecat_hydra.wire.events import ClientEvent, InputAudioAppend, SessionConfigure
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 __all__ = ["HydraConnection"]

@@ -34,6 +34,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.conversation.uplink import Uplink
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     FunctionTool,
     InputAudioAppend,
@@ -46,7 +47,6 @@ from pipecat_hydra.wire.events import (
     SessionConfigure,
     SessionUpdate,
     Usage,
-    encode,
 )
 
 TOOL = FunctionTool(name="get_weather", parameters={"type": "object"})

@@ -17,13 +17,12 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.context import ContextReader, NewText, key_of, text_of
 from pipecat_hydra.service.briefing.history import Turn, turns_of, with_history
+from pipecat_hydra.wire.codec import configuration_size, encode
 from pipecat_hydra.wire.events import (
     ItemCreate,
     MessageRole,
     SessionConfiguration,
     SessionConfigure,
-    configuration_size,
-    encode,
 )
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 

@@ -11,7 +11,8 @@ from pipecat.processors.aggregators import async_tool_messages
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from pipecat_hydra.service.briefing.history import History, Speaker, Turn, turns_of, with_history
-from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure, encode
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 PLENTY = 1_000_000
