@@ -38,6 +38,7 @@ from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import RetryPolicy
+from pipecat_hydra.session.websocket import HydraWebSocket
 from pipecat_hydra.wire.events import (
     FunctionTool,
     InputAudioAppend,
@@ -608,15 +609,27 @@ async def test_a_key_source_that_is_cancelled_is_tried_again():
         await made.close()
 
 
-async def test_a_session_whose_polite_close_dies_is_closed_all_the_same():
+@pytest.mark.parametrize("how", ["cancelled", "fails"])
+async def test_a_session_whose_polite_close_dies_is_closed_all_the_same(
+    how: str, monkeypatch: pytest.MonkeyPatch
+):
+    close = HydraWebSocket.close
+
+    async def broken(socket: HydraWebSocket) -> None:
+        monkeypatch.setattr(HydraWebSocket, "close", close)
+        raise RuntimeError("not foreseen")
+
     async with (
         emulator() as hydra,
         connection(hydra, greet=False, idle_timeout_secs=0.2) as (made, _, listener),
     ):
         made.open()
         await listener.until(Ready)
+        if how == "fails":
+            monkeypatch.setattr(HydraWebSocket, "close", broken)
         await goes_to_rest(made)
-        tasks_of_the_session()["hydra-closing"].cancel()
+        if how == "cancelled":
+            tasks_of_the_session()["hydra-closing"].cancel()
         (rested,) = await listener.until(Rested)
         assert not rested.failed
         assert not made.is_open
@@ -656,6 +669,16 @@ async def test_a_deadline_that_cannot_be_met_costs_the_session(monkeypatch: pyte
         await heard.until(Ready, 2)
         (lost,) = heard.of(Lost)
         assert lost.message == "the session with Hydra failed (RuntimeError)"
+
+
+async def test_a_close_that_does_not_drain_aborts_the_connection():
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        await made.close(drain=False)
+        assert not made.is_open
+        # No close frame was sent.
+        assert await session(hydra).wait_closed() != 1000
 
 
 async def test_after_a_close_no_timer_is_left():

@@ -13,10 +13,11 @@ import pytest
 from support.sockets import server, websocket
 from support.tls import SELF_SIGNED, tls_server
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidProxy, ProxyError
 from websockets.http11 import Request, Response
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.failures import HydraConnectionError, describe_failure
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,22 @@ async def test_a_connection_that_breaks_tells_so():
         assert [message async for message in opened.messages()] == []
         assert opened.outcome().kind is FailureKind.CONNECTIVITY
         assert "broke" in opened.outcome().message
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InvalidProxy("http://user:secret@proxy", "bad"), "proxy named in the environment"),
+        (ProxyError("secret"), "proxy named in the environment"),
+        (EOFError(), "does not speak the WebSocket protocol"),
+        (OSError("secret"), "cannot be reached: OSError"),
+        (OSError(113, "No route to host"), "cannot be reached: No route to host"),
+        (ImportError("python-socks is required"), "(ImportError: python-socks is required)"),
+        (ValueError("secret"), "cannot be reached (ValueError)"),
+    ],
+)
+def test_what_keeps_a_connection_from_opening_is_told_without_the_url(error: Exception, told: str):
+    failure = describe_failure(error, "example.com", 5.0)
+    assert failure.kind is FailureKind.CONNECTIVITY
+    assert told in failure.message
+    assert "secret" not in failure.message

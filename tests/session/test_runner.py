@@ -251,6 +251,20 @@ async def test_a_spent_budget_gives_up():
         runner.renew()
         runner.open()
         await made.begun(3)
+        # The budget is whole again.
+        await made.end(BROKEN)
+        assert made.told[-1] == Retrying(1, 0.0, BROKEN.kind, "it broke")
+
+
+async def test_a_loss_tells_of_the_session_that_was_lost_and_not_of_the_one_before():
+    async with sessions() as (runner, made):
+        runner.open()
+        await made.begun(1)
+        runner.ready()
+        await runner.replace()
+        await made.begun(2)
+        await made.end(BROKEN)
+        assert made.told[0] == Lost(BROKEN.kind, "it broke", configured=False)
 
 
 async def test_while_an_attempt_is_due_there_is_no_task():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipecat_hydra.wire import events
-from pipecat_hydra.wire.codec import decode, encode
+from pipecat_hydra.wire.codec import configuration_size, decode, encode
 from pipecat_hydra.wire.events import (
     AudioDelta,
     ErrorEvent,
@@ -315,3 +315,37 @@ def test_the_other_events_keep_their_fields():
 
 def test_half_a_surrogate_pair_does_no_harm():
     assert b"caf?" in encode(ItemCreate.message("caf\ud83d"))
+
+
+def test_a_message_whose_every_repair_shows_another_bad_field_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("pipecat_hydra.wire.codec._MAX_REPAIRS", 0)
+    event = decoded(type="response.done", response=7)
+    assert event == MalformedMessage(reason="response.done with unusable fields", size=40)
+
+
+def test_a_bad_element_goes_with_its_list_and_a_bad_field_alone():
+    event = decoded(
+        type="response.done",
+        response={"id": "r", "output": [{"id": "i"}, 7], "usage": {"input_tokens": "many"}},
+    )
+    assert isinstance(event, ResponseDone)
+    assert event.response is not None
+    assert event.response.id == "r"
+    assert event.response.output is None
+    assert event.response.usage == Usage()
+    assert set(event.dropped_fields) == {"response.output.1", "response.usage.input_tokens"}
+
+
+def test_the_size_of_a_configuration_does_not_count_its_instructions():
+    short = SessionConfiguration(instructions="x", voice="aria")
+    long = SessionConfiguration(instructions="x" * 1_000, voice="aria")
+    assert configuration_size(short) == configuration_size(long)
+    with_tool = SessionConfiguration(tools=(FunctionTool(name="f", parameters={}),), voice="aria")
+    assert configuration_size(with_tool) > configuration_size(short)
+
+
+def test_half_a_surrogate_pair_from_the_server_does_no_harm():
+    event = decode(b'{"type": "error", "event_id": "\\ud800"}')
+    assert isinstance(event, ErrorEvent | MalformedMessage)
