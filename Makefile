@@ -26,11 +26,11 @@ WEB_PORT ?= 7860
 SEED ?= 1
 MINUTES ?= 1
 
-.PHONY: help demo web test test-browser chaos soak check format clean venv
+.PHONY: help demo web test test-realtime test-browser chaos soak check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/runtime.stamp ## Hold a spoken conversation and write it to conversation.wav
 	@$(BIN)/pipecat-hydra talk "$(RECORDING)" "$(CONVERSATION)" --sample-tools \
@@ -39,8 +39,13 @@ demo: $(VENV)/runtime.stamp ## Hold a spoken conversation and write it to conver
 web: $(VENV)/web.stamp ## Serve a page to talk to it in a browser
 	@$(BIN)/pipecat-hydra web --host "$(WEB_HOST)" --port "$(WEB_PORT)"
 
-test: $(VENV)/development.stamp ## Run the tests, but for those in a browser
-	@$(BIN)/python -m pytest -n 6 --ignore=tests/browser
+# A worker for each core: these tests wait for nothing but computing.
+test: $(VENV)/development.stamp ## Run the tests that need no clock, and list the slowest ten
+	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser --durations=10
+
+# By pairs. A process or a WebRTC peer that starts on a busy machine takes its time.
+test-realtime: $(VENV)/development.stamp ## Run the tests of processes, threads and WebRTC peers
+	@$(BIN)/python -m pytest -n 2 -m realtime --ignore=tests/browser --timeout=180 --durations=10
 
 # One at a time: they listen to what is heard while it is heard.
 test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; needs Chromium

@@ -3,12 +3,21 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from inspect import iscoroutinefunction
+from typing import Any
 
 import pytest
 from hypothesis import settings
 from loguru import logger
+from support.leftovers import ProcessState, left_in_loop
+
+# Replaces the clocks of the process, so it comes before all that keeps one of them.
 from support.virtual_time import VirtualTimeLoop
+
+# The voice activity detector of the emulator runs in onnxruntime, which calls home otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime
 
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
 settings.register_profile("ci", derandomize=True)
@@ -24,6 +33,45 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("realtime") is not None:
         return {"realtime": asyncio.new_event_loop}
     return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture
+def _process_is_as_before() -> Generator[None]:
+    before = ProcessState()
+    yield
+    assert before.left_since() == []
+
+
+@pytest.fixture
+async def _loop_is_empty() -> AsyncGenerator[None]:
+    yield
+    assert await left_in_loop() == []
+
+
+# The process is looked at last, when the loop is closed: fixtures end in reverse order.
+@pytest.fixture(autouse=True)
+def _nothing_is_left(_process_is_as_before: None, request: pytest.FixtureRequest) -> None:
+    """Fail a test that leaves a task, a timer, a socket, a thread or a file behind."""
+    if iscoroutinefunction(request.function):
+        request.getfixturevalue("_loop_is_empty")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _models_are_loaded_once() -> Generator[None]:
+    """Keep the models of a process: each session of the emulator has a detector of its own.
+
+    A model holds no state; what a detector remembers it keeps beside it.
+    """
+    load, loaded = onnxruntime.InferenceSession, dict[str, onnxruntime.InferenceSession]()
+
+    def load_once(path: str, **kwargs: Any) -> onnxruntime.InferenceSession:
+        if path not in loaded:
+            loaded[path] = load(path, **kwargs)
+        return loaded[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "InferenceSession", load_once)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

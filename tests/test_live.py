@@ -1,6 +1,7 @@
 """What must hold on the real Hydra as on the emulator; on the real one when there is a key.
 
-`SMALLEST_API_KEY=... make test` runs these on both; `pytest -m live` on the real one alone.
+`make test` runs these on the emulator and, with `SMALLEST_API_KEY=...`, `make test-realtime` on the
+real one; `pytest -m live` runs the latter alone.
 They look only at what the pipeline sees and the listener hears.
 """
 
@@ -44,7 +45,11 @@ async def server(kind: str) -> AsyncGenerator[Server]:
 
 
 servers = pytest.mark.parametrize(
-    "kind", ["emulator", *([pytest.param("real", marks=pytest.mark.live)] if KEY else [])]
+    "kind",
+    [
+        "emulator",
+        *([pytest.param("real", marks=[pytest.mark.live, pytest.mark.realtime])] if KEY else []),
+    ],
 )
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

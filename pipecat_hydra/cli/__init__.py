@@ -1,1 +1,1 @@
-"""The `pipecat-hydra` command: its options, and what each of its subcommands does."""
+"""The `pipecat-hydra` command and its subcommands `talk`, `web` and `emulator`."""

@@ -1,4 +1,4 @@
-"""The `pipecat-hydra` command: options and exit codes. What is done is done elsewhere."""
+"""The `pipecat-hydra` command: parses options and sets exit codes; other modules do the work."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show logs, on st
 
 KEY_VARIABLE = "SMALLEST_API_KEY"
 
-# What `talk` and `web` have in common.
+# Options that `talk` and `web` share.
 Emulated = Annotated[
     bool,
     typer.Option("--emulator", help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}."),
@@ -295,7 +295,7 @@ async def _serve(hydra: "HydraEmulator") -> None:
 
 
 def _show_activity(activity: "Activity") -> None:
-    """Print what goes on, but for audio, of which there are dozens of events a second."""
+    """Print an activity, except for audio events, which come dozens of times a second."""
     session, record, injected = activity.session, activity.record, activity.fault
     if injected is not None:
         about = f" ({injected.detail})" if injected.detail else ""
@@ -305,13 +305,13 @@ def _show_activity(activity: "Activity") -> None:
         say(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
     elif not record.audio_bytes:
         arrow = "->" if activity.kind == "sent" else "<-"
-        # A client may call an event anything, an order to a terminal too.
+        # A client chooses the type of an event, which may contain terminal escapes.
         kind = record.type if record.type.isprintable() else ascii(record.type)
         say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
 
 
 def _key(emulator: bool, script: Path | None, url: str | None) -> str:
-    """The key to talk to Hydra with, or none for the emulator."""
+    """Return the key for Hydra, or `None` for the emulator."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     emulator = emulator or script is not None
     if emulator and url:
@@ -324,7 +324,7 @@ def _key(emulator: bool, script: Path | None, url: str | None) -> str:
 
 @contextmanager
 def _edge(verbose: bool, key: str) -> Iterator[None]:
-    """Let no traceback and no key out of a command."""
+    """Turn exceptions of a command into messages and exit codes, without tracebacks and keys."""
 
     def masked(text: str) -> str:
         return text.replace(key, "[REDACTED]") if key else text
@@ -339,10 +339,10 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         return typer.Exit(exit_code)
 
     logger.remove()
-    # Else the standard library prints warnings of a logger that has no handler.
+    # Without a handler, the standard library prints the warnings of other loggers.
     logging.getLogger().addHandler(logging.NullHandler())
     if verbose:
-        # With `diagnose` tracebacks would show the values of variables, the key among them.
+        # `diagnose` would add the values of variables to tracebacks, and so the key.
         logger.add(show, level="DEBUG", diagnose=False)
     try:
         yield
@@ -361,12 +361,12 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> tuple[str, int]:
-    """What to say of an error, nothing if it is none that is expected, and the exit code."""
+    """Return the message and the exit code for an error; no message if it is not expected."""
     try:
         from pipecat_hydra.cli.talk import ExitCode, TalkError
         from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
     except Exception:
-        # It is what has failed, for want of a library on this machine.
+        # The import of this class itself has failed, because the machine lacks a library.
         return "", 1
     if isinstance(error, TalkError):
         return str(error), error.exit_code

@@ -1,4 +1,4 @@
-"""Standard output: whatever becomes of it, and whatever it cannot show, a command goes on."""
+"""Writes to standard output without failing if its reader is gone or its encoding is limited."""
 
 import io
 import os
@@ -11,13 +11,13 @@ __all__ = ["abandon", "prepare", "say"]
 
 
 def prepare() -> None:
-    """Have characters that its encoding lacks written as escapes, as on standard error."""
+    """Write characters that the encoding of standard output lacks as escapes."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> None:
-    """Write a line, if anybody still reads.
+    """Write a line, unless the reader is gone.
 
     Args:
         line: The line, without line break.
@@ -29,11 +29,11 @@ def say(line: str) -> None:
 
 
 def abandon() -> None:
-    """Write to nowhere from now on: who read has gone, as `head` does.
+    """Discard all further output, because the reader is gone, for instance `head`.
 
-    What is still buffered would fail once more when the interpreter ends.
+    Without this the interpreter would fail at its end, when it writes what is still buffered.
     """
-    # A stream without a file is in memory: it goes nowhere.
+    # A stream without a file is in memory, and cannot fail.
     with suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

@@ -1,15 +1,32 @@
-"""A local server that speaks Hydra's protocol.
+"""A local server that speaks Hydra's protocol, for tests and for work without an account.
 
-It is written from the protocol document alone and shares nothing with the service but the
-constants of `pipecat_hydra.wire.protocol`, so that each can show the other to be wrong.
+`HydraEmulator` is the server, `EmulatorSettings` its settings. A responder decides what the
+emulated model says: `Echo`, `Script`, a YAML file that `load_script` reads, or one of the test's
+own. Faults such as `Drop` and `Refuse`, together in a `FaultPlan`, make it fail on purpose.
+`EmulatedSession` is the record of what passed in a session.
+
+The emulator is written from the protocol document alone. It shares only the constants of
+`pipecat_hydra.wire.protocol` with the service, so that a mistake in one of the two shows when
+they meet.
+
+`server` accepts connections and serves sessions, `conversation` holds one session's turns and
+responses, `model` decides what to say, `faults` makes things fail, and `wire` has the events.
 """
 
-from pipecat_hydra.emulator.fault_plan import FaultPlan
-from pipecat_hydra.emulator.faults import (
+from pipecat_hydra.emulator.conversation.activity import Activity, ActivityHook
+from pipecat_hydra.emulator.conversation.ledger import (
+    CallRecord,
+    FaultRecord,
+    HistoryEntry,
+    MessageRecord,
+    NarrationRecord,
+    OutputRecord,
+)
+from pipecat_hydra.emulator.conversation.records import EmulatedSession, Record
+from pipecat_hydra.emulator.faults.kinds import (
     Binary,
     Drop,
     Duplicate,
-    Ending,
     EventFault,
     Fault,
     FaultError,
@@ -29,36 +46,16 @@ from pipecat_hydra.emulator.faults import (
     Reorder,
     SlowReader,
     Unknown,
-    parse_fault,
 )
-from pipecat_hydra.emulator.ledger import (
-    CallRecord,
-    FaultRecord,
-    HistoryEntry,
-    MessageRecord,
-    NarrationRecord,
-    OutputRecord,
-)
-from pipecat_hydra.emulator.outlet import Activity, ActivityHook
-from pipecat_hydra.emulator.records import EmulatedSession, Record
-from pipecat_hydra.emulator.responders import (
-    Call,
-    Dialogue,
-    Echo,
-    Heard,
-    Noise,
-    Pause,
-    Reply,
-    Responder,
-    Say,
-    Script,
-    Step,
-    ToolOutput,
-    Turn,
-)
-from pipecat_hydra.emulator.script import ScriptError, load_script
-from pipecat_hydra.emulator.server import EmulatorPortInUseError, HydraEmulator
+from pipecat_hydra.emulator.faults.parsing import parse_fault
+from pipecat_hydra.emulator.faults.plan import FaultPlan
+from pipecat_hydra.emulator.model.responders import Dialogue, Echo, Heard, Responder, ToolOutput
+from pipecat_hydra.emulator.model.script import Script
+from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
+from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Reply, Say, Step, Turn
+from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
 from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.wire.ending import Ending
 
 __all__ = [
     "Activity",

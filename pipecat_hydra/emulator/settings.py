@@ -1,4 +1,4 @@
-"""What can be adjusted about the emulated server."""
+"""The settings of the emulator."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,86 +14,89 @@ CallsDone = Literal[
     "before_narration",
     "after_narration_began",
 ]
-"""When `response.done` of a response that calls tools comes (§6); see `EmulatorSettings`."""
+"""When `response.done` of a response that calls tools is sent (§6); see `EmulatorSettings`."""
 
 
 def _default_vad() -> VADParams:
-    # Volume plays no part: Pipecat measures it over 400 ms, so it would deafen the
-    # first half second of a session, and Silero alone tells speech from noise well.
-    # 0.6 s of silence ends a turn, well inside the 1.2 s that clients send (§5).
+    # The volume is ignored: Pipecat measures it over 400 ms, so speech in the first half second
+    # of a session would be missed, and Silero alone distinguishes speech from noise well.
+    # 0.6 s of silence ends a turn, well below the 1.2 s of silence that clients send (§5).
     return VADParams(confidence=0.7, start_secs=0.2, stop_secs=0.6, min_volume=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorSettings:
-    """The knobs of a `HydraEmulator`; the defaults are what the protocol document reports.
+    """Settings of a `HydraEmulator`. The defaults are what the protocol document reports.
 
-    Where the document says that nobody knows ("open"), a knob offers each reading, so
-    that a client can be shown to be right either way.
+    Where the document says that the real server's behaviour is not known ("open"), a setting
+    offers each possibility, so that a client can be tested with all of them. The settings are a
+    table, with one field for each such choice.
 
     Parameters:
         created_delay_secs: Seconds between the upgrade and `session.created`.
         configured_delay_secs: Seconds between `session.configure` (or `session.created`,
             whichever is later) and its answer.
         early_audio: What happens to audio that comes before `session.configured` (§2):
-            `"drop"` ignores it silently, `"end"` answers with an error `session_ended`
-            and closes.
-        configuration_limit_bytes: Encoded size of `session.configure` above which the
-            session runs but sends no audio at all (§2).
+            `"drop"` ignores it, `"end"` sends an error `session_ended` and closes.
+        configuration_limit_bytes: Encoded size of `session.configure` in bytes above which
+            the session runs but sends no audio (§2).
         echo_output_rate: Whether `session.configured` carries `output_audio_sample_rate`.
-        output_sample_rate: Rate of reply audio in Hz; `None` takes the model's own.
+        output_sample_rate: Rate of reply audio in Hz; `None` for the rate of the model.
         delivery_speed: How many times faster than real time reply audio is sent (§5);
             `float("inf")` sends it at once.
         delta_ms: Milliseconds of audio in one `response.output_audio.delta`.
-        odd_splits: Split reply audio at odd byte counts, with some deltas very short (§3).
+        odd_splits: Split reply audio at odd byte counts, with some very short deltas (§3).
         response_latency_secs: Seconds between the end of a turn, or `response.create`,
             and `response.created`.
         transcripts: Send `response.output_audio_transcript.delta` events, phrase by
             phrase and without the spaces between phrases (§3).
         vad: Pipecat's parameters of voice activity detection, for Silero.
         min_turn_ms: Milliseconds of voiced audio below which a turn is discarded as noise.
-        cancel_on: When a response in flight is cancelled by the user's voice (§5):
-            `"speech_started"` at once, `"turn_confirmed"` only after `min_turn_ms` of it,
-            so that noise leaves the reply running.
+        cancel_on: When the user's voice cancels the response in flight (§5):
+            `"speech_started"` at once, `"turn_confirmed"` only after `min_turn_ms` of voice,
+            so that noise cancels nothing.
         stopped_on_discard: Whether `speech_stopped` comes before the `incomplete` item of
             a discarded turn.
-        stopped_lag_ms: Milliseconds after the first delta of the reply at which
-            `speech_stopped` and the user's `item.done` come late (§3); 0 keeps the
-            documented order.
-        late_audio_after_cancel_ms: Milliseconds of the cancelled response's audio that are
+        stopped_lag_ms: Milliseconds from the first delta of the reply until `speech_stopped`
+            and `item.done` of the user's turn are sent (§3); 0 sends them before the reply,
+            as documented.
+        late_audio_after_cancel_ms: Milliseconds of a cancelled response's audio that are
             still sent after its `response.done` (§5).
-        respond_to_create: What `response.create` does when neither a tool result nor a
+        respond_to_create: What `response.create` does when neither a tool output nor a
             message is pending (§4): `True` makes the model speak, `False` does nothing,
-            `"error"` is answered by an error `invalid_request_error`.
-        honour_messages: Whether `message` items reach the model, so that the next
-            `response.create` answers them (§4); if not, they are accepted silently.
+            `"error"` sends an error `invalid_request_error`.
+        honour_messages: Whether the model knows `message` items, so that the next
+            `response.create` answers them (§4); if not, they are accepted and ignored.
         arguments_delta_chars: Characters in one `response.function_call_arguments.delta`;
-            cuts fall anywhere, inside tokens and escapes too (§3).
-        arguments_delta_secs: Seconds between two of them.
-        name_in_every_delta: Whether each of them names the tool, or only the first (§3).
+            the arguments are split anywhere, also inside tokens and escapes (§3).
+        arguments_delta_secs: Seconds between two `response.function_call_arguments.delta`.
+        name_in_every_delta: Whether each `response.function_call_arguments.delta` names the
+            tool, or only the first (§3).
         arguments_done_has_name: Whether `response.function_call_arguments.done` names the
             tool (§3).
-        arguments_done_has_arguments: Whether it repeats the arguments (§3).
-        call_items: Whether calls come with `conversation.item.added` and `.done` (§6).
-        calls_done: When `response.done` of a response that calls tools comes (§6):
+        arguments_done_has_arguments: Whether `response.function_call_arguments.done` repeats
+            the arguments (§3).
+        call_items: Whether calls have `conversation.item.added` and `.done` (§6).
+        calls_done: When `response.done` of a response that calls tools is sent (§6):
             `"before_arguments_done"` after all deltas, but before the calls are complete;
-            `"before_outputs"` as soon as they are complete; `"after_outputs"` once an
-            output has come for each; `"before_narration"` once `response.create` has come
-            too, just before the narration's `response.created`;
-            `"after_narration_began"` just after that. When the user interrupts or the
-            client cancels before it came, it comes then, as `cancelled`; when the tools
-            time out, as `failed`.
-        tool_timeout_secs: Seconds a calling response waits for its outputs and for
-            `response.create` before an error `tool_response_timeout` (§3). Its turn is
-            then abandoned: there will be no narration, and outputs are errors.
-        idle_timeout_secs: Seconds without a frame either way before the close (§1).
+            `"before_outputs"` as soon as the calls are complete; `"after_outputs"` once each
+            call has an output; `"before_narration"` once `response.create` has come too, just
+            before the narration's `response.created`; `"after_narration_began"` just after
+            that. If the user interrupts or the client cancels before, it is sent then, as
+            `cancelled`; if the tools time out, as `failed`.
+        tool_timeout_secs: Seconds that a response which calls tools waits for the outputs and
+            for `response.create` before an error `tool_response_timeout` (§3). Then there is
+            no narration any more, and outputs of its calls are errors.
+        idle_timeout_secs: Seconds without a frame in either direction until the server closes
+            the session (§1).
         max_sessions: Sessions open at the same time above which a new one gets
             `server_full` (§1); `None` for no limit.
-        uplink_speed: How many times faster than real time user audio may come without end.
-        uplink_burst_secs: Seconds of user audio that may come ahead of that speed, for a
-            network that stalls; what exceeds it is a dumped file, and ends the session (§3).
+        uplink_speed: How many times faster than real time user audio may come continuously.
+        uplink_burst_secs: Seconds of user audio that may come ahead of `uplink_speed`, for a
+            network that stalls. More is taken for a file sent at once, and ends the session
+            (§3).
         session_ended_close_code: Close code that follows an error `session_ended`.
-        record: Keep what sessions received and sent. Turn it off on a server that runs
+        record: Record what sessions receive and send. Turn it off on a server that runs
             for days.
     """
 

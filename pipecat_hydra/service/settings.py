@@ -3,11 +3,19 @@
 from dataclasses import dataclass, field
 
 from pipecat.services.settings import LLMSettings
-from pipecat.utils.types import NOT_GIVEN, NotGiven
+from pipecat.utils.types import NOT_GIVEN, NotGiven, assert_given
 
 from pipecat_hydra.wire.protocol import DEFAULT_MODEL, MODELS, SERVER_DEFAULT_VOICE
 
-__all__ = ["HydraLLMSettings", "default_voice", "voice_warning"]
+__all__ = [
+    "HydraLLMSettings",
+    "Wanted",
+    "complete_settings",
+    "default_voice",
+    "settings_warnings",
+    "voice_warning",
+    "wanted",
+]
 
 
 @dataclass
@@ -27,6 +35,34 @@ class HydraLLMSettings(LLMSettings):
 
     voice: str | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
     generate_initial_response: bool | NotGiven | None = field(default_factory=lambda: NOT_GIVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the settings in force ask for, defaults included.
+
+    Parameters:
+        model: The model.
+        voice: The voice.
+        instruction: The system instruction, with what Pipecat and others have added to it.
+        speaks_first: Whether the model speaks first; None when the pipeline asks for it.
+    """
+
+    model: str
+    voice: str
+    instruction: str | None
+    speaks_first: bool | None
+
+
+def wanted(settings: HydraLLMSettings) -> Wanted:
+    """Read complete settings."""
+    model = assert_given(settings.model) or DEFAULT_MODEL
+    return Wanted(
+        model=model,
+        voice=assert_given(settings.voice) or default_voice(model),
+        instruction=assert_given(settings.system_instruction),
+        speaks_first=assert_given(settings.generate_initial_response),
+    )
 
 
 def complete_settings(given: HydraLLMSettings | None) -> HydraLLMSettings:
@@ -67,3 +103,15 @@ def voice_warning(model: str, voice: str) -> str | None:
         f"voice {voice!r} is not in the known roster of {model} ({', '.join(known.voices)}). "
         "Hydra rejects a voice it does not have"
     )
+
+
+def settings_warnings(settings: HydraLLMSettings) -> list[str]:
+    """What to tell a developer about the model and the voice of complete settings."""
+    asked = wanted(settings)
+    known = MODELS.get(asked.model)
+    warnings: list[str] = []
+    if known is not None and known.deprecated:
+        warnings.append(f"model {known.name!r} is deprecated; use {DEFAULT_MODEL!r}")
+    if warning := voice_warning(asked.model, asked.voice):
+        warnings.append(warning)
+    return warnings

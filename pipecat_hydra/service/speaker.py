@@ -4,6 +4,9 @@
 `TTSStoppedFrame`, `LLMFullResponseEndFrame` (A6). A transport's resampler takes only one
 rate for its life (`audio/resamplers/soxr_stream_resampler.py`), so the first that Hydra
 speaks at is that of the whole call (A4).
+
+A reply that goes on after noise comes in brackets of its own and is no new reply: it is
+counted once, and so are its words.
 """
 
 import time
@@ -51,18 +54,26 @@ Speech = (
 class Speaker:
     """Pushes replies, from one place only."""
 
-    def __init__(self, processor: FrameProcessor, *, on_said: Callable[[str], None]):
+    def __init__(self, processor: FrameProcessor, *, on_said: Callable[[str, bool], None]):
         """Make one for a service.
 
         Args:
             processor: Pushes the frames and measures.
-            on_said: Called with the text of each reply that has one, at its end.
+            on_said: Called at the end of each reply that has a text, with the text, and
+                whether it goes on with a reply that noise interrupted.
         """
         self._processor = processor
         self._on_said = on_said
         self._rate: int | None = None
         self._resampler: StreamResampler | None = None
         self._saying = ""
+        self._is_resumed = False
+        self._replies = self._replies_known = 0
+
+    @property
+    def are_replies_known(self) -> bool:
+        """Whether the words of all replies so far are known."""
+        return self._replies_known >= self._replies
 
     async def say(self, speech: Speech) -> None:
         """Push the frames of one effect."""
@@ -72,9 +83,11 @@ class Speaker:
                 await self._push_audio(pcm, rate)
             case TextChunk(text):
                 await self._push_text(text)
-            case ReplyStarted():
+            case ReplyStarted(_, resumed):
+                self._is_resumed = resumed
                 await push(LLMFullResponseStartFrame())
             case VoiceStarted(_, waited):
+                self._replies += not self._is_resumed
                 await self._report_ttfb(waited)
                 await push(TTSStartedFrame())
             case VoiceEnded(_, interrupted):
@@ -82,7 +95,8 @@ class Speaker:
             case ReplyEnded():
                 said, self._saying = self._saying, ""
                 if said:
-                    self._on_said(said)
+                    self._replies_known += not self._is_resumed
+                    self._on_said(said, self._is_resumed)
                 await push(LLMFullResponseEndFrame())
             case ResponseFinished():
                 await self._report_finished(speech)

@@ -1,4 +1,4 @@
-"""User turns that the service proposes, and what becomes of them.
+"""How the pipeline is told of user turns: proposals, and what becomes of them.
 
 A proposal goes up to the user aggregator, whose turn strategies decide; what they decide
 comes back down as turn frames and an interruption. That takes less than a millisecond,
@@ -9,7 +9,8 @@ overtakes the stop before it, which is not (`frames/frames.py`).
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
 from pipecat.frames.frames import (
     Frame,
@@ -21,7 +22,10 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-__all__ = ["TurnProposals"]
+__all__ = ["TurnFrames", "TurnProposals"]
+
+TurnFrames = Literal["auto", "propose", "broadcast"]
+"""How the service tells the pipeline of user turns; see `HydraLLMService`."""
 
 _ANSWER_SECS: Final = 0.2
 _INTERRUPTION_SECS: Final = 0.02
@@ -30,20 +34,22 @@ _INTERRUPTION_SECS: Final = 0.02
 class TurnProposals:
     """Proposes the turns of one session, each after the one before was dealt with."""
 
-    def __init__(self, processor: FrameProcessor):
+    def __init__(self, processor: FrameProcessor, are_ignored: Callable[[], bool] = lambda: False):
         """Make one for the service that proposes.
 
         Args:
             processor: Pushes the proposals. Its `process_frame` must let us `see`
                 each frame.
+            are_ignored: Tells whether it is known that nothing takes proposals up.
         """
         self._processor = processor
+        self._are_ignored = are_ignored
         self._started = asyncio.Event()
         self._interrupted = asyncio.Event()
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._is_speaking = False
-        # Strategies that do not take proposals up are waited for but once.
+        # What does not answer, as an aggregator that is muted, is waited for but once.
         self._answered = True
 
     def see(self, frame: Frame) -> None:
@@ -87,7 +93,7 @@ class TurnProposals:
             await self.stop()
 
     async def _answer(self, event: asyncio.Event, secs: float) -> bool:
-        if event.is_set() or not self._answered:
+        if event.is_set() or not self._answered or self._are_ignored():
             return event.is_set()
         try:
             await asyncio.wait_for(event.wait(), secs)

@@ -1,4 +1,4 @@
-"""What tests of a bot use: a transport with a recording for a microphone."""
+"""Tools for tests of a bot: a transport whose microphone is a recording."""
 
 from pipecat_hydra.testing.virtual_transport import (
     HeardAudio,

@@ -1,6 +1,7 @@
 """The examples, and a bot that was written for another realtime service."""
 
 import asyncio
+import inspect
 import json
 import os
 import queue
@@ -24,8 +25,6 @@ import numpy as np
 import pytest
 import soxr
 import yaml
-from cli.test_cli import default_sigint
-from loguru import logger
 from numpy.typing import NDArray
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -37,6 +36,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
 )
 from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.runner import run as pipecat_runner
 from pipecat.runner.types import RunnerArguments, WebSocketRunnerArguments
 from pipecat.services.llm_service import FunctionCallParams, LLMService
 from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
@@ -45,7 +45,9 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 from support.bots import EXAMPLES, example, talking, until, until_heard
 from support.call import RECORDINGS, emulator, recording, session
+from support.command import LONG_SECS, default_sigint
 from support.webrtc import Browser, needs_network
+from typing_extensions import override
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from pipecat_hydra import HydraLLMService
@@ -153,25 +155,34 @@ class TestEveryExample:
 
     @pytest.mark.parametrize("name", ON_THE_RUNNER)
     async def test_without_a_key_it_talks_to_an_emulator_of_its_own(
-        self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+        self,
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+        warnings: list[str],
     ):
-        monkeypatch.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)  # some write files
         bot = example(name)
         monkeypatch.delenv("SMALLEST_API_KEY", raising=False)
         monkeypatch.setattr(bot, "SEARCH_SECS", 0.1, raising=False)
-        warnings: list[str] = []
-        handler = logger.add(lambda message: warnings.append(str(message)), level="WARNING")
         line = VirtualTransport()
-        async with bot.hydra() as endpoint:
-            logger.remove(handler)
-            run = bot.run_bot(line, RunnerArguments(), **endpoint)
-            async with talking(run, line):
-                await until(lambda: line.heard_pcm)
-                greeting_secs = line.heard_until_secs
-                await line.microphone.say(recording("hello"))
-                await until(lambda: line.heard_until_secs > greeting_secs + 1.5)
-        assert len(warnings) == 1
-        assert "SMALLEST_API_KEY is not set: talking to an emulator" in warnings[0]
+        asked_for: list[Any] = []
+
+        async def create_transport(*arguments: Any) -> BaseTransport:
+            asked_for.extend(arguments)
+            return line
+
+        monkeypatch.setattr(bot, "create_transport", create_transport)
+        runner_args = RunnerArguments()
+        async with talking(bot.bot(runner_args), line):
+            await until(lambda: line.heard_pcm)
+            greeting_secs = line.heard_until_secs
+            await line.microphone.say(recording("hello"))
+            await until(lambda: line.heard_until_secs > greeting_secs + 1.5)
+        assert asked_for == [runner_args, bot.transport_params]
+        told, *others = warnings
+        assert "SMALLEST_API_KEY is not set: talking to an emulator" in told
+        assert "SMALLEST_API_KEY is not set" not in "".join(others)
 
     @pytest.mark.parametrize("name", [*ON_THE_RUNNER, *OTHERS])
     async def test_with_a_key_it_talks_to_hydra(self, name: str, monkeypatch: pytest.MonkeyPatch):
@@ -182,8 +193,22 @@ class TestEveryExample:
             assert endpoint["base_url"].startswith("wss://")
 
     @pytest.mark.parametrize("name", ON_THE_RUNNER)
+    def test_as_a_program_it_is_served_by_the_runner(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        assert f"\npython examples/{name}.py " in README.read_text("utf-8")
+        served: list[str] = []
+        monkeypatch.setattr(pipecat_runner, "main", lambda: served.append(name))
+        program = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        assert served == [name]
+        assert inspect.iscoroutinefunction(program["bot"])
+        assert program["transport_params"]["webrtc"]().audio_in_enabled
+
+    @pytest.mark.parametrize("name", ON_THE_RUNNER)
     def test_a_missing_runner_is_told_in_one_line(self, name: str, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setitem(sys.modules, "pipecat.runner.run", cast("ModuleType", None))
+        # What the runner imports is missing, whether or not it is installed here.
+        monkeypatch.delitem(sys.modules, "pipecat.runner.run", raising=False)
+        monkeypatch.setitem(sys.modules, "fastapi", cast("ModuleType", None))
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
         assert ended.value.code == (
@@ -191,14 +216,11 @@ class TestEveryExample:
         )
 
     @needs_network
-    @pytest.mark.parametrize("name", ON_THE_RUNNER)
-    async def test_it_starts_by_its_line_in_the_readme_and_talks_to_a_browser(
-        self, name: str, tmp_path: Path
-    ):
-        assert f"\npython examples/{name}.py " in README.read_text("utf-8")
+    @pytest.mark.realtime
+    async def test_one_of_them_talks_to_a_browser_until_ctrl_c(self, tmp_path: Path):
         port = unused_port()
-        with started(name, port, tmp_path) as program:
-            await until(lambda: is_listening(port))
+        with started("voice_agent", port, tmp_path) as program:
+            await until(lambda: is_listening(port), within=LONG_SECS)
             browser = Browser(f"http://127.0.0.1:{port}")
             try:
                 await browser.call()
@@ -211,23 +233,10 @@ class TestEveryExample:
             finally:
                 await browser.hang_up()
             program.send_signal(signal.SIGINT)
-            await until(lambda: program.poll() is not None)
+            await until(lambda: program.poll() is not None, within=LONG_SECS)
         logged = (tmp_path / "log").read_text("utf-8")
         assert "SMALLEST_API_KEY is not set" in logged
         assert "Traceback" not in logged
-
-    def test_a_missing_runner_ends_the_program(self, tmp_path: Path):
-        # Whether or not it is installed here.
-        (tmp_path / "fastapi.py").write_text("raise ModuleNotFoundError('fastapi')\n")
-        done = subprocess.run(
-            [sys.executable, EXAMPLES / "voice_agent.py"],
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "LOGURU_AUTOINIT": "0"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 1
-        assert done.stderr == 'The runner is missing: pip install "pipecat-ai[runner,webrtc]"\n'
 
 
 class TestVoiceAgent:
@@ -355,6 +364,7 @@ class TestLocalAudio:
     def _not_imported(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delitem(sys.modules, "pipecat.transports.local.audio", raising=False)
 
+    @pytest.mark.realtime
     async def test_the_microphone_is_heard_and_the_speaker_speaks(
         self, monkeypatch: pytest.MonkeyPatch
     ):
@@ -523,9 +533,24 @@ def markdown(folder: Path) -> str:
     return "".join(path.read_text() for path in folder.glob("calls/*.md"))
 
 
+class LateLine(VirtualTransport):
+    """A line whose client connects some time after the pipeline has started, as a browser does."""
+
+    def __init__(self, late_secs: float):
+        super().__init__()
+        self._late_secs = late_secs
+
+    @override
+    async def _call_event_handler(self, event_name: str, *args: Any, **kwargs: Any) -> None:
+        if event_name == "on_client_connected":
+            await asyncio.sleep(self._late_secs)
+        await super()._call_event_handler(event_name, *args, **kwargs)
+
+
 class TestFailover:
-    async def test_the_cascade_takes_over_at_once_when_hydra_refuses(self):
-        line = VirtualTransport()
+    @pytest.mark.parametrize("late_secs", [0.0, 1.0])
+    async def test_the_cascade_takes_over_at_once_when_hydra_refuses(self, late_secs: float):
+        line = LateLine(late_secs)
         bot = example("failover")
         llm = listening(bot.StandInLLM())
         async with emulator() as hydra:

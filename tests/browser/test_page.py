@@ -29,15 +29,16 @@ from chromium import (
     microphone,
     tab,
 )
-from cli.test_cli import KEY, command, first_line
-from cli.test_web import options
 from playwright.async_api import Browser
+from support.command import KEY, command, next_line
+from support.web import options
 from support.webrtc import needs_network
 
 from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 
 pytestmark = [
+    pytest.mark.realtime,
     pytest.mark.skipif(
         CHROMIUM is None,
         reason="there is no Chromium: on Debian, apt-get install chromium; or name it in CHROMIUM",
@@ -280,8 +281,8 @@ async def test_the_server_ends_the_call(quiet_browser: Browser):
 
 async def test_the_connection_is_lost(quiet_browser: Browser, tmp_path: Path):
     process = command("web", "--port", 0, cwd=tmp_path)
-    first_line(process)
-    url = first_line(process).split()[1]
+    next_line(process)
+    url = next_line(process).split()[1]
     async with tab(quiet_browser, url) as page:
         await page.call()
         process.send_signal(signal.SIGKILL)

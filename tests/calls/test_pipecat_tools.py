@@ -3,8 +3,6 @@
 import asyncio
 import inspect
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -18,14 +16,6 @@ from pipecat.metrics.metrics import LLMUsageMetricsData, TTFBMetricsData
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.observers.loggers.metrics_log_observer import MetricsLogObserver
 from pipecat.observers.user_bot_latency_observer import LatencyBreakdown, UserBotLatencyObserver
-from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
-from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import (
-    LLMContextAggregatorPair,
-    LLMUserAggregator,
-    LLMUserAggregatorParams,
-)
 from pipecat.processors.audio.audio_buffer_processor import AudioBufferProcessor, TurnAudioData
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.turns.user_mute import (
@@ -34,91 +24,16 @@ from pipecat.turns.user_mute import (
     MuteUntilFirstBotCompleteUserMuteStrategy,
 )
 from pipecat.turns.user_mute.base_user_mute_strategy import BaseUserMuteStrategy
-from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
-from pipecat.workers.runner import WorkerRunner
-from support.bots import until
-from support.call import emulator, recording, session
+from support.bots import Bot, running, script, until
+from support.call import emulator, recording
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.emulator import Call, EmulatedSession, HydraEmulator, Noise, Say, Script
-from pipecat_hydra.testing import VirtualTransport
+from pipecat_hydra.emulator import Call, Noise, Say
 
 needs_vad_frames = pytest.mark.skipif(
     "vad_frames" not in inspect.signature(HydraLLMService).parameters,
     reason="the service cannot tell of Hydra's voice activity detection yet",
 )
-
-
-class Bot:
-    """A bot with aggregators, as an application builds it."""
-
-    def __init__(
-        self,
-        hydra: HydraEmulator,
-        *,
-        observers: list[BaseObserver] | None = None,
-        recorder: AudioBufferProcessor | None = None,
-        tools: list[Any] | None = None,
-        user: dict[str, Any] | None = None,
-        service: dict[str, Any] | None = None,
-    ):
-        self.hydra = hydra
-        self.line = VirtualTransport()
-        llm = HydraLLMService(api_key=hydra.api_key, base_url=hydra.url, **(service or {}))
-        strategies = ExternalUserTurnStrategies()
-        pair = LLMContextAggregatorPair(
-            LLMContext(tools=tools or []),
-            user_params=LLMUserAggregatorParams(user_turn_strategies=strategies, **(user or {})),
-        )
-        self.user: LLMUserAggregator = pair.user()
-        processors = [self.line.input(), pair.user(), llm, self.line.output(), pair.assistant()]
-        if recorder is not None:
-            processors.insert(4, recorder)
-        self.worker = PipelineWorker(
-            Pipeline(processors),
-            params=PipelineParams(enable_metrics=True, enable_usage_metrics=True),
-            observers=observers or [],
-            idle_timeout_secs=None,
-        )
-
-    @property
-    def told(self) -> EmulatedSession:
-        return session(self.hydra)
-
-    async def greet(self) -> None:
-        await self.worker.queue_frame(LLMRunFrame())
-        await until(lambda: self.hydra.sessions and self.told.sent_of("response.done"))
-        await self.until_quiet()
-
-    async def say(self, name: str) -> float:
-        """Say something, and tell when on the timeline it ended."""
-        utterance = await self.line.microphone.say(recording(name))
-        assert utterance.end_secs is not None
-        return utterance.end_secs
-
-    async def until_answered(self, responses: int) -> None:
-        await self.told.wait_for_sent("response.done", count=responses, within=20)
-        await self.until_quiet()
-
-    async def until_quiet(self) -> None:
-        await until(lambda: self.line.timeline.secs - self.line.heard_until_secs > 0.3)
-
-
-@asynccontextmanager
-async def running(bot: Bot) -> AsyncGenerator[Bot]:
-    runner = WorkerRunner(handle_sigint=False)
-    await runner.add_workers(bot.worker)
-    task = asyncio.create_task(runner.run())
-    try:
-        await bot.line.timeline.started()
-        yield bot
-    finally:
-        await bot.worker.cancel()
-        await task
-
-
-def script(*turns: Any, greeting_secs: float = 0.4) -> Script:
-    return Script(list(turns), greeting=Say.tones(greeting_secs))
 
 
 class TestTurnTracking:

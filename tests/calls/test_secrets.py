@@ -23,6 +23,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pydantic import SecretStr
 from support.call import Call, call, emulator, session
 from support.tls import tls_server
+from support.virtual_time import VirtualTimeLoop
 from websockets.asyncio.server import ServerConnection, serve
 
 from pipecat_hydra import HydraLLMService
@@ -233,8 +234,9 @@ def fail_verbosely() -> None:
     logging.basicConfig(level=logging.DEBUG)
     # The servers in here, which are not ours, log what they are sent.
     logging.getLogger("websockets.server").setLevel(logging.INFO)
-    asyncio.run(fail_in_each_way("query"))
-    asyncio.run(fail_in_each_way("header"))
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(fail_in_each_way("query"))
+        runner.run(fail_in_each_way("header"))
 
 
 def test_calls_that_fail_in_development_mode_leave_no_trace_of_the_key():
@@ -249,7 +251,6 @@ def test_calls_that_fail_in_development_mode_leave_no_trace_of_the_key():
         cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
-        timeout=50,
     )
     shown = run.stdout + run.stderr
     assert run.returncode == 0, shown[-3_000:]

@@ -13,46 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from typer.testing import CliRunner, Result
+from support.call import emulator
+from support.command import KEY, LONG_SECS, Shell, assert_failed, command, next_line, run
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 import pipecat_hydra.cli.talk as talking
-from pipecat_hydra.cli.main import app
-from pipecat_hydra.emulator import FaultPlan
-from pipecat_hydra.emulator.faults import FAULTS
+from pipecat_hydra.emulator import FaultPlan, HydraEmulator
+from pipecat_hydra.emulator.faults.kinds import FAULTS
 
 HELLO = Path(__file__).parent.parent / "recordings" / "hello.wav"
-KEY = "sk-very-secret"
-
-
-def run(*args: object, key: str | None = None) -> Result:
-    environment = {"SMALLEST_API_KEY": key, "COLUMNS": "200"}
-    return CliRunner().invoke(app, [str(arg) for arg in args], env=environment)
-
-
-def command(*args: object, cwd: Path, **variables: str) -> "subprocess.Popen[str]":
-    environment = {name: value for name, value in os.environ.items() if "SMALLEST" not in name}
-    environment |= variables
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipecat_hydra.cli.main", *map(str, args)],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that starts the tests in the background would have it ignored.
-        preexec_fn=None if os.name == "nt" else default_sigint,
-    )
-
-
-def default_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def first_line(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout is not None
-    return process.stdout.readline()
 
 
 def assert_nothing_is_said_to_nobody(process: "subprocess.Popen[str]") -> None:
@@ -61,24 +31,19 @@ def assert_nothing_is_said_to_nobody(process: "subprocess.Popen[str]") -> None:
     assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=50) == 0
+    assert process.wait(timeout=LONG_SECS) == 0
 
 
-@pytest.fixture(scope="module")
-def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    process = command("emulator", "--port", 0, cwd=tmp_path_factory.mktemp("emulator"))
-    found = re.search(r"ws://\S+(?=,)", first_line(process))
-    assert found
-    yield found[0]
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    with Shell() as opened:
+        yield opened
 
 
-def assert_failed(result: Result, exit_code: int, message: str) -> None:
-    assert message in result.stderr
-    assert result.exit_code == exit_code
-    assert "Traceback" not in result.output
-    assert KEY not in result.output
+@pytest.fixture
+def hydra(shell: Shell) -> HydraEmulator:
+    """An emulator that serves the commands of the shell."""
+    return shell.serve(emulator())
 
 
 def test_help_names_the_commands():
@@ -170,57 +135,60 @@ class TestTalk:
         assert len(result.stderr.splitlines()) == 1
 
     @pytest.mark.parametrize("more", [[], ["--verbose"]])
-    def test_bad_key(self, tmp_path: Path, emulator_url: str, more: list[str]):
-        result = run("talk", HELLO, tmp_path / "o.wav", "--url", emulator_url, *more, key=KEY)
+    def test_bad_key(self, tmp_path: Path, shell: Shell, hydra: HydraEmulator, more: list[str]):
+        result = shell.run("talk", HELLO, tmp_path / "o.wav", "--url", hydra.url, *more, key=KEY)
         assert KEY not in result.output
         assert "check SMALLEST_API_KEY" in result.stderr
         assert result.exit_code == 4
         assert ("Traceback" in result.stderr) == bool(more)
 
-    def test_no_answer(self, tmp_path: Path, emulator_url: str):
+    def test_no_answer(self, tmp_path: Path, shell: Shell, hydra: HydraEmulator):
         path = tmp_path / "silence.wav"
         sf.write(path, np.zeros(1_600, np.int16), 8_000)
-        options = ["--url", emulator_url, "--limit", "0.2"]
-        result = run("talk", path, tmp_path / "out.wav", *options, key="sk-emulator")
+        options = ["--url", hydra.url, "--limit", "0.2"]
+        result = shell.run("talk", path, tmp_path / "out.wav", *options, key=hydra.api_key)
         assert_failed(result, 3, "no answer within 0.2 s")
 
-    def test_a_conversation_with_the_embedded_emulator(self, tmp_path: Path):
-        process = command("talk", HELLO, cwd=tmp_path)
-        output, errors = process.communicate(timeout=50)
-        assert errors == ""
-        assert process.returncode == 0
-        assert "embedded emulator" in output.splitlines()[0]
+    def test_a_conversation_with_the_embedded_emulator(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        result = run("talk", HELLO)
+        assert result.stderr == ""
+        assert result.exit_code == 0
+        assert "embedded emulator" in result.output.splitlines()[0]
         for what in ("user speaks", "user stopped", "bot answers", "bot stopped", "1 turn in"):
-            assert what in output
-        assert not re.search(r"[\x1b\r]", output)  # no terminal, no bar
+            assert what in result.output
+        assert not re.search(r"[\x1b\r]", result.output)  # no terminal, no bar
         assert sf.info(tmp_path / "conversation.wav").channels == 2
 
-    def test_ctrl_c(self, tmp_path: Path):
-        process = command("talk", HELLO, cwd=tmp_path)
-        first_line(process)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-        assert errors == "interrupted\n"
-        assert process.returncode == 130
+    def test_ctrl_c_before_anything_is_said(self, tmp_path: Path):
+        output = tmp_path / "conversation.wav"
+        result = run("talk", HELLO, output, interrupt_after="embedded emulator")
+        assert result.stderr == "interrupted\n"
+        assert result.exit_code == 130
+        assert not output.exists()
 
+    @pytest.mark.realtime
     def test_ctrl_c_keeps_what_was_heard_on_a_terminal_that_cannot_show_it_all(
         self, tmp_path: Path
     ):
         script = tmp_path / "script.yaml"
         script.write_text("turns: [{tones: 20, transcript: \u201ctwenty seconds\u201d}]", "utf-8")
         process = command("talk", HELLO, "--script", script, cwd=tmp_path, PYTHONIOENCODING="ascii")
-        while not (line := first_line(process)).endswith("bot answers\n"):
+        while not (line := next_line(process)).endswith("bot answers\n"):
             assert line, process.communicate()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=LONG_SECS)
         assert errors == "interrupted\n"
         assert process.returncode == 130
         assert "1 turn in" in output
         assert sf.info(tmp_path / "conversation.wav").channels == 2
 
+    @pytest.mark.realtime
     def test_who_reads_it_may_go_away(self, tmp_path: Path):
         with command("talk", HELLO, cwd=tmp_path) as process:
-            first_line(process)
+            next_line(process)
             assert_nothing_is_said_to_nobody(process)
         assert sf.info(tmp_path / "conversation.wav").channels == 2
 
@@ -278,9 +246,9 @@ def test_a_virtual_environment_that_does_not_run_is_made_anew(tmp_path: Path, pi
 
 
 class TestEmulator:
-    def test_port_in_use(self, emulator_url: str):
-        port = emulator_url.split(":")[2].split("/")[0]
-        assert_failed(run("emulator", "--port", port), 1, f"port {port}")
+    def test_port_in_use(self, shell: Shell, hydra: HydraEmulator):
+        port = hydra.url.split(":")[2].split("/")[0]
+        assert_failed(shell.run("emulator", "--port", port), 1, f"port {port}")
 
     def test_no_such_host(self):
         result = run("emulator", "--host", "no.such.host.invalid", "--port", 0)
@@ -290,11 +258,12 @@ class TestEmulator:
         monkeypatch.setitem(sys.modules, "pipecat_hydra.emulator", None)
         assert_failed(run("emulator", "--port", 0), 1, "unexpected error: ModuleNotFoundError")
 
+    @pytest.mark.realtime
     def test_who_reads_it_may_go_away(self, tmp_path: Path):
         with command("emulator", "--port", 0, cwd=tmp_path) as process:
-            url = re.search(r"ws://\S+(?=,)", first_line(process))
+            url = re.search(r"ws://\S+(?=,)", next_line(process))
             assert url
-            first_line(process)
+            next_line(process)
             assert process.stdout is not None
             process.stdout.close()
             for _ in range(2):
@@ -330,34 +299,36 @@ class TestEmulator:
         result = run("emulator", "--port", 0, "--fault", "full", "--fault", fault)
         assert_failed(result, 2, message)
 
-    def test_faults_happen_and_are_shown(self, tmp_path: Path):
-        options = ["--fault", "refuse:status=403,times=1", "--fault", "drop:sent=1"]
-        process = command("emulator", "--port", 0, *options, "--fault-seed", 7, cwd=tmp_path)
-        url = re.search(r"ws://\S+(?=,)", first_line(process))
-        assert url
-        first_line(process)
-        assert first_line(process) == (
+    @pytest.mark.realtime
+    def test_it_shows_what_happens_and_ctrl_c_ends_it(self, tmp_path: Path):
+        options = ["--key", "sk-mine", "--fault", "refuse:status=403,times=1"]
+        options += ["--fault", "drop:sent=1", "--fault-seed", "7"]
+        process = command("emulator", "--port", 0, *options, cwd=tmp_path)
+        line = next_line(process)
+        assert "key sk-mine" in line
+        found = re.search(r"ws://\S+(?=,)", line)
+        assert found
+        url = f"{found[0]}?api_key=sk-mine"
+        assert "SMALLEST_API_KEY=sk-mine pipecat-hydra talk IN.wav --url ws:" in next_line(process)
+        assert next_line(process) == (
             "faults: --fault refuse:status=403,times=1 --fault drop:sent=1 --fault-seed 7\n"
         )
         with pytest.raises(InvalidStatus, match="403"):
-            connect(f"{url[0]}?api_key=sk-emulator")
-        with connect(f"{url[0]}?api_key=sk-emulator", close_timeout=1) as websocket:
+            connect(url)
+        with connect(url, close_timeout=1) as websocket:
             assert "session.created" in str(websocket.recv())
             with pytest.raises(ConnectionClosedError):
                 websocket.recv()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
-        assert re.search(r"sess_\S+ +0\.\d\d s  !! drop:sent=1\n", output)
+        output, errors = process.communicate(timeout=LONG_SECS)
+        assert re.search(r"sess_\S+ +\d+\.\d\d s  !! drop:sent=1\n", output)
         assert "closed, code 1006" in output
+        assert output.endswith("\nended\n")
         assert errors == ""
         assert process.returncode == 0
 
-    def test_ctrl_c_ends_it(self, tmp_path: Path):
-        process = command("emulator", "--port", 0, "--key", "sk-mine", cwd=tmp_path)
-        assert "key sk-mine" in first_line(process)
-        assert "SMALLEST_API_KEY=sk-mine pipecat-hydra talk IN.wav --url ws:" in first_line(process)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=20)
-        assert output == "ended\n"
-        assert errors == ""
-        assert process.returncode == 0
+    def test_ctrl_c_ends_it_though_nobody_has_connected(self):
+        result = run("emulator", "--port", 0, interrupt_after=" --url ws:")
+        assert result.output.endswith("\nended\n")
+        assert len(result.output.splitlines()) == 3
+        assert result.exit_code == 0

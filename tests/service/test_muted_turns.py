@@ -2,10 +2,9 @@
 
 import asyncio
 
-from calls.test_pipecat_tools import Bot, running, script
 from pipecat.frames.frames import Frame
 from pipecat.turns.user_mute.base_user_mute_strategy import BaseUserMuteStrategy
-from support.bots import until
+from support.bots import Bot, running, script, until
 from support.call import emulator, recording
 from typing_extensions import override
 

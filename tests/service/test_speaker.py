@@ -22,7 +22,7 @@ class Service(FrameProcessor):
         super().__init__()
         self.pushed: list[Frame] = []
         self.said: list[str] = []
-        self.speaker = Speaker(self, on_said=self.said.append)
+        self.speaker = Speaker(self, on_said=lambda text, resumed: self.said.append(text))
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
         self.pushed.append(frame)
@@ -95,3 +95,29 @@ async def test_of_an_interrupted_reply_nothing_is_drained():
     frames = len(service.audio)
     assert await service.say(VoiceEnded("r", interrupted=True)) == ["TTSStoppedFrame"]
     assert len(service.audio) == frames
+
+
+async def test_the_words_of_a_reply_are_known_or_not():
+    service = Service()
+    reply = [ReplyStarted("r"), VoiceStarted("r", None), TextChunk("Hello.")]
+    await service.say(*reply)
+    assert not service.speaker.are_replies_known
+    await service.say(VoiceEnded("r"), ReplyEnded("r", interrupted=False))
+    assert service.speaker.are_replies_known
+
+
+async def test_a_reply_that_is_resumed_is_no_new_one():
+    service = Service()
+    end = [VoiceEnded("r"), ReplyEnded("r", interrupted=False)]
+    await service.say(ReplyStarted("r"), VoiceStarted("r", None), *end)
+    again = [ReplyStarted("r", resumed=True), VoiceStarted("r", None), TextChunk("Hello."), *end]
+    await service.say(*again, *again)
+    assert not service.speaker.are_replies_known
+
+
+async def test_the_words_of_a_reply_that_is_resumed_are_known_already():
+    service = Service()
+    end = [VoiceEnded("r"), ReplyEnded("r", interrupted=False)]
+    await service.say(ReplyStarted("r"), VoiceStarted("r", None), TextChunk("Hello."), *end)
+    await service.say(ReplyStarted("r", resumed=True), VoiceStarted("r", None), *end)
+    assert service.speaker.are_replies_known

@@ -100,3 +100,10 @@ async def test_what_nobody_waits_for_does_no_harm(frame: Frame):
     service = Service(InterruptionFrame())
     service.proposals.see(frame)
     await service.proposals.start()
+
+
+async def test_what_is_known_to_be_ignored_is_not_waited_for():
+    service = Service()
+    service.proposals = TurnProposals(service, lambda: True)
+    assert await secs(service) < 0.01
+    assert service.proposed == ["ProposedUserStartedSpeakingFrame"]

@@ -11,12 +11,26 @@ from typing import Any
 
 import pytest
 from pipecat.frames.frames import InterruptionFrame, LLMFullResponseEndFrame, TTSAudioRawFrame
-from support.call import NO_GREETING, call, emulator, recording
+from pydantic import SecretStr
+from support.call import NO_GREETING, call, emulator, recording, session
 
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import AudioChunk, PipelineEffect, ReplyEnded
 from pipecat_hydra.emulator import Say, Script
+from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.deadline import DeadlineTimer
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.wire.events import SessionConfiguration
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="uvloop has no Windows version")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _libuv() -> None:
+    """Have libuv open what it keeps open in a process: the pipe that signals come by."""
+    import uvloop
+
+    uvloop.new_event_loop().close()
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
@@ -36,6 +50,40 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     uvloop.run(checked())
 
 
+def test_a_session_from_opening_to_closing(warnings: list[str]):
+    async def work() -> None:
+        conversation = Conversation(model="hydra-v1.1")
+        conversation.configure(SessionConfiguration(generate_initial_response=True), 0.0)
+        effects: list[PipelineEffect] = []
+        ended = asyncio.Event()
+
+        async def on_effect(effect: PipelineEffect) -> None:
+            effects.append(effect)
+            if isinstance(effect, ReplyEnded):
+                ended.set()
+
+        async with emulator() as hydra:
+
+            async def endpoint() -> Endpoint:
+                return Endpoint(hydra.url, "hydra-v1.1", SecretStr(hydra.api_key))
+
+            made = HydraConnection(endpoint, conversation, on_effect=on_effect)
+            made.open()
+            async with asyncio.timeout(10):
+                # The uplink's deadlines move with each chunk.
+                while not ended.is_set():
+                    made.perform(conversation.microphone(bytes(640), made.now))
+                    await asyncio.sleep(0.02)
+            pcm = b"".join(e.pcm for e in effects if isinstance(e, AudioChunk))
+            assert pcm == session(hydra).sent_audio()
+            await made.close()
+            assert await session(hydra).wait_closed() == 1000
+
+    run(work())
+    assert not warnings
+
+
+@pytest.mark.realtime
 def test_a_call_with_a_reply_a_barge_in_and_a_lost_connection(warnings: list[str]):
     async def work() -> None:
         async with (

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -42,6 +42,9 @@ SHAPES: list[Shape] = ["aggregators", "bare"]
 
 NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
+# What is no frame is looked for this often, in seconds of virtual time.
+_LOOK_SECS = 0.01
+
 F = TypeVar("F", bound=Frame)
 
 
@@ -69,13 +72,29 @@ class Frames(BaseObserver):
         super().__init__()
         self._source = source
         self.pushed: list[tuple[Frame, FrameDirection]] = []
+        # What was found of each kind so far, and how many frames were looked at for it.
+        self._found: dict[Any, tuple[int, list[Any]]] = {}
+        self._news = asyncio.Event()
 
     async def on_push_frame(self, data: FramePushed):
         if data.source is self._source:
             self.pushed.append((data.frame, data.direction))
+            self._news.set()
+
+    async def wait(self, secs: float) -> None:
+        """Wait for the next frame, but no longer than some seconds."""
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(secs):
+                await self._news.wait()
 
     def of(self, *kinds: type[F], direction: FrameDirection = FrameDirection.DOWNSTREAM) -> list[F]:
-        return [f for f, d in self.pushed if isinstance(f, kinds) and d == direction]
+        """The frames of these kinds that were pushed in a direction so far, in order."""
+        seen, found = self._found.get((kinds, direction), (0, []))
+        new = self.pushed[seen:]
+        found = [*found, *(f for f, d in new if isinstance(f, kinds) and d == direction)]
+        self._found[kinds, direction] = len(self.pushed), found
+        return found
 
     def names(self, *kinds: type[Frame]) -> list[str]:
         """Class names of the frames of these kinds that went downstream, in order."""
@@ -112,7 +131,7 @@ class Call:
         await self.worker.queue_frame(LLMRunFrame())
 
     async def until(self, condition: Callable[[], Any], *, within: float = 15.0) -> None:
-        """Wait until something holds."""
+        """Wait until something holds, which is looked at with each frame that is pushed."""
         deadline = time.monotonic() + within
         while not condition():
             if time.monotonic() > deadline:
@@ -121,7 +140,7 @@ class Call:
                 raise TimeoutError(
                     f"it did not happen; the service pushed {counts}; {_history(self._server)}"
                 )
-            await asyncio.sleep(0.005)
+            await self.frames.wait(_LOOK_SECS)
 
     async def until_pushed(self, kind: type[Frame], count: int = 1, **kwargs: Any) -> None:
         """Wait until the service has pushed so many frames of a kind downstream."""

@@ -8,14 +8,20 @@ ready, a socket can be read or written, a job runs in an executor. When nothing 
 the loop does not wait for its next timer: it sets its clock to the time of that timer. So a
 call of ten seconds takes as long as its computing does, and a slow or busy machine makes no
 timer fire before the work that was to be done by then. Each turn of the loop takes a
-microsecond, so that what follows from an event is later than the event.
+microsecond and each reading of the clock a nanosecond, so that of two things that are noted
+with their time the second is later than the first.
 
 `time.monotonic`, `time.time`, `time.time_ns` and `time.perf_counter` follow the loop while it
-runs, because Pipecat, `websockets` and the emulator read them. `time.sleep` in the thread of
-the loop moves the clock by as much: the loop was blocked for that long.
+runs, because Pipecat, `websockets` and the emulator read them. They are replaced when this
+module is imported, which has to be before those are: some keep the function, such as the
+default of a timestamp. `time.sleep` in the thread of the loop moves the clock by as much: the
+loop was blocked for that long.
 
 Sockets are real. The loopback interface hands over what is sent within the system call, so
-what one end has sent is readable at the other end before the loop looks for it.
+what one end has sent is readable at the other end before the loop looks for it. That does not
+hold where the buffers of a connection are full: when its reader makes room again, the system
+tells the writer by a timer of its own. So while a socket waits to be written to, the loop
+gives the system a millisecond before each jump.
 
 The clock knows nothing of other processes, nor of threads that no executor of the loop runs.
 Tests of those are marked `realtime` and have an ordinary loop.
@@ -26,7 +32,11 @@ tasks and the lines where they wait.
 """
 
 import asyncio
+
+# These keep the clock that they find, and what they do has to do with threads and processes.
+import queue  # noqa: F401
 import selectors
+import subprocess  # noqa: F401
 import threading
 import time
 from collections.abc import Callable
@@ -35,15 +45,13 @@ from typing import Any, Final
 __all__ = ["HangError", "VirtualTimeLoop", "real_monotonic"]
 
 _TURN_SECS: Final = 1e-6
+_READING_SECS: Final = 1e-9
 _LONGEST_RUN_SECS: Final = 50.0
 _LONGEST_IDLE_SECS: Final = 10.0
+_KERNEL_SECS: Final = 0.001
 
 real_monotonic = time.monotonic
 """The wall clock, also while a loop runs in virtual time."""
-
-_REAL: Final[dict[str, Callable[..., Any]]] = {
-    name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "time_ns", "sleep")
-}
 
 
 class HangError(Exception):
@@ -62,14 +70,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """
         self._longest_run_secs = longest_run_secs
         self._elapsed = 0.0
-        self._began = {name: real() for name, real in _REAL.items() if name != "sleep"}
+        self._began = {name: real() for name, real in _REAL_CLOCKS.items()}
         self._jobs = 0
         self._must_end_by = 0.0
-        super().__init__(_JumpingSelector(self))
+        self._thread = 0
+        self._selector_of_sockets = _JumpingSelector(self)
+        super().__init__(self._selector_of_sockets)
 
     def time(self) -> float:
         """The virtual time, in seconds."""
-        return self._began["monotonic"] + self._elapsed
+        return self.read("monotonic")
 
     def advance(self, secs: float) -> None:
         """Move the clock forward."""
@@ -79,6 +89,21 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def is_held(self) -> bool:
         """Whether an executor works, so that the clock stands still."""
         return self._jobs > 0
+
+    @property
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """The timers that wait, but for the one that wakes the task which asks."""
+        # Asyncio tells nobody of its timers, but this is where they are.
+        scheduled: list[Any] = getattr(self, "_scheduled", [])
+        me = asyncio.current_task(self)
+        return [h for h in scheduled if not h.cancelled() and not _wakes(h, me)]
+
+    @property
+    def sockets(self) -> list[str]:
+        """The sockets that the loop watches, but for the one by which threads wake it."""
+        own: int = getattr(self, "_ssock").fileno()  # noqa: B009
+        keys = self._selector_of_sockets.get_map().values()
+        return [f"{key.fd}: {key.data}" for key in keys if key.fd != own]
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Run a function in an executor; the clock stands still until it is done."""
@@ -90,28 +115,29 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _on_job_done(self, _: Any) -> None:
         self._jobs -= 1
 
+    def read(self, clock: str) -> Any:
+        """The virtual time of one of the clocks of the module `time`."""
+        self._elapsed += _READING_SECS
+        began = self._began[clock]
+        return began + (round(self._elapsed * 1e9) if clock.endswith("_ns") else self._elapsed)
+
     def run_forever(self) -> None:
         """Run, with the functions of `time` following the loop's clock."""
+        global _running
         self._must_end_by = real_monotonic() + self._longest_run_secs
-        thread = threading.get_ident()
-
-        def sleep(secs: float) -> None:
-            if threading.get_ident() == thread:
-                self.advance(secs)
-            else:
-                _REAL["sleep"](secs)
-
-        replaced = {name: getattr(time, name) for name in _REAL}
-        time.monotonic = self.time
-        time.perf_counter = lambda: self._began["perf_counter"] + self._elapsed
-        time.time = lambda: self._began["time"] + self._elapsed
-        time.time_ns = lambda: self._began["time_ns"] + round(self._elapsed * 1e9)
-        time.sleep = sleep
+        self._thread = threading.get_ident()
+        outer, _running = _running, self
         try:
             super().run_forever()
         finally:
-            for name, function in replaced.items():
-                setattr(time, name, function)
+            _running = outer
+
+    def sleep(self, secs: float) -> None:
+        """Take the time that a blocking sleep takes; threads but the loop's really sleep."""
+        if threading.get_ident() == self._thread:
+            self.advance(secs)
+        else:
+            _real_sleep(secs)
 
     def check_limit(self) -> None:
         """Raise if the loop has run for longer, in real time, than any test takes."""
@@ -136,6 +162,22 @@ class _JumpingSelector(selectors.DefaultSelector):
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._writing: set[int] = set()
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._note(super().register(fileobj, events, data))
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._note(super().modify(fileobj, events, data))
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        key = super().unregister(fileobj)
+        self._writing.discard(key.fd)
+        return key
+
+    def _note(self, key: selectors.SelectorKey) -> selectors.SelectorKey:
+        (self._writing.add if key.events & selectors.EVENT_WRITE else self._writing.discard)(key.fd)
+        return key
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
@@ -145,6 +187,8 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._loop.check_limit()
         if self._loop.is_held:
             return super().select(1.0)
+        if self._writing and (ready := super().select(_KERNEL_SECS)):
+            return ready
         if timeout is not None:
             self._loop.advance(timeout)
             return ready
@@ -163,3 +207,40 @@ def _place(task: "asyncio.Task[Any]") -> str:
         lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
         coroutine = coroutine.cr_await
     return f"  {task.get_name()}: " + " > ".join(lines[-3:])
+
+
+def _wakes(handle: Any, task: object) -> bool:
+    future = (handle._args or (None,))[0]
+    return isinstance(future, asyncio.Future) and any(
+        getattr(callback, "__self__", None) is task for callback, _ in future._callbacks or ()
+    )
+
+
+#
+# The functions of the module `time`
+#
+
+_REAL_CLOCKS: Final[dict[str, Callable[[], Any]]] = {
+    name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "time_ns")
+}
+_real_sleep = time.sleep
+_running: VirtualTimeLoop | None = None
+
+
+def _clock(name: str) -> Callable[[], Any]:
+    """One of the clocks: the virtual one while a loop runs in virtual time."""
+    real = _REAL_CLOCKS[name]
+
+    def clock() -> Any:
+        return real() if _running is None else _running.read(name)
+
+    return clock
+
+
+def _sleep(secs: float) -> None:
+    (_real_sleep if _running is None else _running.sleep)(secs)
+
+
+for _name in _REAL_CLOCKS:
+    setattr(time, _name, _clock(_name))
+time.sleep = _sleep

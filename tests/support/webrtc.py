@@ -12,11 +12,20 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from pipecat.transports.smallwebrtc.transport import RawAudioTrack
 from support.bots import until
 from support.call import recording
+from support.command import LONG_SECS
 
 needs_network = pytest.mark.skipif(
     not get_host_addresses(use_ipv4=True, use_ipv6=True),
     reason="this machine has no network but loopback, over which no WebRTC connection is made",
 )
+
+CLIENT_READY = {
+    "label": "rtvi-ai",
+    "type": "client-ready",
+    "id": "1",
+    "data": {"version": "2.2.0", "about": {"library": "test"}},
+}
+"""The first message of a client that speaks RTVI."""
 
 
 class Browser:
@@ -71,12 +80,10 @@ class Browser:
         return [message["data"] for message in self.messages if message["type"] == kind]
 
     async def until(self, kind: str, count: int = 1) -> None:
-        await until(lambda: self.types().count(kind) >= count, self.types)
+        await until(lambda: self.types().count(kind) >= count, self.types, within=LONG_SECS)
 
     def _introduce(self) -> None:
-        ready = {"version": "2.2.0", "about": {"library": "test"}}
-        message = {"label": "rtvi-ai", "type": "client-ready", "id": "1", "data": ready}
-        self._channel.send(json.dumps(message))
+        self._channel.send(json.dumps(CLIENT_READY))
 
     def _listen(self, track: MediaStreamTrack) -> None:
         async def listen() -> None:

@@ -1,8 +1,8 @@
-"""`pipecat-hydra talk`: a recording talks to Hydra, live, and what was heard is kept and measured.
+"""`pipecat-hydra talk`: plays a recording to Hydra at real time, and measures the conversation.
 
-`session.talk` builds a pipeline around a `VirtualTransport` and runs the conversation;
-`observer` turns frames into a `TurnLog`, which knows nothing of frames; `report` lays the
-log over the audio that was heard and measures; `display` shows all that.
+`session.talk` builds a pipeline around a `VirtualTransport` and runs the conversation. `observer`
+reports frames to a `TurnLog` (`turns`), which does not depend on frames. `report` combines the log
+with the audio that was heard, and measures. `display` shows the result.
 """
 
 from pipecat_hydra.cli.talk.display import Display

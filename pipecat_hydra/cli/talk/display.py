@@ -1,4 +1,4 @@
-"""What a command shows: lines as things happen, a progress bar, a table."""
+"""Shows a conversation on the terminal: lines as things happen, a progress bar, a table."""
 
 from types import TracebackType
 from typing import Self
@@ -16,7 +16,7 @@ from pipecat_hydra.cli.terminal import abandon
 __all__ = ["Display"]
 
 _PLAIN_WIDTH = 120
-"""Columns where there is no terminal to ask, as in a log file."""
+"""Number of columns if the output is no terminal, such as a log file."""
 
 _HEADERS = (
     "turn",
@@ -31,7 +31,7 @@ _HEADERS = (
 
 
 class _StandardOutput(Console):
-    """A console whose reader may go away: the conversation goes on, and is written."""
+    """A console whose reader may go away, without an error that would end the conversation."""
 
     @override
     def on_broken_pipe(self) -> None:
@@ -39,9 +39,9 @@ class _StandardOutput(Console):
 
 
 class Display:
-    """Shows a conversation on a terminal, and as plain lines anywhere else.
+    """Shows a conversation on a terminal, and as plain lines on any other output.
 
-    Use as a context manager: the progress bar is there from `__enter__` to `__exit__`.
+    Use as a context manager: the progress bar is shown from `__enter__` to `__exit__`.
     """
 
     def __init__(self, console: Console | None = None, *, progress: bool = True):
@@ -82,7 +82,7 @@ class Display:
         """Show a line.
 
         Args:
-            text: The line, without markup. What would order a terminal about is escaped.
+            text: The line, without markup. Terminal control characters are escaped.
         """
         plain = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
         self._console.print(Text(plain), soft_wrap=True)
@@ -91,8 +91,8 @@ class Display:
         """Show that something happened.
 
         Args:
-            secs: When, in seconds since the start.
-            what: What, in a few words.
+            secs: When it happened, in seconds since the start.
+            what: What happened, in a few words.
         """
         self.line(f"{max(0.0, secs):7.2f} s  {what}")
 
@@ -100,16 +100,16 @@ class Display:
         """Move the progress bar.
 
         Args:
-            what: What goes on.
+            what: Name of what is in progress.
             secs: How much of it is done, in seconds.
-            total_secs: Of how much.
+            total_secs: Its whole length in seconds.
         """
         self._progress.update(
             self._task, description=what, completed=min(secs, total_secs), total=total_secs
         )
 
     def report(self, report: Report) -> None:
-        """Show the table of a conversation that is over, and what its figures mean.
+        """Show the table of a finished conversation, and what its figures mean.
 
         Args:
             report: The figures.
@@ -129,7 +129,7 @@ class Display:
 
 
 def _table(report: Report) -> Table:
-    """One line for each turn."""
+    """Build the table with one line for each turn."""
     headers, *lines = _figures(report)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
@@ -140,7 +140,7 @@ def _table(report: Report) -> Table:
 
 
 def _upright_table(report: Report) -> Table:
-    """One column for each turn: half as wide."""
+    """Build the table with one column for each turn, which is half as wide."""
     numbers, *lines = zip(*_figures(report), strict=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number in numbers:
@@ -152,7 +152,7 @@ def _upright_table(report: Report) -> Table:
 
 
 def _figures(report: Report) -> list[list[str]]:
-    """What a table shows: the headers, then the figures of each turn."""
+    """Return what a table shows: the headers, then the figures of each turn."""
     figures = [list(_HEADERS), *(_cells(row) for row in report.rows)]
     if any(row.turn.calls for row in report.rows):
         counts = [str(row.turn.calls) for row in report.rows]

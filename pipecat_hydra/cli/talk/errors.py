@@ -1,4 +1,4 @@
-"""What can go wrong with a command, each with its exit code and a message for a person."""
+"""Errors of commands: each has an exit code and a message for the user."""
 
 from enum import IntEnum
 
@@ -12,11 +12,11 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """Anything that has no code of its own."""
+    """Any error without a code of its own."""
     USAGE = 2
-    """The command line asks for what cannot be: no such file, not audio, a bad option."""
+    """The command line is wrong: a missing file, a file without audio, a bad option."""
     NO_ANSWER = 3
-    """Nothing was heard of the bot within the limit."""
+    """The bot was not heard within the time limit."""
     BAD_KEY = 4
     """The key was rejected."""
     NO_NETWORK = 5
@@ -26,13 +26,13 @@ class ExitCode(IntEnum):
 
 
 class TalkError(Exception):
-    """A command cannot go on; the message says why and what to do, on one line."""
+    """A command cannot continue; the message says why and what to do, on one line."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.FAILED):
         """Create an error.
 
         Args:
-            message: For a person to read. Must not hold the key.
+            message: A message for the user, which must not contain the key.
             exit_code: What the command exits with.
         """
         super().__init__(message)
@@ -40,7 +40,7 @@ class TalkError(Exception):
 
 
 def from_category(category: ErrorCategory | None, message: str, url: str) -> TalkError:
-    """Explain an error that the service reported.
+    """Make the error for an error that the service reported.
 
     Args:
         category: Its category.
@@ -68,7 +68,7 @@ def from_category(category: ErrorCategory | None, message: str, url: str) -> Tal
 
 
 def without_key(message: str, api_key: str | None) -> str:
-    """Remove a key from a message on one line.
+    """Mask a key in a message, and put the message on one line.
 
     Args:
         message: Any text, for instance that of an unexpected exception.

@@ -1,4 +1,4 @@
-"""From the frames of a pipeline to the turns of a conversation."""
+"""Observes the frames of a pipeline, and reports turns and replies to a `TurnLog`."""
 
 import json
 from collections.abc import Callable
@@ -33,14 +33,14 @@ __all__ = ["TalkObserver"]
 Note = Callable[[float, str], None]
 
 _LONGEST: Final = 80
-"""How much of arguments and results is shown, in characters."""
+"""How many characters of arguments and results are shown."""
 
 
 class TalkObserver(BaseObserver):
-    """Keeps a `TurnLog` up to date and tells what happens.
+    """Keeps a `TurnLog` up to date, and reports what happens to the user.
 
-    Each frame is looked at when it is first pushed. Frames that are broadcast go both ways
-    as two frames, of which the downstream one counts.
+    Each frame is processed when it is first pushed. A broadcast frame is pushed in both directions
+    as two frames, of which only the downstream one is processed.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class TalkObserver(BaseObserver):
 
         Args:
             llm: The service whose audio and text count.
-            timeline: What positions are counted on.
-            note: Is called with the position in seconds and a line for the user to read.
-            on_error: Is called with each error frame.
+            timeline: The timeline of the conversation, for the times of the turns.
+            note: Called with the position in seconds and a line for the user.
+            on_error: Called with each error frame.
         """
         super().__init__(observe_every_push=False)
         self.log = TurnLog()
@@ -67,15 +67,15 @@ class TalkObserver(BaseObserver):
         self._on_error = on_error
 
     async def on_push_frame(self, data: FramePushed) -> None:
-        """Look at a frame that is pushed for the first time.
+        """Process a frame that is pushed for the first time.
 
         Args:
-            data: The frame, and who pushes it.
+            data: The frame, and the processor that pushes it.
         """
         if isinstance(data.frame, ErrorFrame):
             self._on_error(data.frame)
         elif data.direction == FrameDirection.DOWNSTREAM:
-            # Observers run behind the pipeline: the frame says when it was pushed.
+            # Observers run later than the pipeline, so the time of the push is taken from `data`.
             behind_secs = (self._llm.get_clock().get_time() - data.timestamp) / 1e9
             self._on_frame(data.frame, data.source, self._timeline.secs - behind_secs)
 

@@ -1,4 +1,4 @@
-"""What a conversation came to: the turns as reported, laid over the audio as heard."""
+"""Measures a finished conversation: the turns as reported, compared with the audio as heard."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -25,13 +25,13 @@ class Row:
     """The figures of one turn. Positions are seconds on the timeline; `None` if there is none.
 
     Parameters:
-        turn: What was reported.
+        turn: The turn as it was reported.
         user_start_secs: The user's first sound.
         user_end_secs: The user's last sound before the end of the turn was reported.
         reply_start_secs: The first sound of the reply, as heard.
         reply_end_secs: The last sound of the reply, as heard.
-        barge_in_secs: From the first sound of the user who interrupts this reply to the last
-            sound heard of it, in seconds; 0 if it had ended by itself before.
+        barge_in_secs: Seconds from the first sound of the user who interrupts this reply to the
+            last sound of the reply; 0 if the reply had ended before.
         heard_bytes: Audio of the reply that was played, in bytes of PCM16.
     """
 
@@ -45,12 +45,12 @@ class Row:
 
     @property
     def first_audio_after_speech_secs(self) -> float | None:
-        """From the user's last sound to the first sound of the reply, in seconds."""
+        """Seconds from the user's last sound to the first sound of the reply."""
         return _difference(self.reply_start_secs, self.user_end_secs)
 
     @property
     def first_audio_after_report_secs(self) -> float | None:
-        """From Hydra's report of the end of the turn to the first sound, in seconds."""
+        """Seconds from Hydra's report of the end of the turn to the first sound of the reply."""
         return _difference(self.reply_start_secs, self.turn.user_stopped_secs)
 
 
@@ -71,11 +71,11 @@ class Report:
 
     @classmethod
     def of(cls, turns: list[Turn], transport: VirtualTransport) -> "Report":
-        """Measure a conversation that is over.
+        """Measure a finished conversation.
 
         Args:
             turns: The turns as they were reported.
-            transport: The transport, with what was said and heard.
+            transport: The transport, which recorded both sides.
 
         Returns:
             The report.

@@ -1,4 +1,4 @@
-"""Runs a conversation: builds the pipeline, plays the recording, knows when it is over."""
+"""Runs a conversation: builds the pipeline, plays the recording, and detects the end."""
 
 import asyncio
 import os
@@ -48,11 +48,11 @@ START_LIMIT_SECS: Final = 30.0
 """How long the pipeline may take to start; Pipecat itself gives up after 20 s."""
 
 END_OF_TURN_SECS: Final = 1.5
-"""How much silence must have been played after the recording before all can be over: it takes
-up to 1.2 s until Hydra takes a turn as over (protocol §5)."""
+"""How much silence is played after the recording, at least, before the conversation can end.
+Hydra needs up to 1.2 s to detect the end of a turn (protocol §5)."""
 
 REPLY_LIMIT_SECS: Final = 120.0
-"""How long the last reply is listened to."""
+"""Longest time to listen to the last reply."""
 
 TAIL_SECS: Final = 0.3
 """How much silence is kept after the last reply."""
@@ -64,22 +64,22 @@ _POLL_SECS: Final = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TalkOptions:
-    """What to say to whom.
+    """The options of `pipecat-hydra talk`.
 
     Parameters:
-        recording: What the user says: a file of any format that soundfile reads.
-        output: Where the conversation goes, as stereo PCM16.
+        recording: The user's audio: a file of any format that soundfile reads.
+        output: The file for the conversation, stereo PCM16.
         api_key: The Smallest AI key; `None` for the embedded emulator.
         base_url: The endpoint, without query. Not used with the emulator.
         model: The model.
         voice: Its voice; `None` for the model's default.
         instructions: The system instruction.
         limit_secs: How long to wait for an answer, in seconds.
-        greet: Whether the bot speaks first; the recording begins when it has finished.
-        aggregators: Whether the pipeline has context aggregators, as most do, or is the bare
-            `[input, llm, output]`.
+        greet: Whether the bot speaks first; the recording starts after the greeting.
+        aggregators: Whether the pipeline has context aggregators, as most pipelines do, or is
+            only `[input, llm, output]`.
         sample_tools: Whether the model is offered the functions of `SAMPLE_TOOLS`.
-        script: What the emulator answers, in YAML; `None` has it echo. Not used with a key.
+        script: The emulator's script, a YAML file; `None` for the echo. Not used with a key.
     """
 
     recording: Path
@@ -101,29 +101,30 @@ class TalkOptions:
 
 
 async def talk(options: TalkOptions, display: Display) -> Report:
-    """Let a recording talk to Hydra, or to the emulator if there is no key.
+    """Play a recording to Hydra, or to the emulator if there is no key.
 
     Args:
-        options: What to say to whom.
-        display: Where to show what happens.
+        options: The recording, and the service to talk to.
+        display: Shows what happens.
 
     Returns:
-        The figures of the conversation, which is in `options.output` by then.
+        The figures of the conversation. The conversation itself is written to
+        `options.output`.
 
     Raises:
-        TalkError: It was not possible, or there was no answer. In the latter case what
-            there was of a conversation has been written and shown all the same; so it has
-            when this is cancelled.
+        TalkError: The conversation failed, or there was no answer. If there was no answer,
+            the conversation so far is written and shown first. That is also done when this
+            coroutine is cancelled.
         ScriptError: The emulator's script cannot be used.
     """
     pcm, sample_rate = _recording(options.recording)
     _check_output(options.output, options.recording)
     async with AsyncExitStack() as stack:
         if options.api_key is None:
-            # The emulator loads Silero: only who talks to it should wait for that.
+            # Imported here, because the emulator loads Silero, which takes time.
             from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
 
-            # An echo has no words to show.
+            # An echo has no transcript to show.
             settings = EmulatorSettings(transcripts=options.script is not None)
             emulator = HydraEmulator(options.script or "echo", settings=settings)
             answers = f"answers by {options.script}" if options.script else "echoes"
@@ -165,8 +166,8 @@ class _Conversation:
             self._transport.output(),
         ]
         if self._options.aggregators:
-            # Hydra decides the turns. Without these strategies the aggregator would build a
-            # turn model of its own, which blocks for 40 ms, and never use it.
+            # Hydra decides the turns. Without these strategies the aggregator would create a
+            # turn model that is never used, which blocks for 40 ms.
             pair = LLMContextAggregatorPair(
                 LLMContext(),
                 user_params=LLMUserAggregatorParams(
@@ -178,7 +179,7 @@ class _Conversation:
         return PipelineWorker(
             Pipeline(processors),
             params=PipelineParams(
-                # The rate of the reply itself, so that what is heard was never resampled.
+                # The rate of the reply, so that the reply is recorded without resampling.
                 audio_out_sample_rate=(
                     model.output_sample_rate if model else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
                 ),
@@ -219,10 +220,10 @@ class _Conversation:
         return report
 
     async def _converse(self) -> None:
-        """Say all that there is to say, and listen to the end.
+        """Play the recording, and wait until the bot has finished.
 
         Raises:
-            TalkError: It cannot go on, or there was no answer.
+            TalkError: The conversation failed, or there was no answer.
         """
         timeline = self._transport.timeline
         await self._until(lambda: timeline.has_started, "starting", limit_secs=START_LIMIT_SECS)
@@ -245,7 +246,7 @@ class _Conversation:
         await self._listen("listening")
 
     async def _listen(self, what: str) -> None:
-        """Wait until the bot has spoken last; how long it speaks is its own affair, to a limit."""
+        """Wait until the bot has finished its last reply, for a limited time."""
         begin_secs = self._transport.timeline.secs
         while not self._is_over():
             now = self._transport.timeline.secs
@@ -258,7 +259,7 @@ class _Conversation:
             await self._poll(what, self._length_secs)
 
     def _is_over(self) -> bool:
-        """Whether nobody speaks, and the bot was the last to do so."""
+        """Return whether nobody speaks, and the bot spoke last."""
         heard_secs = max(self._transport.heard_until_secs, self._log.last_event_secs)
         return (
             self._log.answered
@@ -312,8 +313,8 @@ class _Conversation:
         error = from_category(frame.category, message, self._options.base_url)
         self._last_error = error
         permanent = frame.category is not None and frame.category.is_permanent
-        # A connection that was never there is for the user to see to; one that was lost is
-        # for the service to get back.
+        # If the first connection fails, the user must act. If a connection is lost later, the
+        # service reconnects.
         no_network = frame.category is ErrorCategory.CONNECTIVITY and not self._log.turns
         if permanent or no_network or not self._llm.is_usable:
             self._failure = self._failure or error
@@ -321,7 +322,7 @@ class _Conversation:
             self._display.line(f"! {message}")
 
     def _save(self) -> TalkError | None:
-        """Write the conversation; return what stood in the way."""
+        """Write the conversation; return the error if that fails."""
         output = self._options.output
         try:
             self._transport.save_stereo(output)
@@ -355,7 +356,7 @@ def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
         raise TalkError(f"no such file: {path}", ExitCode.USAGE)
     try:
         pcm, sample_rate = read_recording(path)
-    # Of headerless audio, which it takes a .raw file for, soundfile misses the rate by a TypeError.
+    # A .raw file has no header with a rate; soundfile raises a TypeError for it.
     except (OSError, TypeError, sf.SoundFileError) as error:
         raise TalkError(
             f"{path} is not audio that can be read: {without_key(str(error), None)}",
@@ -367,7 +368,7 @@ def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
 
 
 def _check_output(path: Path, recording: Path) -> None:
-    """Refuse an output that could not be written, before there is anything to lose."""
+    """Check that the output file can be written, before the conversation starts."""
     audio_format = path.suffix.removeprefix(".").upper()
     problem = None
     if audio_format == "RAW" or not sf.check_format(audio_format, "PCM_16"):

@@ -1,4 +1,4 @@
-"""Where a recording sounds and where it is silent."""
+"""Finds where a recording has sound and where it is silent."""
 
 from typing import Final
 
@@ -13,10 +13,10 @@ _RANGE_DB: Final = 40.0
 
 
 class SoundMap:
-    """Tells sound from silence in steps of 5 ms.
+    """Classifies each 5 ms of a recording as sound or silence.
 
-    A step sounds when its level (RMS) is within 40 dB of the loudest step's and above
-    -60 dB of full scale, so a noise floor is silence and a soft ending is sound.
+    A step of 5 ms is sound if its level (RMS) is within 40 dB of the loudest step and above
+    -60 dB of full scale. So background noise is silence, and a soft ending is sound.
     """
 
     def __init__(self, samples: NDArray[np.int16], sample_rate: int):
@@ -24,7 +24,7 @@ class SoundMap:
 
         Args:
             samples: Mono samples, shape `(n,)`.
-            sample_rate: Their rate in Hz.
+            sample_rate: Rate of the samples in Hz.
         """
         step = max(1, round(_STEP_SECS * sample_rate))
         self._step_secs = step / sample_rate
@@ -35,40 +35,40 @@ class SoundMap:
         self._sounding = np.flatnonzero(level_db > threshold)
 
     def first(self, after_secs: float, before_secs: float = np.inf) -> float | None:
-        """Find where sound begins between two positions.
+        """Find the first sound between two positions.
 
         Args:
             after_secs: Earliest position in seconds.
             before_secs: Latest position in seconds.
 
         Returns:
-            The beginning of the first step that sounds, in seconds, or `None`.
+            The start of the first step with sound, in seconds; `None` if there is none.
         """
         found = self._between(after_secs, before_secs)
         return float(found[0]) * self._step_secs if len(found) else None
 
     def last(self, after_secs: float, before_secs: float = np.inf) -> float | None:
-        """Find where sound ends between two positions.
+        """Find the end of the last sound between two positions.
 
         Args:
             after_secs: Earliest position in seconds.
             before_secs: Latest position in seconds.
 
         Returns:
-            The end of the last step that sounds, in seconds, or `None`.
+            The end of the last step with sound, in seconds; `None` if there is none.
         """
         found = self._between(after_secs, before_secs)
         return float(found[-1] + 1) * self._step_secs if len(found) else None
 
     def onset(self, at_secs: float, *, pause_secs: float = 0.3) -> float | None:
-        """Find where the utterance began that is heard at a position, or was heard last.
+        """Find the start of the utterance at a position, or of the last one before it.
 
         Args:
             at_secs: The position in seconds.
             pause_secs: The shortest silence that separates utterances.
 
         Returns:
-            The beginning of the utterance in seconds, or `None` if nothing sounds before.
+            The start of the utterance in seconds; `None` if there is no sound before.
         """
         found = self._between(0.0, at_secs)
         if not len(found):

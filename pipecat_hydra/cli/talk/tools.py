@@ -1,4 +1,4 @@
-"""Functions for the model to call, to try function calls with."""
+"""Sample functions that `--sample-tools` offers to the model, to try function calls."""
 
 from typing import Final
 
@@ -26,4 +26,4 @@ async def get_weather(params: FunctionCallParams, city: str) -> None:
 
 
 SAMPLE_TOOLS: Final[tuple[DirectFunction, ...]] = (get_weather,)
-"""What `pipecat-hydra talk --sample-tools` offers: the data is made up."""
+"""The functions of `pipecat-hydra talk --sample-tools`; their data is invented."""

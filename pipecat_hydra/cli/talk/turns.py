@@ -1,4 +1,4 @@
-"""The turns of a conversation as they were reported, without the audio."""
+"""A log of the turns of a conversation, as frames report them, without the audio."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ __all__ = ["Turn", "TurnLog"]
 
 @dataclass(slots=True)
 class Turn:
-    """One turn: what the user said, and what the bot answered. All times are on the timeline.
+    """One turn: the user speaks, and the bot answers. All times are seconds on the timeline.
 
     Parameters:
         number: Counted from 1.
@@ -15,13 +15,13 @@ class Turn:
             first.
         user_stopped_secs: When Hydra reported the end of the user's turn.
         bot_started_secs: When the loudspeaker got the first audio of the reply.
-        bot_stopped_secs: When the reply was over, or was cut.
+        bot_stopped_secs: When the reply ended or was interrupted.
         interrupted_secs: When the reply was interrupted while it was heard.
-        ttfb_secs: The service's own time to first byte, from the end of the turn.
+        ttfb_secs: Time to first byte from the end of the turn, as the service measured it.
         received_bytes: Audio of the reply that came from Hydra, in bytes of PCM16.
-        prompt_tokens: Tokens read, as Hydra counts; `None` if it did not say.
+        prompt_tokens: Tokens read, as Hydra counts; `None` if it did not report them.
         completion_tokens: Tokens generated, likewise.
-        calls: How many functions the model called before it had answered.
+        calls: Number of functions that the model called before its answer ended.
     """
 
     number: int
@@ -38,11 +38,11 @@ class Turn:
 
 
 class TurnLog:
-    """Keeps the turns up to date while things are reported.
+    """Keeps the turns up to date as events of the conversation are reported.
 
     Attributes:
         turns: All turns so far, the last of them in progress.
-        user_speaking: Whether the user speaks, as far as Hydra has reported.
+        user_speaking: Whether the user speaks, as Hydra reported it.
         bot_speaking: Whether the bot is heard.
     """
 
@@ -54,21 +54,21 @@ class TurnLog:
         self._responding: Turn | None = None
         self._in_flight = False
         self._goes_on = False
-        # Something of a reply was received that is still to be heard.
+        # Whether audio of a reply was received that was not heard yet.
         self._unheard = False
-        # The bot began to be heard without that: the last piece of what was interrupted.
+        # Whether the bot is heard without such audio: with the last piece of an interrupted reply.
         self._started_early = False
 
     @property
     def answered(self) -> bool:
-        """Whether a reply to the last turn was heard to its end, and no more of it is to come."""
+        """Whether the reply to the last turn was heard to its end."""
         if not self.turns or self._in_flight or self._goes_on:
             return False
         return self.turns[-1].bot_stopped_secs is not None
 
     @property
     def last_event_secs(self) -> float:
-        """When the user or the bot last started or stopped; 0 if never."""
+        """When the user or the bot last started or stopped to speak; 0 if never."""
         if not self.turns:
             return 0.0
         turn = self.turns[-1]
@@ -81,49 +81,49 @@ class TurnLog:
         return max((time for time in times if time is not None), default=0.0)
 
     def user_started(self, secs: float) -> None:
-        """Note that Hydra hears the user."""
+        """Note that Hydra reports the start of the user's turn."""
         self.user_speaking = True
         self.turns.append(Turn(len(self.turns) + 1, user_started_secs=secs))
 
     def user_stopped(self, secs: float) -> None:
-        """Note that Hydra takes the user's turn as over."""
+        """Note that Hydra reports the end of the user's turn."""
         self.user_speaking = False
         self._current.user_stopped_secs = secs
 
     def response_started(self) -> None:
-        """Note that a response was begun; it counts for the turn that is current now."""
+        """Note that a response started; it belongs to the current turn."""
         self._responding = self._current
         self._in_flight = True
         self._goes_on = False
 
     def response_ended(self) -> None:
-        """Note that a response was received whole, or was cut."""
+        """Note that a response was received completely or was interrupted."""
         self._in_flight = False
 
     def called(self) -> None:
-        """Note that the model calls a function: with what it gives, it will go on."""
+        """Note that the model calls a function; the reply goes on after its result."""
         self._answering.calls += 1
         self._goes_on = True
 
     def audio_received(self, num_bytes: int, secs: float) -> bool:
-        """Note audio of a response, and tell whether the bot begins to be heard with it."""
+        """Note audio of a response; return whether the bot starts to be heard with it."""
         self._answering.received_bytes += num_bytes
         self._unheard = True
         return self._started_early and self.bot_started(secs)
 
     def first_byte(self, secs: float) -> None:
-        """Note the service's time to first byte; the first of a turn counts."""
+        """Note the service's time to first byte; only the first of a turn counts."""
         if self._current.ttfb_secs is None:
             self._current.ttfb_secs = secs
 
     def tokens(self, prompt: int, completion: int) -> None:
-        """Note usage. That of an interrupted response comes when the next turn has begun."""
+        """Note token usage; that of an interrupted response comes after the next turn started."""
         turn = self._answering
         turn.prompt_tokens = (turn.prompt_tokens or 0) + prompt
         turn.completion_tokens = (turn.completion_tokens or 0) + completion
 
     def bot_started(self, secs: float) -> bool:
-        """Note that the bot begins to be heard, and tell whether it is a reply that is."""
+        """Note that the bot starts to be heard; return whether a reply starts with it."""
         self._started_early = not self._unheard
         if self._started_early:
             return False
@@ -135,7 +135,7 @@ class TurnLog:
         return True
 
     def bot_stopped(self, secs: float) -> bool:
-        """Note that the bot is heard no more, and tell whether a reply was."""
+        """Note that the bot is not heard any more; return whether a reply ended with it."""
         if self._started_early:
             self._started_early = False
             return False
@@ -145,7 +145,7 @@ class TurnLog:
         return True
 
     def interrupted(self, secs: float) -> bool:
-        """Note an interruption, and tell whether anything was heard that it cut."""
+        """Note an interruption; return whether it interrupted a reply that was heard."""
         self._unheard = False
         if not self.bot_speaking or (turn := self._heard) is None:
             return False
@@ -164,6 +164,6 @@ class TurnLog:
 
     @property
     def _heard(self) -> Turn | None:
-        """The turn whose reply was heard last: not the current one when that interrupts it."""
+        """The turn whose reply was heard last; not the current turn, if that interrupted it."""
         heard = (turn for turn in reversed(self.turns) if turn.bot_started_secs is not None)
         return next(heard, None)

@@ -1,9 +1,8 @@
-"""`pipecat-hydra web`: a page to talk to Hydra on, served from this machine.
+"""`pipecat-hydra web`: serves a web page on which a user talks to Hydra.
 
-`server.run` listens and, if there is no key, runs the emulator; `app` is what it answers
-over HTTP; `calls` holds the calls, each of which is a `call` with a pipeline of its own;
-`static/` is the page. What is needed beyond the package is the extra `web`, which
-`serve` looks for before anything imports it.
+`server` listens, and runs the emulator if there is no key. `app` answers HTTP requests. `calls`
+holds the calls in progress; each is a `call` with a pipeline of its own. `static/` is the page.
+The extra `web` must be installed: `main.serve` checks that before any other module imports it.
 """
 
 from pipecat_hydra.cli.web.main import serve

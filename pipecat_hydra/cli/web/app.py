@@ -1,4 +1,4 @@
-"""What the server answers over HTTP: the page, what the page has to know, and offers."""
+"""The HTTP application: serves the page and its facts, and answers WebRTC offers."""
 
 import mimetypes
 from collections.abc import Awaitable, Callable, Collection
@@ -40,14 +40,14 @@ _PAGE_HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What the page says of the bot.
+    """Facts about the bot that the page shows.
 
     Parameters:
-        service: Whether it is Hydra or the emulator that answers.
+        service: Whether Hydra or the emulator answers.
         model: The model.
-        voice: Its voice; `None` for the model's default, if that is not known here.
-        script: Which script the emulator answers by: the package's own, or another.
-        prebuilt: Where Pipecat's prebuilt page is, if it is installed.
+        voice: Its voice; `None` for the model's default, if the default is not known.
+        script: Whether the emulator answers by the script of the package or by another.
+        prebuilt: Path of Pipecat's prebuilt page, if it is installed.
     """
 
     service: Literal["hydra", "emulator"]
@@ -63,16 +63,16 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
     """Build the application.
 
     Args:
-        calls: Takes the offers.
-        about: What the page says of the bot.
-        hosts: By what names requests may call this server, `None` for any. On a loopback
-            address they are known: whoever else's name leads here is a page of another
-            site that would use the key.
+        calls: Answers the offers.
+        about: Facts that the page shows.
+        hosts: Host names that requests may use, `None` for any. On a loopback address the
+            names are known. A request with another name comes from a page of another site,
+            which must not use the key.
 
     Returns:
         The application.
     """
-    # On Windows the registry has a say in what a file is, and may call a script plain text.
+    # On Windows the registry may say that a script is plain text.
     mimetypes.add_type("text/javascript", ".js")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
@@ -86,7 +86,7 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
             return PlainTextResponse("Pages of other sites may not call here.\n", 403)
         response = await call_next(request)
         response.headers.update(_HEADERS)
-        # Pipecat's own page loads what it needs from elsewhere.
+        # Pipecat's prebuilt page loads files from other sites.
         if not request.url.path.startswith(PREBUILT_PATH):
             response.headers.update(_PAGE_HEADERS)
         return response
@@ -104,7 +104,7 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
         except HTTPException:
             raise
         except Exception as error:
-            # Whatever aiortc makes of a description that it cannot read.
+            # aiortc raises all kinds of exceptions for a description that it cannot parse.
             logger.warning(f"Offer refused: {repr(error)[:200]}")
             raise HTTPException(400, "The offer cannot be read.") from None
         if answer is None:
@@ -123,9 +123,9 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
 
 
 def _is_same_origin(request: Request) -> bool:
-    """Whether a request comes from a page of this server, or from no page at all."""
+    """Return whether a request comes from a page of this server, or not from a page."""
     origin = request.headers.get("origin")
     if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
         return True
-    # A proxy may have put another host in. This the browser says, and no page can.
+    # A proxy may change the host. This header is set by the browser, and no page can change it.
     return request.headers.get("sec-fetch-site") == "same-origin"

@@ -1,4 +1,4 @@
-"""One call: a pipeline of its own, from the offer to the hang-up."""
+"""One call with a pipeline of its own, from the offer to the hang-up."""
 
 import asyncio
 from dataclasses import dataclass
@@ -35,18 +35,18 @@ from pipecat_hydra.wire.protocol import (
 __all__ = ["Call", "Service"]
 
 _IDLE_LIMIT_SECS: Final = 300.0
-"""How long nobody may speak: a forgotten page should not hold a session for ever."""
+"""Time without speech after which the call ends, so that a forgotten page holds no session."""
 
 _READY_LIMIT_SECS: Final = 15.0
-"""How long the page may take to connect; it gives up after the same time."""
+"""How long the page may take to connect; the page gives up after the same time."""
 
 _FAREWELL_SECS: Final = 2.0
-"""How long the page has to hang up by itself once it was told why."""
+"""How long the page may take to hang up after it was told that the call ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Whom a call talks to.
+    """The service that calls talk to.
 
     Parameters:
         api_key: The key.
@@ -76,7 +76,7 @@ class Service:
         """Make the processor for one call.
 
         Raises:
-            ValueError: An option asks for what cannot be.
+            ValueError: An option is not valid.
         """
         return HydraLLMService(
             api_key=self.api_key,
@@ -88,20 +88,20 @@ class Service:
 
 
 class Call:
-    """One call. The page learns what happens over the data channel, as RTVI messages.
+    """One call. The page receives RTVI messages about it over the data channel.
 
-    Pipecat's own messages tell turns, replies, function calls and metrics. Besides them
-    there are `server-message`s in words for a person: `{"type": "problem", "text": ...,
-    "ended": ...}` for what goes wrong, after which the page hangs up if it says `ended`,
-    and `{"type": "note", "text": ...}` when that is over.
+    Pipecat's own messages report turns, replies, function calls and metrics. A call adds two
+    kinds of `server-message` with a text for the user: `{"type": "problem", "text": ...,
+    "ended": ...}` reports a problem, and the page hangs up if `ended` is true;
+    `{"type": "note", "text": ...}` reports that the problem is over.
     """
 
     def __init__(self, connection: SmallWebRTCConnection, service: Service):
         """Create a call, which does nothing before `run`.
 
         Args:
-            connection: To the page.
-            service: Whom it talks to.
+            connection: The connection to the page.
+            service: The service to talk to.
         """
         self._service = service
         self._connection = connection
@@ -117,7 +117,7 @@ class Call:
     def _build_worker(self) -> PipelineWorker:
         pair = LLMContextAggregatorPair(
             LLMContext(tools=list(TOOLS)),
-            # Hydra decides the turns; without these the aggregator would load a model for it.
+            # Hydra decides the turns; without these the aggregator would load a turn model.
             user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
         )
         worker = PipelineWorker(
@@ -172,7 +172,7 @@ class Call:
         return worker
 
     async def run(self) -> None:
-        """Hold the call, until the page hangs up or `end` is called."""
+        """Run the call until the page hangs up or `end` is called."""
         runner = WorkerRunner(handle_sigint=False)
         waiting = asyncio.create_task(self._end_unless_ready())
         try:
@@ -182,7 +182,7 @@ class Call:
             waiting.cancel()
             if self._farewell:
                 self._farewell.cancel()
-            # The transport does so only while it believes that it is connected.
+            # The transport closes it only if it believes that it is connected.
             await self._connection.disconnect()
 
     async def end(self) -> None:
@@ -199,13 +199,13 @@ class Call:
         await self._worker.rtvi.send_server_message(message)
 
     async def _tell_problem(self, text: str, *, ended: bool) -> None:
-        """Tell the page of a problem, and whether the call ends by it."""
+        """Report a problem to the page, and whether it ends the call."""
         if self._farewell:
             return
         await self._tell({"type": "problem", "text": text, "ended": ended})
         if ended:
-            # The page hangs up when it has read that. If it does not, it is done here:
-            # to close at once could overtake the message.
+            # The page hangs up when it has read the message. If it does not, the call ends here
+            # after a while: closing at once could overtake the message.
             self._farewell = asyncio.create_task(self._end_after_farewell())
 
     async def _end_after_farewell(self) -> None:

@@ -1,4 +1,4 @@
-"""All calls of a server: how they begin, and that none outlives it."""
+"""The calls of a server: starts a call for each offer, and ends all with the server."""
 
 import asyncio
 import time
@@ -19,50 +19,50 @@ __all__ = ["Calls"]
 
 
 class Calls:
-    """Begins a call for each offer. `end` must be called at the end."""
+    """Starts a call for each offer. `end` must be called at the end."""
 
     def __init__(self, service: Service, announce: Callable[[str], None]):
-        """Create it, without any call.
+        """Create the object, without any call.
 
         Args:
-            service: Whom all calls talk to.
-            announce: Is called with a line when a call begins and when it has ended.
+            service: The service that all calls talk to.
+            announce: Called with a line when a call starts and when it has ended.
         """
         self._service = service
         self._announce = announce
-        # No STUN server: the page is on this machine, or on its network.
+        # No STUN server is needed: the page is on this machine or on its network.
         self._handler = SmallWebRTCRequestHandler()
         self._count = 0
         self._running: dict[Call, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
-        """How many calls there are now."""
+        """Return the number of calls in progress."""
         return len(self._running)
 
     async def answer(self, offer: SmallWebRTCRequest) -> dict[str, str] | None:
-        """Begin a call, or renegotiate one that there is.
+        """Start a call, or renegotiate one in progress.
 
         Args:
             offer: The page's offer.
 
         Returns:
-            The answer, as Pipecat's clients expect it.
+            The answer, in the form that Pipecat's clients expect.
         """
         return await self._handler.handle_web_request(offer, self._begin)
 
     async def add_candidates(self, candidates: SmallWebRTCPatchRequest) -> None:
-        """Take more of the page's ICE candidates."""
+        """Add ICE candidates of the page to a call."""
         await self._handler.handle_patch_request(candidates)
 
     async def end(self) -> None:
-        """End all calls; return when nothing of them is left."""
+        """End all calls; returns when all their tasks have ended."""
         running = dict(self._running)
         await asyncio.gather(*(call.end() for call in running), return_exceptions=True)
         await asyncio.gather(*running.values(), return_exceptions=True)
         await self._handler.close()
 
     async def _begin(self, connection: SmallWebRTCConnection) -> None:
-        # The answer waits for this, and the call for the answer.
+        # The answer waits for this coroutine, and the call waits for the answer.
         self._count += 1
         call = Call(connection, self._service)
         self._running[call] = asyncio.create_task(self._hold(call, self._count))

@@ -1,4 +1,4 @@
-"""The way in: whether all that is needed is installed."""
+"""The entry point of `web`: checks that the extra is installed, then runs the server."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -16,12 +16,12 @@ async def serve(options: WebOptions, announce: Callable[[str], None]) -> None:
     """Serve the page until Ctrl-C or SIGTERM, or until it is cancelled.
 
     Args:
-        options: Where, and whom it talks to.
-        announce: Is called with each line that the user should read.
+        options: The address, and the service to talk to.
+        announce: Called with each line for the user.
 
     Raises:
-        TalkError: The extra `web` is not installed, the port is taken, or an option asks
-            for what cannot be.
+        TalkError: The extra `web` is not installed, the port is in use, or an option is not
+            valid.
         ScriptError: The emulator's script cannot be used.
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]

@@ -1,4 +1,4 @@
-"""What the page is served with."""
+"""The options of `pipecat-hydra web`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ DEFAULT_INSTRUCTIONS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebOptions:
-    """Where the page is, and whom it talks to.
+    """The address of the page, and the service that it talks to.
 
     Parameters:
         host: Address or name to listen on.
@@ -26,7 +26,7 @@ class WebOptions:
         model: The model.
         voice: Its voice; `None` for the model's default.
         instructions: The system instruction.
-        script: What the emulator answers, in YAML; `None` for the script of the package.
+        script: The emulator's script, a YAML file; `None` for the script of the package.
             Not used with a key.
     """
 

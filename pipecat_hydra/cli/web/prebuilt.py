@@ -1,7 +1,6 @@
-"""Pipecat's prebuilt page, beside ours, where `pipecat-ai-prebuilt` is installed.
+"""Serves Pipecat's prebuilt page beside our own, if `pipecat-ai-prebuilt` is installed.
 
-It is for machines that are online: what it does with the microphone it loads from the
-internet.
+The machine must be online: the prebuilt page loads its code for the microphone from the internet.
 """
 
 import contextlib
@@ -17,23 +16,25 @@ from fastapi import FastAPI
 __all__ = ["PREBUILT_PATH", "add_prebuilt", "has_prebuilt"]
 
 PREBUILT_PATH: Final = "/prebuilt"
-"""Where it is, without the slash at the end."""
+"""Path of the page, without the slash at its end."""
 
 
 def has_prebuilt() -> bool:
-    """Whether it is installed."""
+    """Return whether the prebuilt page is installed."""
     return find_spec("pipecat_ai_prebuilt") is not None
 
 
 def add_prebuilt(app: FastAPI, offer: Callable[..., Any], candidates: Callable[..., Any]) -> None:
-    """Serve the page, and the two steps in which it calls (`pipecat/runner/run.py`).
+    """Serve the prebuilt page, and the two requests by which it calls (`pipecat/runner/run.py`).
 
     Args:
-        app: Where to add it.
+        app: The application to add them to.
         offer: Answers an offer.
         candidates: Takes ICE candidates.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints where it looks for its files
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # the package prints where it looks for its files
         page = import_module("pipecat_ai_prebuilt.frontend").PipecatPrebuiltUI
 
     @app.post("/start")

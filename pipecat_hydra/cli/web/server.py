@@ -1,4 +1,4 @@
-"""The server: a socket, the emulator if there is no key, and an end that leaves nothing."""
+"""The web server: listens, runs the emulator if there is no key, and ends all calls at its end."""
 
 import asyncio
 import errno
@@ -39,11 +39,11 @@ async def run(options: WebOptions, announce: Announce) -> None:
     """Serve the page until Ctrl-C or SIGTERM, or until it is cancelled.
 
     Args:
-        options: Where, and whom it talks to.
-        announce: Is called with each line that the user should read.
+        options: The address, and the service to talk to.
+        announce: Called with each line for the user.
 
     Raises:
-        TalkError: The port is taken, or an option asks for what cannot be.
+        TalkError: The port is in use, or an option is not valid.
         ScriptError: The emulator's script cannot be used.
     """
     ended = asyncio.Event()
@@ -67,7 +67,7 @@ async def run(options: WebOptions, announce: Announce) -> None:
 
 
 class WebServer:
-    """The page, served from `__aenter__` to `__aexit__`, after which nothing of it is left.
+    """Serves the page from `__aenter__` to `__aexit__`; no call or task is left after that.
 
     Attributes:
         calls: The calls in progress.
@@ -83,8 +83,8 @@ class WebServer:
         """Create a server.
 
         Args:
-            options: Where it is, and whom it talks to.
-            announce: Is called with each line that the user should read.
+            options: The address, and the service to talk to.
+            announce: Called with each line for the user.
         """
         self._options = options
         self._announce = announce
@@ -92,7 +92,7 @@ class WebServer:
 
     @property
     def url(self) -> str:
-        """Where the page is, for a browser on this machine."""
+        """The URL of the page, for a browser on this machine."""
         host = self._options.host
         with suppress(ValueError):
             address = ipaddress.ip_address(host)
@@ -106,7 +106,7 @@ class WebServer:
         """Listen.
 
         Raises:
-            TalkError: The port is taken, or an option asks for what cannot be.
+            TalkError: The port is in use, or an option is not valid.
             ScriptError: The emulator's script cannot be used.
         """
         async with AsyncExitStack() as stack:
@@ -134,15 +134,15 @@ class WebServer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Take no more calls, and end those that there are."""
+        """Accept no more calls, and end those in progress."""
         await self._stack.aclose()
 
     async def _choose_service(self, stack: AsyncExitStack) -> Service:
-        """Start the emulator if there is no key; say whom the page talks to."""
+        """Start the emulator if there is no key; return the service that the page talks to."""
         options = self._options
         api_key, base_url = options.api_key, options.base_url
         if api_key is None:
-            # The emulator loads Silero: only who talks to it should wait for that.
+            # Imported here, because the emulator loads Silero, which takes time.
             from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
 
             hydra = await stack.enter_async_context(
@@ -169,7 +169,7 @@ class WebServer:
             service.create()
         except ValueError as error:
             raise TalkError(without_key(str(error), api_key), ExitCode.USAGE) from error
-        # Only now: a URL that is refused may hold a key.
+        # Not before: a URL that is refused may contain a key.
         self._announce(f"Talking to {whom}.")
         return service
 
@@ -185,7 +185,7 @@ class WebServer:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: there is more to end than this."""
+    """Uvicorn without its signal handlers, because a signal must end the calls too."""
 
     def __init__(self, app: FastAPI):
         super().__init__(
@@ -213,10 +213,10 @@ async def _stop(server: _Server, serving: "asyncio.Task[None]") -> None:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take an address, before anything takes time.
+    """Bind a socket to the address, before anything that takes time.
 
     Raises:
-        TalkError: It is taken, or there is no such address on this machine.
+        TalkError: The address is in use, or this machine does not have it.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -226,10 +226,10 @@ def _bind(host: str, port: int) -> socket.socket:
         raise TalkError(f"there is no address for the host {host!r}", ExitCode.USAGE) from error
     listener = socket.socket(family, kind, protocol)
     try:
-        if os.name != "nt":  # where it would let two programs have one port
+        if os.name != "nt":  # on Windows it would let two programs use one port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Only now would a port that is taken show, if the other has the same option.
+        # If the other program has set the same option, only this shows that the port is in use.
         listener.listen()
     except OSError as error:
         listener.close()

@@ -1,4 +1,4 @@
-"""The functions that the model can call on the page."""
+"""Functions that the model can call from the web page."""
 
 from datetime import datetime
 from typing import Final
@@ -21,7 +21,7 @@ async def get_time(params: FunctionCallParams, time_zone: str) -> None:
     """
     try:
         now = datetime.now(ZoneInfo(time_zone))
-    # A name that is no path, or of a directory, has errors of its own.
+    # A name that is not a path, or names a directory, raises other exceptions.
     except (LookupError, ValueError, OSError):
         await params.result_callback({"error": f"There is no time zone {time_zone!r}."})
         return
@@ -31,4 +31,4 @@ async def get_time(params: FunctionCallParams, time_zone: str) -> None:
 
 
 TOOLS: Final[tuple[DirectFunction, ...]] = (*SAMPLE_TOOLS, get_time)
-"""The sample functions of `pipecat-hydra talk`, whose data is made up, and the real time."""
+"""The sample functions of `pipecat-hydra talk`, with invented data, and the real time."""

@@ -1,4 +1,4 @@
-"""The user's side: what the microphone captures."""
+"""The virtual microphone: captures queued speech, and silence between."""
 
 import asyncio
 from collections import deque
@@ -10,12 +10,12 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 
 class Utterance:
-    """Something that the microphone was told to say.
+    """One piece of speech that was queued at the microphone.
 
     Attributes:
-        start_secs: When its first sample lies on the timeline, in seconds since the start;
+        start_secs: Position of its first sample on the timeline, in seconds since the start;
             `None` before it has begun.
-        end_secs: When it ends, likewise.
+        end_secs: Position of its end; `None` before it has ended.
     """
 
     def __init__(self, pcm: bytes):
@@ -34,14 +34,14 @@ class Utterance:
         await self._said.wait()
 
     def take(self, num_bytes: int, position_secs: float) -> memoryview:
-        """Give the next bytes, fewer at the end. Called by the microphone alone."""
+        """Return the next bytes, fewer at the end. Only the microphone calls this."""
         if self.start_secs is None:
             self.start_secs = position_secs
         taken, self._rest = self._rest[:num_bytes], self._rest[num_bytes:]
         return taken
 
     def finished(self, position_secs: float) -> bool:
-        """Note the end if nothing is left to be said. Called by the microphone alone."""
+        """Note the end if no sample is left. Only the microphone calls this."""
         if self._rest:
             return False
         self.end_secs = position_secs
@@ -50,21 +50,21 @@ class Utterance:
 
 
 class Microphone:
-    """What the user says: queued speech, with silence before, between and after.
+    """The user's side: queued speech, with silence before, between and after it.
 
     Attributes:
-        sample_rate: Rate in Hz of all that is said.
-        num_channels: Its number of interleaved channels.
-        paused: While true no frames are handed over, as if the device had gone. Time goes
-            on, and what is queued waits.
+        sample_rate: Rate of the speech in Hz.
+        num_channels: Number of interleaved channels.
+        paused: While true, no frames are delivered, as if the device were gone. Time goes on,
+            and queued speech waits.
     """
 
     def __init__(self, sample_rate: int, num_channels: int):
         """Create a silent microphone.
 
         Args:
-            sample_rate: Rate in Hz of all that will be said.
-            num_channels: Its number of interleaved channels.
+            sample_rate: Rate of the speech in Hz.
+            num_channels: Number of interleaved channels.
 
         Raises:
             ValueError: The rate or the channel count is not positive.
@@ -85,18 +85,18 @@ class Microphone:
 
     @property
     def pcm(self) -> bytes:
-        """All that was captured since the start: interleaved PCM16 LE, silence included."""
+        """All audio captured since the start: interleaved PCM16 LE, silence included."""
         return bytes(self._captured)
 
     def queue(self, pcm: bytes | NDArray[np.int16]) -> Utterance:
-        """Say something after what is already queued, without waiting for it.
+        """Queue speech after what is already queued, without waiting for it.
 
         Args:
             pcm: PCM16 LE at the microphone's rate and channel count, as bytes or as an array
                 of shape `(frames,)` or `(frames, channels)`.
 
         Returns:
-            The utterance, which knows when it was said.
+            The utterance, whose start and end are set when it is captured.
 
         Raises:
             ValueError: `pcm` is empty or not a whole number of frames.
@@ -109,7 +109,7 @@ class Microphone:
         return utterance
 
     async def say(self, pcm: bytes | NDArray[np.int16]) -> Utterance:
-        """Say something after what is already queued, and wait until it has been said.
+        """Queue speech after what is already queued, and wait until it has been captured.
 
         Args:
             pcm: As for `queue`.
@@ -125,19 +125,19 @@ class Microphone:
         return utterance
 
     async def done(self) -> None:
-        """Wait until all that was queued has been said."""
+        """Wait until all queued speech has been captured."""
         while self._queue:
             await self._queue[-1].said()
 
     def capture(self, until_sample: int) -> bytes:
-        """Move on to a position of the timeline. Called by the transport alone.
+        """Capture up to a position of the timeline. Only the transport calls this.
 
         Args:
             until_sample: The new position, in frames since the start.
 
         Returns:
-            What is captured until then: speech as far as there is any, then silence. Nothing
-            while paused, when the timeline holds silence.
+            The captured audio: queued speech, then silence. It is empty while paused; the
+            timeline has silence there.
         """
         start = len(self._captured)
         end = until_sample * self._frame_bytes

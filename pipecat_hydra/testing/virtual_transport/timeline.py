@@ -1,4 +1,4 @@
-"""The time that user and bot share, and where on it the bot was heard."""
+"""The timeline that user and bot share, and the positions of the bot's audio on it."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 
 class Timeline:
-    """Seconds since the start of the conversation; both sides of the transport share it."""
+    """Counts seconds since the start of the conversation, for both sides of the transport."""
 
     def __init__(self):
         """Create a timeline that has not begun."""
@@ -16,27 +16,27 @@ class Timeline:
         self._started = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to count, at the first call."""
+        """Start the timeline; only the first call has an effect."""
         if not self.has_started:
             self._start = time.monotonic()
             self._started.set()
 
     @property
     def has_started(self) -> bool:
-        """Whether it has begun."""
+        """Whether the timeline has started."""
         return self._started.is_set()
 
     async def started(self) -> None:
-        """Wait until it has begun."""
+        """Wait until the timeline has started."""
         await self._started.wait()
 
     @property
     def secs(self) -> float:
-        """Where the conversation is, in seconds since the start; 0 before it."""
+        """Current position in seconds since the start; 0 before the start."""
         return time.monotonic() - self._start if self.has_started else 0.0
 
     async def sleep_until(self, secs: float) -> None:
-        """Wait for a position; come back at once, after other tasks, when it has passed."""
+        """Wait until a position; if it has passed, only let other tasks run."""
         await asyncio.sleep(max(0.0, secs - self.secs))
 
 
@@ -45,10 +45,10 @@ class HeardAudio:
     """One write to the loudspeaker, placed on the timeline.
 
     Parameters:
-        start_sample: Where it begins, in samples at `sample_rate` since the start.
+        start_sample: Position of its start, in samples at `sample_rate` since the start.
         pcm: Interleaved PCM16 LE, as written.
-        sample_rate: Its rate in Hz.
-        num_channels: Its number of channels.
+        sample_rate: Rate of the audio in Hz.
+        num_channels: Number of channels.
     """
 
     start_sample: int
@@ -58,15 +58,15 @@ class HeardAudio:
 
     @property
     def end_sample(self) -> int:
-        """Where it ends, exclusive."""
+        """Position of its end in samples, exclusive."""
         return self.start_sample + len(self.pcm) // (BYTES_PER_SAMPLE * self.num_channels)
 
     @property
     def start_secs(self) -> float:
-        """When it begins, in seconds since the start."""
+        """Position of its start, in seconds since the start."""
         return self.start_sample / self.sample_rate
 
     @property
     def end_secs(self) -> float:
-        """When it ends, in seconds since the start."""
+        """Position of its end, in seconds since the start."""
         return self.end_sample / self.sample_rate

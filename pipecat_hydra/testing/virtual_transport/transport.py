@@ -1,4 +1,4 @@
-"""The transport and its two processors."""
+"""The virtual transport, with its input and output processors."""
 
 import asyncio
 import itertools
@@ -26,7 +26,7 @@ from pipecat_hydra.wire.audio import downmix
 from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
 
 SPEAKER_BUFFER_SECS: Final = 0.02
-"""How far ahead of what is heard the loudspeaker takes audio, as a sound card does."""
+"""How far ahead of playback the loudspeaker accepts audio, as a sound card does."""
 
 
 def read_recording(path: str | Path) -> tuple[NDArray[np.int16], int]:
@@ -54,8 +54,8 @@ class VirtualTransportParams(TransportParams):
     Parameters:
         audio_in_enabled: Whether there is a microphone.
         audio_out_enabled: Whether there is a loudspeaker.
-        audio_out_end_silence_secs: Silence added at the end of the conversation, none by
-            default, since all that is heard should come from the bot.
+        audio_out_end_silence_secs: Silence added at the end of the conversation; none by
+            default, so that all recorded audio comes from the bot.
         audio_in_frame_ms: Length of a microphone frame in ms.
     """
 
@@ -66,16 +66,16 @@ class VirtualTransportParams(TransportParams):
 
 
 class VirtualTransport(BaseTransport):
-    """A transport between a user who is a recording and a bot whose voice is recorded.
+    """A transport whose user is a recording and whose bot is recorded.
 
     Event handlers:
         on_client_connected(transport, client): The conversation begins; `client` is `None`.
-            A bot that greets does so here, as with any transport.
+            A bot that speaks first starts here, as with any transport.
         on_client_disconnected(transport, client): The user has hung up.
 
     Attributes:
-        microphone: The user's side. More can be said at any time.
-        heard: What the user heard of the bot, in order.
+        microphone: The user's side. More speech can be queued at any time.
+        heard: The bot's audio that the user heard, in order.
     """
 
     def __init__(
@@ -89,15 +89,16 @@ class VirtualTransport(BaseTransport):
         """Create a transport.
 
         Args:
-            pcm: What the user says from the start, PCM16 LE, as bytes or as an array of
+            pcm: The user's speech from the start, PCM16 LE, as bytes or as an array of
                 shape `(frames,)` or `(frames, channels)`. Silence follows it.
-            sample_rate: Its rate in Hz, also of the microphone's frames: nothing is resampled.
-            num_channels: Its number of interleaved channels, likewise.
+            sample_rate: Rate of the speech and of the microphone's frames in Hz.
+            num_channels: Number of interleaved channels of both.
             params: Configuration. The loudspeaker's rate is `audio_out_sample_rate`, or the
                 pipeline's.
 
         Raises:
-            ValueError: `pcm` is not a whole number of frames, or there is no such audio.
+            ValueError: `pcm` is not a whole number of frames, or the rate or the channel count
+                is not positive.
         """
         super().__init__()
         params = params or VirtualTransportParams()
@@ -116,7 +117,7 @@ class VirtualTransport(BaseTransport):
     def from_file(
         cls, path: str | Path, *, params: VirtualTransportParams | None = None
     ) -> "VirtualTransport":
-        """Create a transport whose user says a recording.
+        """Create a transport whose user speaks a recording.
 
         Args:
             path: A file of any format, rate, channel count and sample width that soundfile
@@ -133,12 +134,12 @@ class VirtualTransport(BaseTransport):
         return cls(pcm, sample_rate=sample_rate, num_channels=pcm.shape[1], params=params)
 
     async def hang_up(self) -> None:
-        """Leave the conversation, as a caller does who hangs up."""
+        """Disconnect the user, as when a caller hangs up."""
         self.microphone.paused = True
         await self._call_event_handler("on_client_disconnected", None)
 
     def input(self) -> BaseInputTransport:
-        """Get the processor that puts out the microphone's frames.
+        """Get the processor that pushes the microphone's frames.
 
         Returns:
             The input processor.
@@ -146,7 +147,7 @@ class VirtualTransport(BaseTransport):
         return self._input
 
     def output(self) -> BaseOutputTransport:
-        """Get the processor that plays what the bot says.
+        """Get the processor that plays the bot's audio.
 
         Returns:
             The output processor.
@@ -160,7 +161,7 @@ class VirtualTransport(BaseTransport):
 
     @property
     def heard_until_secs(self) -> float:
-        """When the last sample heard so far ends, in seconds since the start; 0 if none."""
+        """End of the last sample heard so far, in seconds since the start; 0 if there is none."""
         return self.heard[-1].end_secs if self.heard else 0.0
 
     def user_samples(self) -> NDArray[np.int16]:
@@ -172,7 +173,7 @@ class VirtualTransport(BaseTransport):
         return _mono(self.microphone.pcm, self.microphone.num_channels)
 
     def bot_samples(self) -> NDArray[np.int16]:
-        """Get the bot's side of the timeline, as heard, silent where nothing was.
+        """Get the bot's side of the timeline as heard, with silence between.
 
         Returns:
             Mono samples at the rate of `heard`, shape `(n,)`, up to the last one heard.
@@ -205,10 +206,10 @@ class VirtualTransport(BaseTransport):
         return both
 
     def save_stereo(self, path: str | Path) -> None:
-        """Write the conversation to a file, user left and bot right.
+        """Write the conversation to an audio file, user left and bot right.
 
         Args:
-            path: Where to. Its suffix names the format, `.wav` for instance.
+            path: The file. Its suffix names the format, for instance `.wav`.
 
         Raises:
             soundfile.LibsndfileError: The file cannot be written.
@@ -217,7 +218,7 @@ class VirtualTransport(BaseTransport):
 
 
 class _VirtualInput(BaseInputTransport):
-    """Hands over the microphone's frames at real time."""
+    """Pushes the microphone's frames at real time."""
 
     def __init__(self, transport: VirtualTransport, params: VirtualTransportParams):
         super().__init__(params, name=f"{transport.name}#input")
@@ -255,7 +256,7 @@ class _VirtualInput(BaseInputTransport):
         rate, num_channels = self._microphone.sample_rate, self._microphone.num_channels
         await self._timeline.started()
         for number in itertools.count(1):
-            # The end of each frame is rounded, not its length: nothing adds up.
+            # The end of each frame is rounded, not its length, so that errors do not add up.
             end_sample = round(number * self._frame_secs * rate)
             await self._timeline.sleep_until(end_sample / rate)
             if pcm := self._microphone.capture(end_sample):
@@ -263,19 +264,19 @@ class _VirtualInput(BaseInputTransport):
 
 
 class _VirtualOutput(BaseOutputTransport):
-    """Plays at real time and remembers what was heard."""
+    """Plays audio at real time, and records what was heard."""
 
     def __init__(self, transport: VirtualTransport, params: VirtualTransportParams):
         super().__init__(params, name=f"{transport.name}#output")
         self._transport = transport
         self._timeline = transport.timeline
-        # How late the event loop came back from the last write: no fault of who writes next.
+        # How late the event loop woke after the last write. The next write is not late by that.
         self._late_secs = 0.0
 
     async def start(self, frame: StartFrame) -> None:
         await super().start(frame)
         await self.set_transport_ready(frame)
-        # All processors have started when the last one has: the user may speak now.
+        # The last processor has started, so all have: the user may speak now.
         self._timeline.start()
         await self._transport._call_event_handler("on_client_connected", None)
 
@@ -283,7 +284,7 @@ class _VirtualOutput(BaseOutputTransport):
         now = self._timeline.secs
         heard = self._transport.heard
         end_sample = heard[-1].end_sample if heard else 0
-        # Written while the loudspeaker still played, it follows without a gap.
+        # Audio that is written while the loudspeaker still plays follows without a gap.
         follows = round((now - self._late_secs) * frame.sample_rate) <= end_sample
         start_sample = end_sample if follows else round(now * frame.sample_rate)
         audio = HeardAudio(start_sample, frame.audio, frame.sample_rate, frame.num_channels)

@@ -1,0 +1,76 @@
+"""Sends the events of one function call: its item, its arguments in pieces, its end (§6)."""
+
+import asyncio
+
+from pipecat_hydra.emulator.conversation.outlet import Outlet
+from pipecat_hydra.emulator.model.steps import Call
+from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.wire.events import Event, new_id
+
+
+class FunctionCall:
+    """One function call of a response.
+
+    Args:
+        call: The tool and its arguments.
+        response_id: Id of the response that makes the call.
+        outlet: Sends the events.
+        settings: Size and speed of the pieces, and which optional fields and events are sent.
+    """
+
+    def __init__(
+        self, call: Call, response_id: str, outlet: Outlet, settings: EmulatorSettings
+    ) -> None:
+        self.call_id = call.call_id or new_id("call")
+        self.name = call.name
+        self.arguments = call.text
+        self._outlet = outlet
+        self._settings = settings
+        self._item_id = new_id("item")
+        self._ids = {"response_id": response_id, "item_id": self._item_id, "call_id": self.call_id}
+
+    @property
+    def item(self) -> Event:
+        """The item of the complete call."""
+        return self._item("completed", self.arguments)
+
+    async def stream(self) -> None:
+        """Send the start of the call and its arguments; `complete` must follow."""
+        if self._settings.call_items:
+            self._outlet.item_added(self._item("in_progress", ""))
+        size = self._settings.arguments_delta_chars
+        # A call with empty arguments has one delta too, for its name.
+        for start in range(0, max(1, len(self.arguments)), size):
+            if start:
+                await asyncio.sleep(self._settings.arguments_delta_secs)
+                await self._outlet.room()
+            named = start == 0 or self._settings.name_in_every_delta
+            self._outlet.send(
+                {
+                    "type": "response.function_call_arguments.delta",
+                    **self._ids,
+                    **({"name": self.name} if named else {}),
+                    "delta": self.arguments[start : start + size],
+                }
+            )
+
+    def complete(self) -> None:
+        """Send the end of the call."""
+        done: Event = {"type": "response.function_call_arguments.done", **self._ids}
+        if self._settings.arguments_done_has_name:
+            done["name"] = self.name
+        if self._settings.arguments_done_has_arguments:
+            done["arguments"] = self.arguments
+        self._outlet.send(done)
+        if self._settings.call_items:
+            self._outlet.item_done(self.item)
+
+    def _item(self, status: str, arguments: str) -> Event:
+        return {
+            "id": self._item_id,
+            "type": "function_call",
+            "status": status,
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": arguments,
+        }

@@ -1,0 +1,129 @@
+"""The functions that the model calls: they are run, and Hydra is told what they gave.
+
+Pipecat runs them (`LLMService.run_function_calls`) and reports what becomes of each by
+frames that the service pushes. `FunctionAnswers` makes one answer of those frames.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipecat.frames.frames import (
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallFromLLM,
+    FunctionCallResultFrame,
+)
+from pipecat.services.llm_service import LLMService
+
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import ToolCall
+from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.pipecat_private import cancel_functions, registered_function
+from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.connection import HydraConnection
+
+__all__ = ["FunctionCalls"]
+
+
+class FunctionCalls:
+    """Runs the calls of the model and answers each once."""
+
+    def __init__(
+        self,
+        service: LLMService[Any],
+        connection: HydraConnection,
+        conversation: Conversation,
+        session: WantedSession,
+        *,
+        contexts: Contexts,
+        in_force: InForce,
+        surroundings: Surroundings,
+        tracing: Tracing,
+    ):
+        """Start with no call.
+
+        Args:
+            service: Runs the functions. Its `push_frame` must let us `see` each frame.
+            connection: Performs what the conversation asks for.
+            conversation: Takes the answers.
+            session: Opened when the model shall speak about an answer.
+            contexts: Told of each result.
+            in_force: Knows the context that a function is given.
+            surroundings: Knows whether another service has the call.
+            tracing: Told of what is refused, answered and settled.
+        """
+        self._service = service
+        self._connection = connection
+        self._conversation = conversation
+        self._session = session
+        self._contexts = contexts
+        self._in_force = in_force
+        self._surroundings = surroundings
+        self._tracing = tracing
+        self._answers = FunctionAnswers(
+            service.name,
+            answer=self._answer,
+            tell=lambda text, respond: session.send_message(text, respond=respond),
+        )
+
+    async def run(self, calls: Sequence[ToolCall]) -> None:
+        """Run the calls of one response, as one group."""
+        runnable: list[FunctionCallFromLLM] = []
+        for call in calls:
+            arguments = parse_arguments(call.arguments)
+            if arguments is None:
+                self._tracing.refuse(call.call_id)
+                self._answers.refuse_arguments(call.call_id, call.name)
+                continue
+            registered = registered_function(self._service, call.name)
+            if registered is not None and not registered.cancel_on_interruption:
+                self._answers.begin_running(call.call_id)
+            runnable.append(
+                FunctionCallFromLLM(
+                    function_name=call.name,
+                    tool_call_id=call.call_id,
+                    arguments=arguments,
+                    context=self._in_force.context,
+                )
+            )
+        await self._service.run_function_calls(runnable)
+
+    def see(self, frame: Frame) -> None:
+        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
+        if isinstance(frame, FunctionCallResultFrame):
+            self._tracing.settle(frame)
+            self._answers.on_result(frame)
+            self._contexts.on_result(frame)
+        elif isinstance(frame, FunctionCallCancelFrame):
+            self._tracing.settle(frame)
+            self._answers.on_cancel(frame)
+            self._contexts.on_cancel(frame)
+
+    def cancel(self) -> None:
+        """Cancel the functions that an interruption is to cancel, in the background.
+
+        Each is given time to clean up, one after the other. The user is to be heard
+        meanwhile, and what is called meanwhile is not to be cancelled.
+        """
+        self._service.create_task(cancel_functions(self._service), "interruption")
+
+    def close(self) -> None:
+        """Answer nothing any more."""
+        self._answers.close()
+
+    def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
+        self._tracing.hold(call_id)
+        # It may be the function that has switched the service.
+        respond = respond and not self._surroundings.is_switched_away
+        self._connection.perform(
+            self._conversation.answer_call(
+                call_id, output, self._connection.now, respond=respond, cancelled=cancelled
+            )
+        )
+        if respond:
+            # Its session may be gone, and none open since.
+            self._session.open()

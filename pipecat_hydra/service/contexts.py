@@ -1,0 +1,128 @@
+"""What the pipeline writes into the conversation: contexts, messages and typed text.
+
+The briefing keeps what a session has to be told when it begins. A session that is under
+way is told what is new as it comes. This module reads the frames, hands each text to
+both, and decides whether the model is asked to speak.
+"""
+
+from typing import Any
+
+from pipecat.frames.frames import (
+    FunctionCallCancelFrame,
+    FunctionCallResultFrame,
+    LLMContextFrame,
+    LLMMessagesAppendFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+
+from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.briefing.context import text_of, waits_for_answer
+from pipecat_hydra.service.functions import result_text
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.wire.events import MessageRole
+
+__all__ = ["Contexts"]
+
+
+class Contexts:
+    """Reads what the pipeline writes into the conversation."""
+
+    def __init__(self, briefing: Briefing, in_force: InForce, session: WantedSession):
+        """Start with no context seen.
+
+        Args:
+            briefing: Keeps what a session has to be told when it begins.
+            in_force: Knows the context.
+            session: Is told what is new, and asked to speak.
+        """
+        self._briefing = briefing
+        self._in_force = in_force
+        self._session = session
+        # Calls whose results Hydra was asked to speak about, until the context has them.
+        self._narrated: set[str] = set()
+
+    def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
+        """Tell Hydra what is new in a context, and have it answered if Hydra does not by itself."""
+        if frame.speculation:
+            return
+        self._in_force.take_context(frame.context)
+        if not self._session.begun:
+            if waits_for_answer(frame.context.get_messages()):
+                self._session.ask()
+            else:
+                self._session.run()
+            return
+        self._session.update_tools()
+        new = self._briefing.news(frame.context)
+        for role, text in new.typed:
+            self._session.tell(text, role)
+        narrated = self._narrated & new.results
+        self._narrated -= narrated
+        if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
+            # Hydra has heard it, or was asked to speak about it, and answers by itself.
+            return
+        if new.typed:
+            self._session.ask()
+        elif direction is FrameDirection.DOWNSTREAM:
+            self._session.run()
+
+    def on_messages(self, frame: LLMMessagesAppendFrame) -> None:
+        """Tell Hydra messages that no user aggregator has put in a context."""
+        messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
+        self._briefing.told(messages, lasting=not frame.interruptible)
+        for message in messages:
+            if text := text_of(message):
+                self._session.tell(text, "user" if message.get("role") == "user" else "system")
+        if frame.run_llm:
+            self._session.ask()
+
+    def put_in(self, text: str, role: MessageRole = "user") -> None:
+        """Put text into the conversation that no context keeps."""
+        self._briefing.note(role, text)
+        self._session.tell(text, role)
+
+    def on_said(self, text: str, resumed: bool) -> None:
+        """Keep the words of a reply until the context has them, or for good if there is none.
+
+        Args:
+            text: The words.
+            resumed: Whether they go on with a reply that noise interrupted.
+        """
+        if self._in_force.context is None:
+            self._briefing.note_reply(text, resumed=resumed)
+        else:
+            self._briefing.say(text)
+
+    def on_heard(self) -> None:
+        """Take note that the listener has heard the oldest reply to its end."""
+        self._briefing.heard()
+
+    def on_user_text(self, text: str) -> None:
+        """Take note that a message which will be in the context was spoken by the user."""
+        self._briefing.hear(text)
+
+    def on_interruption(self) -> None:
+        """Forget what the listener has not heard; as far as it was, the context has it."""
+        self._briefing.interrupted(self._in_force.context)
+
+    def on_result(self, frame: FunctionCallResultFrame) -> None:
+        """Keep the result of a function call, or expect it in the context."""
+        if self._in_force.context is None:
+            result = result_text(frame.result)
+            self._briefing.note_call(
+                frame.tool_call_id, frame.function_name, frame.arguments, result
+            )
+        elif _is_narrated(frame):
+            self._narrated.add(frame.tool_call_id)
+
+    def on_cancel(self, frame: FunctionCallCancelFrame) -> None:
+        """Expect in the context that a function call was cancelled."""
+        if frame.run_llm:
+            self._narrated.add(frame.tool_call_id)
+
+
+def _is_narrated(frame: FunctionCallResultFrame) -> bool:
+    """Whether the application wants Hydra to speak about a result."""
+    run_llm = frame.properties.run_llm if frame.properties is not None else None
+    return (frame.run_llm if run_llm is None else run_llm) is not False

@@ -1,0 +1,351 @@
+"""What the conversation asks of the pipeline, done: effects become frames and events.
+
+The connection hands the effects on in order, one at a time, so the frames of a reply are
+pushed from one place only and a start of a user turn comes before the reply to it.
+
+User turns are proposed to the application's turn strategies, or announced by the service
+itself, which then interrupts too. A reply of a service that a switcher has put aside is
+cancelled, since it would be heard beside that of the other service.
+"""
+
+import asyncio
+from typing import Any
+
+from loguru import logger
+from pipecat.frames.frames import (
+    Frame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.services.llm_service import LLMService
+from pipecat.utils.errors import ErrorCategory
+
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    Connected,
+    ConnectionEffect,
+    Disconnected,
+    FailureKind,
+    Flush,
+    GivenUp,
+    Lost,
+    PipelineEffect,
+    Ready,
+    ReplyEnded,
+    ReplyStarted,
+    Report,
+    ResponseFinished,
+    Rested,
+    Retrying,
+    SessionStarted,
+    Severity,
+    TextChunk,
+    ToolArguments,
+    ToolCalls,
+    TurnDiscarded,
+    UserStarted,
+    UserStopped,
+    VoiceEnded,
+    VoiceStarted,
+)
+from pipecat_hydra.service.calls import FunctionCalls
+from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.pipecat_private import call_event_handler
+from pipecat_hydra.service.speaker import Speaker
+from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.turns import TurnFrames, TurnProposals
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.wire.protocol import ErrorCode
+
+__all__ = ["EVENTS", "EffectDispatcher"]
+
+EVENTS = (
+    "on_connected",
+    "on_session_started",
+    "on_disconnected",
+    "on_reconnecting",
+    "on_reconnected",
+    "on_capacity",
+    "on_given_up",
+    "on_function_call_arguments_delta",
+)
+"""The events of the service that are raised here; see `HydraLLMService`."""
+
+_CATEGORIES = {
+    FailureKind.AUTHENTICATION: ErrorCategory.AUTHENTICATION,
+    FailureKind.CONFIGURATION: ErrorCategory.INVALID_REQUEST,
+    FailureKind.CAPACITY: ErrorCategory.RATE_LIMIT,
+    FailureKind.CONNECTIVITY: ErrorCategory.CONNECTIVITY,
+    FailureKind.TIMEOUT: ErrorCategory.CONNECTIVITY,
+    FailureKind.SERVER: ErrorCategory.SERVER,
+    FailureKind.ENDED: ErrorCategory.CONNECTIVITY,
+}
+
+# An `error` event rejects one request and never the session, so none of these may be
+# a category that Pipecat takes for permanent.
+_REPORT_CATEGORIES = {
+    ErrorCode.INTERNAL: ErrorCategory.SERVER,
+    ErrorCode.TOOL_RESPONSE_TIMEOUT: ErrorCategory.APPLICATION,
+}
+
+
+class EffectDispatcher:
+    """Does what the conversation asks of the pipeline."""
+
+    def __init__(
+        self,
+        service: LLMService[Any],
+        connection: HydraConnection,
+        conversation: Conversation,
+        session: WantedSession,
+        *,
+        contexts: Contexts,
+        in_force: InForce,
+        surroundings: Surroundings,
+        tracing: Tracing,
+        turn_frames: TurnFrames,
+        vad_frames: bool,
+    ):
+        """Make one for a service.
+
+        Args:
+            service: Pushes the frames and raises the events. Its `process_frame` must let
+                us `see` each frame, and its `push_frame` `see_pushed` what goes down.
+            connection: Performs what the conversation asks for. It must call `dispatch`.
+            conversation: Told of interruptions.
+            session: Told of user turns, progress, and what becomes of the connection.
+            contexts: Told of replies, interruptions and the results of functions.
+            in_force: Knows the context that a function is given.
+            surroundings: Knows what decides user turns, and who has the call.
+            tracing: Shown each effect.
+            turn_frames: How the pipeline is told of user turns.
+            vad_frames: Whether it is told of voice activity too.
+        """
+        self._service = service
+        self._connection = connection
+        self._conversation = conversation
+        self._session = session
+        self._contexts = contexts
+        self._surroundings = surroundings
+        self._tracing = tracing
+        self._turn_frames: TurnFrames = turn_frames
+        self._vad_frames = vad_frames
+        self._speaker = Speaker(service, on_said=contexts.on_said)
+        self._calls = FunctionCalls(
+            service,
+            connection,
+            conversation,
+            session,
+            contexts=contexts,
+            in_force=in_force,
+            surroundings=surroundings,
+            tracing=tracing,
+        )
+        self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
+        self._is_connected = self._is_lost = False
+
+    @property
+    def are_replies_known(self) -> bool:
+        """Whether the words of all replies so far are known."""
+        return self._speaker.are_replies_known
+
+    def see(self, frame: Frame) -> None:
+        """Take note of a frame that reached the service."""
+        self._proposals.see(frame)
+
+    def see_pushed(self, frame: Frame) -> None:
+        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
+        self._calls.see(frame)
+
+    async def unmuted(self) -> None:
+        """Propose the end of a turn that ended while the user was muted."""
+        await self._proposals.unmuted()
+
+    async def dispatch(self, effect: PipelineEffect) -> None:
+        """Do what an effect asks for."""
+        if isinstance(effect, AudioChunk | TextChunk) and self._surroundings.is_switched_away:
+            # It would be heard all the same, beside the other, and no interruption would end it.
+            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            return
+        self._tracing.see(effect)
+        match effect:
+            case (
+                ReplyStarted()
+                | VoiceStarted()
+                | AudioChunk()
+                | TextChunk()
+                | VoiceEnded()
+                | ReplyEnded()
+                | ResponseFinished()
+            ):
+                await self._speaker.say(effect)
+            case UserStarted():
+                await self._announce_user_started()
+            case UserStopped():
+                await self._announce_user_stopped(effect.silence_secs)
+            case TurnDiscarded():
+                await self._proposals.settled()
+                if not self._conversation.reply_pending:
+                    await self._surroundings.wait_for_user()
+            case Flush():
+                await self.interrupt()
+            case ToolCalls():
+                await self._calls.run(effect.calls)
+            case ToolArguments(call_id, name, fragment):
+                await self._raise("on_function_call_arguments_delta", call_id, name, fragment)
+            case Report():
+                self._report(effect)
+            case _:
+                await self._on_connection(effect)
+                return
+        self._session.on_progress()
+
+    async def interrupt(self) -> None:
+        """Interrupt the pipeline ourselves."""
+        await let_neighbours_run()
+        self._contexts.on_interruption()
+        await self._service.broadcast_interruption()
+        # The broadcast goes to the neighbours only, so the base class does not see it.
+        self.cancel_functions()
+
+    def cancel_functions(self) -> None:
+        """Cancel the functions that an interruption is to cancel, in the background."""
+        self._calls.cancel()
+
+    def stop_answering(self) -> None:
+        """Answer no function call any more."""
+        self._calls.close()
+
+    async def close(self) -> None:
+        """Tell of the end of the connection, once nobody hands on what it has told last."""
+        if self._is_connected:
+            await self._on_disconnected("the pipeline has ended")
+
+    #
+    # User turns
+    #
+
+    async def _announce_user_started(self) -> None:
+        self._session.on_user_started()
+        if self._vad_frames:
+            await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
+        if self._proposes_turns:
+            await self._proposals.start()
+            return
+        await self._service.broadcast_frame(UserStartedSpeakingFrame)
+        await self.interrupt()
+        # The echo of what was announced, which a broadcast does not bring back here.
+        self._connection.perform(self._conversation.interrupted(self._connection.now))
+
+    async def _announce_user_stopped(self, silence_secs: float) -> None:
+        if self._vad_frames:
+            await self._service.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_secs)
+        if self._proposes_turns:
+            await self._proposals.stop()
+        else:
+            await self._service.broadcast_frame(UserStoppedSpeakingFrame)
+
+    @property
+    def _proposes_turns(self) -> bool:
+        if self._turn_frames == "auto":
+            return self._surroundings.decides_turns
+        return self._turn_frames == "propose"
+
+    #
+    # The connection
+    #
+
+    async def _on_connection(self, effect: ConnectionEffect) -> None:
+        """Tell what becomes of the connection."""
+        match effect:
+            case Connected():
+                self._is_connected = True
+                await self._raise("on_connected")
+                self._session.replace_if_outdated()
+            case SessionStarted(session_id):
+                logger.debug(f"{self._service}: Hydra session {session_id!r} opened")
+                await self._raise("on_session_started", session_id)
+            case Ready():
+                await self._on_ready(effect)
+            case Disconnected(reason):
+                await self._on_disconnected(reason)
+            case Rested(message, failed):
+                level = "WARNING" if failed else "DEBUG"
+                text = "{}: no session is open until it is used: {}"
+                logger.log(level, text, self._service, message)
+            case Lost():
+                self._is_lost = True
+                self._push_error_soon(effect.message, _CATEGORIES[effect.kind])
+            case Retrying():
+                await self._on_retrying(effect)
+            case GivenUp():
+                await self._on_given_up(effect)
+
+    async def _on_ready(self, ready: Ready) -> None:
+        asked, rate = self._session.wanted, ready.output_sample_rate
+        message = f"Hydra is ready: {asked.model}, {asked.voice}, {rate} Hz"
+        logger.debug(f"{self._service}: {message}")
+        if self._is_lost:
+            self._is_lost = False
+            restored = self._session.knows_all and not ready.lost_secs
+            await self._raise("on_reconnected", restored)
+
+    async def _on_disconnected(self, reason: str) -> None:
+        self._is_connected = False
+        logger.debug(f"{self._service}: disconnected: {reason}")
+        await self._raise("on_disconnected", reason)
+
+    async def _on_retrying(self, retrying: Retrying) -> None:
+        attempt, delay_secs = retrying.attempt, retrying.delay_secs
+        message = f"attempt {attempt} in {delay_secs:.2f} s: {retrying.message}"
+        logger.debug(f"{self._service}: {message}")
+        await self._raise("on_reconnecting", attempt, delay_secs)
+        if retrying.kind is FailureKind.CAPACITY:
+            await self._raise("on_capacity", attempt, delay_secs)
+
+    async def _on_given_up(self, given_up: GivenUp) -> None:
+        self._session.cancel_kickoff()
+        # First, so that whoever is told finds it so.
+        await self._service.set_usable(False)
+        # Whoever makes the service usable again has a reason to.
+        self._session.renew()
+        category = _CATEGORIES[given_up.kind]
+        self._push_error_soon(given_up.message, category, permanent=True)
+        await self._raise("on_given_up", given_up.message)
+
+    #
+    # Reports
+    #
+
+    async def _raise(self, event: str, *args: Any) -> None:
+        await call_event_handler(self._service, event, *args)
+
+    def _report(self, report: Report) -> None:
+        match report.severity:
+            case Severity.INFO:
+                logger.debug(f"{self._service}: {report.message}")
+            case Severity.WARNING:
+                logger.warning(f"{self._service}: {report.message}")
+            case Severity.ERROR:
+                category = _REPORT_CATEGORIES.get(report.code or "", ErrorCategory.UNKNOWN)
+                self._push_error_soon(report.message, category)
+
+    def _push_error_soon(
+        self, message: str, category: ErrorCategory, *, permanent: bool = False
+    ) -> None:
+        """Push an error; nothing waits for the application's `on_error` handlers."""
+        pushing = self._service.push_error(
+            message, category=category, force_treat_as_permanent=permanent
+        )
+        self._service.create_task(pushing, "error")
+
+
+async def let_neighbours_run() -> None:
+    """Let the neighbours take what was pushed before an interruption, which would overtake it."""
+    await asyncio.sleep(0)

@@ -1,0 +1,211 @@
+"""The private names of Pipecat that this package uses, each with its reason.
+
+Pipecat may move a private name in any release. All of them are listed here: the methods
+and fields that are used, and the hooks of a base class that a subclass of ours overrides.
+Importing this module checks that each of them exists, so that another Pipecat is refused
+when the service is imported, with an error that names what is missing, and not in a call.
+
+Whoever is no subclass reaches a private name by a function of this module only.
+"""
+
+import inspect
+from collections.abc import Awaitable, Coroutine
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pipecat.services.ai_service import AIService
+from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
+from pipecat.transports.base_input import BaseInputTransport
+from pipecat.turns.user_turn_processor import UserTurnProcessor
+from pipecat.utils.base_object import BaseObject
+
+__all__ = [
+    "KNOWN_VERSIONS",
+    "PRIVATE_NAMES",
+    "PrivateName",
+    "base_instruction",
+    "call_event_handler",
+    "cancel_functions",
+    "check",
+    "registered_function",
+    "resolves_proposed_starts",
+    "restart_idle_timer",
+    "sync_tool_handlers",
+]
+
+KNOWN_VERSIONS: Final = "1.14"
+"""The Pipecat releases that the package is tested with."""
+
+TurnDecider = LLMUserAggregator | UserTurnProcessor
+"""A processor that decides user turns by the application's turn strategies."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateName:
+    """A private name of Pipecat.
+
+    Parameters:
+        owner: The class that defines it.
+        name: The name.
+        reason: What it is used for.
+        is_field: Whether `owner.__init__` assigns it, rather than the class having it.
+    """
+
+    owner: type
+    name: str
+    reason: str
+    is_field: bool = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether this Pipecat has the name."""
+        if not self.is_field:
+            return hasattr(self.owner, self.name)
+        # What `__init__` assigns, an instance would show; but making one may have effects.
+        return self.name in inspect.unwrap(self.owner.__init__).__code__.co_names
+
+
+PRIVATE_NAMES: Final = (
+    # Hooks that a subclass of ours overrides.
+    PrivateName(LLMService, "_service_tools", "overridden: gives the tools of the constructor"),
+    PrivateName(AIService, "_update_settings", "overridden: begins a session when they change"),
+    PrivateName(
+        LLMService,
+        "_compose_system_instruction",
+        "overridden: the only notice that Pipecat or the application changed the instruction",
+    ),
+    PrivateName(
+        LLMService,
+        "_handle_interruptions",
+        "overridden: the base class makes the user wait until each function has cleaned up",
+    ),
+    PrivateName(
+        BaseInputTransport,
+        "_start_audio_in_streaming",
+        "overridden by the virtual transport of tests: audio begins to flow",
+    ),
+    # What a subclass of ours, or a function below, calls or reads.
+    PrivateName(
+        LLMService,
+        "_cancel_function_call_tasks",
+        "cancels running functions at an interruption; no public method does",
+    ),
+    PrivateName(
+        LLMService,
+        "_sync_registered_tool_handlers",
+        "registers the handlers of tools that came by no context frame",
+    ),
+    PrivateName(
+        LLMService,
+        "_functions",
+        "tells whether a function goes on while the conversation does, before it is called",
+        is_field=True,
+    ),
+    PrivateName(
+        LLMService,
+        "_base_system_instruction",
+        "tells the application's instruction from what Pipecat has added to it",
+        is_field=True,
+    ),
+    PrivateName(AIService, "_settings", "narrowed to the service's own type", is_field=True),
+    PrivateName(
+        AIService,
+        "_warn_unhandled_updated_settings",
+        "warns of settings that have no effect, in Pipecat's own words",
+    ),
+    PrivateName(BaseObject, "_register_event_handler", "declares the events of the service"),
+    PrivateName(BaseObject, "_call_event_handler", "raises the events of the service"),
+    PrivateName(
+        BaseLLMAdapter,
+        "_resolve_system_instruction",
+        "decides between the settings' instruction and the context's, as everywhere in Pipecat",
+    ),
+    PrivateName(
+        BaseLLMAdapter,
+        "_warn_context_system_message",
+        "warns of a system message in a context, as everywhere in Pipecat",
+    ),
+    PrivateName(
+        BaseLLMAdapter,
+        "_realtime_session_tools",
+        "decides between the service's tools and the context's, as for all realtime services",
+    ),
+    *(
+        PrivateName(
+            owner,
+            "_user_idle_controller",
+            "restarts the timer of user idleness after a turn that was noise; nothing public does",
+            is_field=True,
+        )
+        for owner in (LLMUserAggregator, UserTurnProcessor)
+    ),
+    *(
+        PrivateName(
+            owner,
+            "_user_turn_controller",
+            "tells whether the turn strategies in force take up proposed turns",
+            is_field=True,
+        )
+        for owner in (LLMUserAggregator, UserTurnProcessor)
+    ),
+)
+"""Every private name of Pipecat that the package uses or overrides."""
+
+
+def check() -> None:
+    """Check that this Pipecat has all the private names.
+
+    Raises:
+        ImportError: If it has not. The message names what is missing, what it is used
+            for, and the versions of Pipecat that are known to work.
+    """
+    missing = [private for private in PRIVATE_NAMES if not private.is_there]
+    if missing:
+        names = "; ".join(f"{p.owner.__name__}.{p.name} ({p.reason})" for p in missing)
+        raise ImportError(
+            f"pipecat-hydra does not work with pipecat-ai {version('pipecat-ai')}, which has "
+            f"moved what it relies on: {names}. Versions known to work: {KNOWN_VERSIONS}"
+        )
+
+
+def base_instruction(service: LLMService[Any]) -> str | None:
+    """Return the instruction of the application alone, without what others had it append."""
+    return service._base_system_instruction
+
+
+def call_event_handler(service: BaseObject, event: str, *args: Any) -> Awaitable[None]:
+    """Call the application's handlers of an event."""
+    return service._call_event_handler(event, *args)
+
+
+def cancel_functions(service: LLMService[Any]) -> Coroutine[Any, Any, Any]:
+    """Cancel the running functions that an interruption is to cancel."""
+    return service._cancel_function_call_tasks(
+        lambda call: call.registry_item.cancel_on_interruption, reason="interruption"
+    )
+
+
+def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:
+    """Return what is registered for a function of this name, be it the catch-all handler."""
+    return service._functions.get(name) or service._functions.get(None)
+
+
+def resolves_proposed_starts(decider: TurnDecider) -> bool:
+    """Whether the strategies in force take up a proposed start; they may change in a call."""
+    return decider._user_turn_controller.resolves_proposed_turn_start_frames
+
+
+def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
+    """Have the timer of user idleness begin again, unless somebody speaks."""
+    return decider._user_idle_controller.wait_for_user()
+
+
+def sync_tool_handlers(service: LLMService[Any], tools: Any) -> None:
+    """Register the handlers of these tools, or of the service's own if there are none."""
+    service._sync_registered_tool_handlers(tools)
+
+
+check()

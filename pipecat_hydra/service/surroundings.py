@@ -1,0 +1,234 @@
+"""What stands around the service in the pipeline, as far as it concerns the service.
+
+Only a processor on the service's own path concerns it (T5). A `Pipeline` is a sequence:
+what stands before or after the service, or before or after what the service is in, is on
+its path. Every other compound processor, a `ParallelPipeline` or a service switcher, has
+branches: the branches beside the one that the service is in are not on its path, and no
+frame that the service pushes comes there. Branches that stand as a whole before or after
+the service are on its path, all of them.
+
+A processor that decides user turns, or keeps a context, may be on the path and still
+belong to another LLM service: its context frames go down to the first LLM service in each
+branch and no further. It is the service's own if the service is among the first, or if
+there is none at all. So the user aggregator above a `ParallelPipeline` belongs to the LLM
+services of all branches, and that of a text LLM which stands before Hydra is not Hydra's.
+
+The context of an aggregator that belongs to another LLM service is foreign. A frame with
+it may come to the service all the same, since an assistant aggregator pushes its context
+down after each reply; it is none of the service's business.
+
+Positions do not change in a call and are found once. What can change is read each time:
+the context of an aggregator, its strategies, which service of a switcher is active.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.service_switcher import ServiceSwitcher
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.services.llm_service import LLMService
+from pipecat.turns.user_turn_processor import UserTurnProcessor
+
+from pipecat_hydra.service.pipecat_private import (
+    TurnDecider,
+    resolves_proposed_starts,
+    restart_idle_timer,
+)
+
+__all__ = ["Surroundings"]
+
+_Switcher: TypeAlias = ServiceSwitcher[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Positions:
+    """What was found around the service.
+
+    Parameters:
+        holders: Each processor that the service is in, and the service itself.
+        switchers: Those of the holders that are service switchers.
+        deciders: The service's own processors that decide user turns: those above it and
+            then those below it, the nearest first.
+        is_below_aggregator: Whether one of those above it is a user aggregator.
+        others: The user aggregators of the pipeline that are not the service's own.
+    """
+
+    holders: tuple[FrameProcessor, ...]
+    switchers: tuple[_Switcher, ...]
+    deciders: tuple[TurnDecider, ...]
+    is_below_aggregator: bool
+    others: tuple[LLMUserAggregator, ...]
+
+
+class Surroundings:
+    """Knows what on the service's own path concerns it."""
+
+    def __init__(self, service: FrameProcessor):
+        """Make one for a service; nothing is looked for before the first question.
+
+        Args:
+            service: The service. It must be set up when the first question is asked.
+        """
+        self._service = service
+        self._positions: _Positions | None = None
+
+    @property
+    def context(self) -> LLMContext | None:
+        """The context of the service's own user aggregator; the nearest if it has several."""
+        contexts = [aggregator.context for aggregator in self._own_aggregators]
+        return contexts[0] if contexts else None
+
+    def is_foreign(self, context: LLMContext) -> bool:
+        """Whether a context is that of an aggregator of another LLM service alone."""
+        if any(aggregator.context is context for aggregator in self._own_aggregators):
+            return False
+        return any(aggregator.context is context for aggregator in self._found.others)
+
+    @property
+    def is_below_aggregator(self) -> bool:
+        """Whether a frame that goes up from here comes to the service's own user aggregator."""
+        return self._found.is_below_aggregator
+
+    @property
+    def decides_turns(self) -> bool:
+        """Whether a processor decides the service's turns by the application's strategies.
+
+        It resolves proposed turns. Without one nothing does, and the service itself has to
+        interrupt (`processors/aggregators/llm_response_universal.py`,
+        `turns/user_turn_processor.py`).
+        """
+        return bool(self._found.deciders)
+
+    @property
+    def ignores_proposals(self) -> bool:
+        """Whether the turn strategies that are in force take no proposed start up.
+
+        Strategies that go by voice activity or transcripts of their own do not. Where
+        nothing decides turns, something that cannot be seen from here may take it up, such
+        as a user aggregator of the worker that this one is bridged to.
+        """
+        deciders = self._found.deciders
+        return self.decides_turns and not any(map(resolves_proposed_starts, deciders))
+
+    @property
+    def is_switched_away(self) -> bool:
+        """Whether a service switcher has given the call to another service.
+
+        A switcher filters what an inactive service is sent, and nothing of what it pushes
+        (`pipeline/service_switcher.py`).
+        """
+        found = self._found
+        active = (switcher.strategy.active_service for switcher in found.switchers)
+        return not all(service in found.holders for service in active)
+
+    async def wait_for_user(self) -> None:
+        """Have the timers of user idleness begin again, after a turn that nobody answers.
+
+        The turn has stopped them. Where an LLM of text answers, Pipecat does this by itself
+        (`turns/user_idle_controller.py`).
+        """
+        for decider in self._found.deciders:
+            await restart_idle_timer(decider)
+
+    @property
+    def _own_aggregators(self) -> list[LLMUserAggregator]:
+        return [one for one in self._found.deciders if isinstance(one, LLMUserAggregator)]
+
+    @property
+    def _found(self) -> _Positions:
+        if self._positions is None:
+            self._positions = _find(self._service.pipeline_worker.pipeline, self._service)
+        return self._positions
+
+
+def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
+    """Look around a service."""
+    holders = _way_to(service, pipeline)
+    if not holders:
+        # Something holds it that does not show what it is made of. Nobody's context is foreign.
+        return _Positions((), (), (), is_below_aggregator=False, others=())
+    above, below = (
+        [
+            processor
+            for neighbour in _neighbours(holders, down=down)
+            for processor in _inner(neighbour, down=down)
+            if isinstance(processor, LLMUserAggregator | UserTurnProcessor)
+            and _belongs_to(service, processor, pipeline)
+        ]
+        for down in (False, True)
+    )
+    switchers: list[_Switcher] = [one for one in holders if isinstance(one, ServiceSwitcher)]
+    return _Positions(
+        holders=tuple(holders),
+        switchers=tuple(switchers),
+        deciders=(*above, *below),
+        is_below_aggregator=any(isinstance(one, LLMUserAggregator) for one in above),
+        others=tuple(
+            processor
+            for processor in _inner(pipeline, down=True)
+            if isinstance(processor, LLMUserAggregator) and processor not in (*above, *below)
+        ),
+    )
+
+
+def _way_to(target: FrameProcessor, processor: FrameProcessor) -> list[FrameProcessor]:
+    """Return the processors that hold a target, outermost first, and the target itself.
+
+    Returns:
+        Nothing if this processor does not hold the target.
+    """
+    if processor is target:
+        return [processor]
+    for inner in processor.processors:
+        if way := _way_to(target, inner):
+            return [processor, *way]
+    return []
+
+
+def _neighbours(way: list[FrameProcessor], *, down: bool) -> Iterator[FrameProcessor]:
+    """Give what stands above or below the end of a way, the nearest first."""
+    for holder, inner in reversed([*pairwise(way)]):
+        if isinstance(holder, Pipeline):
+            at = holder.processors.index(inner)
+            yield from holder.processors[at + 1 :] if down else holder.processors[:at][::-1]
+
+
+def _inner(processor: FrameProcessor, *, down: bool) -> Iterator[FrameProcessor]:
+    """Give the processors that a processor is made of, those first that are met first."""
+    if not processor.processors:
+        yield processor
+    for inner in processor.processors if down else processor.processors[::-1]:
+        yield from _inner(inner, down=down)
+
+
+def _belongs_to(service: FrameProcessor, decider: TurnDecider, pipeline: FrameProcessor) -> bool:
+    """Whether what a decider sends down comes to a service first, or to no LLM service."""
+    llms, _ = _first_llms(_neighbours(_way_to(decider, pipeline), down=True))
+    return service in llms or not llms
+
+
+def _first_llms(processors: Iterable[FrameProcessor]) -> tuple[list[FrameProcessor], bool]:
+    """Find the LLM services that a frame meets first on its way through a sequence.
+
+    Returns:
+        The LLM services, and whether there is also a way that leads past all of them.
+    """
+    met: list[FrameProcessor] = []
+    for processor in processors:
+        if isinstance(processor, LLMService):
+            return [*met, processor], False
+        if isinstance(processor, Pipeline):
+            inner, leads_past = _first_llms(processor.processors)
+        else:
+            branches = [_first_llms([branch]) for branch in processor.processors]
+            inner = [llm for llms, _ in branches for llm in llms]
+            leads_past = not branches or any(past for _, past in branches)
+        met += inner
+        if not leads_past:
+            return met, False
+    return met, True

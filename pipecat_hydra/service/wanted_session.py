@@ -1,0 +1,435 @@
+"""Which session there is to be: when it is opened, configured, asked to speak and replaced.
+
+Theory of operation. A socket is cheap and may be open before anybody needs it. A session
+is configured once, with all that is known by then, and Hydra freezes what it was told. So
+the object below decides three things.
+
+**When the service is in use.** Until somebody uses it, an open socket stays unconfigured
+and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
+once. The user's audio does so too, but an `LLMRunFrame` may be about to ask for a greeting;
+so the service waits for that for `kickoff_timeout_secs`, unless the settings say who speaks
+first. Once in use it stays so: each socket that opens is configured as soon as it is open,
+after a lost connection, a rest, or a replacement.
+
+**Whether the session is outdated.** It is if the application has since asked for another
+model, voice or instruction, or if another service of a switcher has had the call since the
+session was told what was said. A task then replaces it at the next turn boundary, where no
+reply and no word is cut; changes that come together cost one new session.
+
+**Whether a reply is owed.** What is asked of a session that is under way, the conversation
+keeps. What is asked of a session that is still to begin is kept here: the greeting of the
+first session, and a reply that was asked for while the session was outdated, unless the
+answer to a user turn has come in its place.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from loguru import logger
+from pipecat.services.llm_service import LLMService
+
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import Effect
+from pipecat_hydra.service.briefing.briefing import Brief, Briefing
+from pipecat_hydra.service.dialer import Dialer
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_handlers
+from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
+from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.wire.events import MessageRole
+
+__all__ = ["WantedSession"]
+
+_SETTLE_SECS: Final = 0.05
+_STALL_SECS: Final = 5.0
+_POLL_SECS: Final = 0.1
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the session was told when it was configured.
+
+    Parameters:
+        voice: The voice.
+        instruction: The system instruction of the settings.
+        knows_all: Whether it was told all that was said before it.
+        missed_some: Whether another service has had the call since.
+    """
+
+    voice: str
+    instruction: str | None
+    knows_all: bool
+    missed_some: bool = False
+
+
+class WantedSession:
+    """Sees to it that there is the session that the application wants."""
+
+    def __init__(
+        self,
+        service: LLMService[Any],
+        connection: HydraConnection,
+        conversation: Conversation,
+        *,
+        settings: HydraLLMSettings,
+        dialer: Dialer,
+        briefing: Briefing,
+        in_force: InForce,
+        tracing: Tracing,
+        are_replies_known: Callable[[], bool],
+        kickoff_timeout_secs: float,
+    ):
+        """Start with a service that nobody uses.
+
+        Args:
+            service: The service that the session is for.
+            connection: Opens, replaces and closes. It must call `dial` and `on_connected`.
+            conversation: What is said in the session.
+            settings: The service's settings, which change while it runs.
+            dialer: Says where to connect to.
+            briefing: Says what a session is told when it begins.
+            in_force: Knows the context and the tools.
+            tracing: Told of each configuration.
+            are_replies_known: Tells whether the words of all replies so far are known.
+            kickoff_timeout_secs: How long to wait, in seconds from the user's first audio,
+                for somebody to ask for a greeting.
+        """
+        self._service = service
+        self._connection = connection
+        self._conversation = conversation
+        self._settings = settings
+        self._dialer = dialer
+        self._briefing = briefing
+        self._in_force = in_force
+        self._tracing = tracing
+        self._are_replies_known = are_replies_known
+        self._kickoff_timeout = kickoff_timeout_secs
+        self._kickoff_timer: asyncio.TimerHandle | None = None
+        self._begun = False
+        self._user_was_heard = False
+        self._owed = _OwedReply(conversation)
+        self._told: _Told | None = None
+        self._replacer: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the service is in use: whatever session there is gets configured."""
+        return self._begun
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether the session was told all that was said before it."""
+        return self._told is None or self._told.knows_all
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the application asks for."""
+        return wanted(self._settings)
+
+    #
+    # In use
+    #
+
+    def prewarm(self) -> None:
+        """Open a socket, for a session that may soon be used."""
+        if self._service.is_usable:
+            self._connection.prewarm()
+
+    def open(self) -> None:
+        """Have a session, unless it is known that none can be had."""
+        if self._service.is_usable:
+            self._connection.open()
+
+    def on_user_audio(self) -> None:
+        """Put the service in use as user audio flows, once nobody can ask for a greeting."""
+        if self._begun:
+            if not (self._connection.is_wanted and self._connection.is_open):
+                self.open()
+            return
+        self.open()
+        if self.wanted.speaks_first is not None:
+            self._begin()
+        elif self._kickoff_timer is None:
+            loop = asyncio.get_running_loop()
+            self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._begin)
+
+    def on_user_started(self) -> None:
+        """Note that the user has spoken: an `LLMRunFrame` asks for no greeting any more."""
+        self._user_was_heard = True
+
+    def run(self) -> None:
+        """Have the model speak about nothing new, unless the settings say that the user begins."""
+        if self.wanted.speaks_first is None or self._user_was_heard:
+            self.ask()
+            return
+        # The settings say who speaks first.
+        self.open()
+        self._begin()
+
+    def ask(self) -> None:
+        """Have the model speak; a session that is to be configured does so by itself."""
+        self.open()
+        if not self._begun:
+            self._begin(asked=True)
+        elif self._is_outdated:
+            self._owed.ask_of_next()
+            self.replace_if_outdated()
+        else:
+            self._perform(self._conversation.request_response(self._now))
+
+    def tell(self, text: str, role: MessageRole) -> None:
+        """Tell the session a text that is kept; one still to begin is told of it all."""
+        if self._begun and self._connection.is_connected:
+            self.send_message(text, role)
+
+    def send_message(self, text: str, role: MessageRole = "system", respond: bool = False) -> None:
+        """Put a message into the conversation.
+
+        Args:
+            text: The text.
+            role: Whose it is.
+            respond: Whether the model shall speak about it.
+        """
+        if respond:
+            # It may have gone to rest meanwhile.
+            self.open()
+        self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))
+
+    def update_tools(self) -> None:
+        """Put the tools of the context in force."""
+        self._perform(self._conversation.update_tools(self._in_force.tools(), self._now))
+
+    def set_tools(self, tools: Any) -> None:
+        """Put tools in force that came by a frame."""
+        self._in_force.take_tools(tools)
+        sync_tool_handlers(self._service, tools)
+        converted = self._in_force.tools_with(tools)
+        self._perform(self._conversation.update_tools(converted, self._now))
+
+    def _begin(self, *, asked: bool = False) -> None:
+        """Put the service in use: configure the session, now or as soon as there is one.
+
+        Args:
+            asked: Whether the model has something to answer.
+        """
+        self.cancel_kickoff()
+        if self._begun:
+            return
+        self._begun = True
+        self._owed.greeting = asked or bool(self.wanted.speaks_first)
+        if self._is_outdated:
+            # The model has changed: what is open is not what is to be configured.
+            self.replace_if_outdated()
+        elif self._connection.is_connected:
+            self._configure()
+
+    def cancel_kickoff(self) -> None:
+        """Wait no longer for somebody to ask for a greeting."""
+        if self._kickoff_timer is not None:
+            self._kickoff_timer.cancel()
+            self._kickoff_timer = None
+
+    def renew(self) -> None:
+        """Let a connection that was given up be opened again by whoever has a reason to."""
+        self._connection.renew()
+
+    async def close(self) -> None:
+        """Open, configure and replace nothing any more."""
+        self.cancel_kickoff()
+        replacer, self._replacer = self._replacer, None
+        if replacer is not None:
+            await self._service.cancel_task(replacer)
+
+    #
+    # Configured
+    #
+
+    async def dial(self) -> Endpoint:
+        """Say where to connect to, with what is in force by now."""
+        endpoint = await self._dialer.dial()
+        self._conversation.model = endpoint.model
+        return endpoint
+
+    def on_connected(self) -> None:
+        """Configure the session of a socket that has opened, if the service is in use."""
+        if self._begun:
+            self._configure()
+
+    def _configure(self) -> None:
+        """Configure the session with all that is known by now."""
+        conversation, briefing = self._conversation, self._briefing
+        for role, text in conversation.take_unsent():
+            if not briefing.holds(text, self._in_force.context):
+                briefing.note(role, text)
+        if self._owed.take_asked():
+            self._perform(conversation.request_response(self._now))
+        greets = conversation.owes_reply
+        if not conversation.sessions:
+            greets = greets or self._owed.greeting
+        brief = self._brief(greet=greets)
+        asked = self.wanted
+        knows_all = (
+            brief.complete
+            and briefing.spoken >= conversation.user_turns
+            and self._are_replies_known()
+        )
+        self._told = _Told(asked.voice, asked.instruction, knows_all)
+        self._tracing.configuring(brief.configuration, asked.instruction)
+        self._perform(conversation.configure(brief.configuration, self._now, opening=brief.items))
+        if brief.respond:
+            self._perform(conversation.request_response(self._now))
+
+    def _brief(self, *, greet: bool) -> Brief:
+        context = self._in_force.context
+        # A context that came by a frame has been synced; one that was looked up has not.
+        sync_tool_handlers(self._service, context.tools if context is not None else None)
+        asked = self.wanted
+        # Pipecat puts what it adds for functions, and what others have had it append, behind the
+        # application's instruction in the settings. If there is none, the context may have one.
+        is_base_there = bool(base_instruction(self._service))
+        return self._briefing.brief(
+            context,
+            instruction=asked.instruction if is_base_there else None,
+            added_instruction=None if is_base_there else asked.instruction,
+            voice=asked.voice,
+            service_tools=self._in_force.own_schema,
+            greet=greet,
+            under_way=self._conversation.under_way,
+            hears_again=self._conversation.uplink.keeping,
+        )
+
+    #
+    # Outdated
+    #
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether the session is not what the application asks for any more (S1)."""
+        if not self._connection.is_connected:
+            return False
+        asked, told = self.wanted, self._told
+        if self._dialer.model != asked.model:
+            return True
+        return told is not None and (
+            told.missed_some or (told.voice, told.instruction) != (asked.voice, asked.instruction)
+        )
+
+    def miss_some(self) -> None:
+        """Note that another service has had the call, and the session knows nothing of that."""
+        if self._told is not None:
+            self._told.missed_some = True
+        self.replace_if_outdated()
+
+    def replace_if_outdated(self) -> None:
+        """Begin another session at the next turn boundary, if this one is outdated."""
+        if self._replacer is None and self._is_outdated:
+            self._replacer = self._service.create_task(self._replace())
+
+    async def _replace(self) -> None:
+        """Begin another session, where no reply and no word is cut."""
+        try:
+            while self._is_outdated:
+                # Changes come by one frame each; several of them cost one new session.
+                await asyncio.sleep(_SETTLE_SECS)
+                if self._is_outdated and self._conversation.at_turn_boundary:
+                    message = "beginning a session with the settings that are new"
+                    logger.debug(f"{self._service}: {message}")
+                    await self._connection.replace()
+            # The session may be again what the application asks for.
+            if self._connection.is_connected and self._owed.take_asked():
+                self.ask()
+        finally:
+            self._replacer = None
+
+    #
+    # Owed
+    #
+
+    @property
+    def reply_pending(self) -> bool:
+        """Whether there is a reply to wait for, be it one of a session not yet begun."""
+        return self._conversation.reply_pending or self._owed.is_pending
+
+    def on_progress(self) -> None:
+        """A reply may have come further."""
+        self._owed.progress.set()
+
+    async def until_replied(self, within_secs: float) -> bool:
+        """Wait until no reply is in flight, but not for one that has stalled.
+
+        Args:
+            within_secs: How long to wait at most, in seconds.
+
+        Returns:
+            Whether each reply was received whole.
+        """
+        deadline = self._now + within_secs
+        stalled_at = self._now + _STALL_SECS
+        while self._connection.is_open and self.reply_pending:
+            if self._now >= min(deadline, stalled_at):
+                return False
+            self._owed.progress.clear()
+            try:
+                # Not all that ends a reply tells the pipeline so.
+                await asyncio.wait_for(self._owed.progress.wait(), _POLL_SECS)
+                stalled_at = self._now + _STALL_SECS
+            except TimeoutError:
+                pass
+        return True
+
+    @property
+    def _now(self) -> float:
+        return self._connection.now
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        self._connection.perform(effects)
+
+
+class _OwedReply:
+    """The reply that is owed by a session which is still to begin."""
+
+    def __init__(self, conversation: Conversation):
+        """Start with nothing owed.
+
+        Args:
+            conversation: Keeps what is owed by the session that is under way.
+        """
+        self._conversation = conversation
+        self.greeting = False
+        """Whether the first session begins with a reply."""
+        self.progress = asyncio.Event()
+        """Set when a reply may have come further."""
+        # How many turns the user had spoken when a reply was asked of the next session.
+        self._asked_at: int | None = None
+
+    def ask_of_next(self) -> None:
+        """Owe a reply in the session that follows the one that is outdated."""
+        conversation = self._conversation
+        # A turn that is over does not answer what is asked for after it.
+        over = conversation.uplink.keeping and not conversation.user_speaking
+        self._asked_at = conversation.user_turns + over
+
+    def take_asked(self) -> bool:
+        """Owe what was asked of the next session no more.
+
+        Returns:
+            Whether it was owed still.
+        """
+        was_asked = self._is_asked
+        if was_asked:
+            self._asked_at = None
+        return was_asked
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a reply is owed."""
+        return self._is_asked or (self.greeting and not self._conversation.sessions)
+
+    @property
+    def _is_asked(self) -> bool:
+        # An answer to the user says that too. Noise gets none.
+        return self._asked_at is not None and self._conversation.user_turns <= self._asked_at

@@ -1,0 +1,296 @@
+"""Protocol §5: turns, barge-in, discarded turns, and how replies are delivered."""
+
+import numpy as np
+import pytest
+from emulator.client import SILENCE, Client, burst, emulated, recording
+
+from pipecat_hydra.emulator import Pause, Reply, Say, Script
+
+TURN = [
+    "input_audio_buffer.speech_started",
+    "conversation.item.added",
+    "input_audio_buffer.speech_stopped",
+    "conversation.item.done",
+    "response.created",
+    "conversation.item.added",
+    "response.output_audio.delta",
+    "response.output_audio.done",
+    "conversation.item.done",
+    "response.done",
+]
+HANDSHAKE = ["session.created", "session.configured"]
+
+
+async def first_audio(client: Client, response: int = 1) -> str:
+    """Wait until the nth response sends audio, and return its id."""
+    created = await client.got("response.created", response)
+    response_id = created["response"]["id"]
+    await client.until(lambda: client.audio(response_id))
+    return response_id
+
+
+async def test_a_turn_has_the_documented_order() -> None:
+    async with emulated() as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        done = await client.got("response.done")
+        assert client.types == [*HANDSHAKE, *TURN]
+
+        started, user_added, stopped, user_done = client.events[2:6]
+        item_id = started["item_id"]
+        assert item_id == stopped["item_id"] == user_added["item"]["id"] == user_done["item"]["id"]
+        assert 0 <= started["audio_start_ms"] < 300
+        assert 800 < stopped["audio_end_ms"] < 1_400
+        assert user_added["previous_item_id"] is None
+        assert user_added["item"]["status"] == "in_progress"
+        assert user_done["item"]["status"] == "completed"
+        assert user_done["item"]["content"] == [{"type": "input_audio", "text": None}]
+
+        added = client.of("conversation.item.added")[1]
+        assert added["previous_item_id"] == item_id
+        assert added["item"]["role"] == "assistant"
+        response = client.of("response.created")[0]["response"]
+        assert response["status"] == "in_progress"
+        for delta in client.of("response.output_audio.delta"):
+            assert delta["response_id"] == response["id"]
+            assert delta["item_id"] == added["item"]["id"]
+        assert done["response"]["id"] == response["id"]
+        assert done["response"]["status"] == "completed"
+        assert [item["id"] for item in done["response"]["output"]] == [added["item"]["id"]]
+
+
+async def test_usage_goes_by_the_length_of_audio() -> None:
+    async with emulated([Say(bytes(48_000), 24_000)]) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        usage = (await client.got("response.done"))["response"]["usage"]
+        assert 9 <= usage["input_tokens"] <= 16  # 10 a second of "hello there how are you"
+        assert usage["output_tokens"] == 20  # 20 a second
+        assert usage["total_tokens"] == usage["input_tokens"] + usage["output_tokens"]
+
+
+async def test_the_echo_is_what_was_said() -> None:
+    said = recording("hello")
+    async with emulated(output_sample_rate=16_000) as client:
+        await client.configure()
+        await client.say(SILENCE, said, SILENCE)
+        await client.got("response.done")
+        assert client.audio() in SILENCE + said + SILENCE
+        assert len(client.audio()) > 0.9 * len(said)
+        assert client.audio() == client.session.sent_audio()
+
+
+async def test_a_second_turn_is_a_turn_of_its_own() -> None:
+    async with emulated() as client:
+        await client.configure()
+        for count in (1, 2):
+            await client.say(recording("hello"), SILENCE)
+            await client.got("response.done", count)
+        assert client.types == [*HANDSHAKE, *TURN, *TURN]
+        starts = client.of("input_audio_buffer.speech_started")
+        assert starts[1]["audio_start_ms"] > 2_000  # from the start of the session
+
+
+async def test_silence_is_no_turn() -> None:
+    async with emulated() as client:
+        await client.configure()
+        await client.say(SILENCE, SILENCE)
+        await client.say(recording("hello"), SILENCE)
+        await client.got("response.done")
+        assert len(client.of("input_audio_buffer.speech_started")) == 1
+
+
+async def test_barge_in_during_generation_cancels() -> None:
+    replies = [Say.tones(30), Say.tones(0.1)]
+    async with emulated(replies, delivery_speed=1) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        old = await first_audio(client)
+        await client.say(recording("interrupt"), SILENCE)
+        await client.got("response.done", 2)
+
+        at = client.events.index(client.of("input_audio_buffer.speech_started")[1])
+        cancelled = client.events[at + 1]["response"]
+        assert client.events[at + 1]["type"] == "response.done"
+        assert cancelled["id"] == old
+        assert cancelled["status"] == "cancelled"
+        assert cancelled["status_details"]["reason"] == "interrupted"
+        types = [event["type"] for event in client.events[at + 2 :]]
+        assert types[:3] == TURN[1:4]
+        assert not any(event.get("response_id") == old for event in client.events[at:])
+        assert client.of("response.done")[1]["response"]["status"] == "completed"
+
+
+async def test_barge_in_after_generation_is_only_a_start() -> None:
+    async with emulated() as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        await client.got("response.done")
+        await client.say(recording("interrupt"))
+        await client.got("conversation.item.added", 3)
+        assert client.types == [*HANDSHAKE, *TURN, *TURN[:2]]
+
+
+async def test_barge_in_before_the_response_drops_it() -> None:
+    async with emulated(response_latency_secs=0.8) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE, recording("interrupt"), SILENCE)
+        await client.got("response.done")
+        assert client.types == [*HANDSHAKE, *TURN[:4], *TURN]
+
+
+async def test_late_audio_of_a_cancelled_response() -> None:
+    reply = Say(np.arange(360_000, dtype="<u4").tobytes(), 24_000)
+    async with emulated([reply], delivery_speed=1, late_audio_after_cancel_ms=200) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        old = await first_audio(client)
+        await client.send("response.cancel")
+        done = await client.got("response.done")
+        await client.sync()
+        late = client.events[client.events.index(done) + 1 :]
+        assert {event["response_id"] for event in late} == {old}
+        assert sum(len(event["delta"]) for event in late) == 24_000 * 2 // 5
+        assert reply.audio.startswith(client.audio())  # it goes on where it was
+
+
+async def test_noise_is_discarded() -> None:
+    async with emulated(min_turn_ms=600) as client:
+        await client.configure()
+        await client.say(SILENCE, burst(), SILENCE)
+        done = await client.got("conversation.item.done")
+        await client.sync()
+        assert client.types == [*HANDSHAKE, *TURN[:4]]
+        assert done["item"]["status"] == "incomplete"
+
+
+async def test_noise_may_come_without_a_stop() -> None:
+    async with emulated(min_turn_ms=600, stopped_on_discard=False) as client:
+        await client.configure()
+        await client.say(SILENCE, burst(), SILENCE)
+        done = await client.got("conversation.item.done")
+        assert client.types == [*HANDSHAKE, *TURN[:2], TURN[3]]
+        assert done["item"]["status"] == "incomplete"
+
+
+async def test_noise_leaves_the_reply_running_until_a_turn_is_confirmed() -> None:
+    settings = {"cancel_on": "turn_confirmed", "min_turn_ms": 600, "delivery_speed": 1}
+    async with emulated([Say.tones(30), Say.tones(0.1)], **settings) as client:
+        await client.configure()
+        await client.say(recording("question"), SILENCE)
+        reply = await first_audio(client)
+        await client.say(burst(), SILENCE)
+        noise = await client.got("conversation.item.done", 2)
+        assert noise["item"]["status"] == "incomplete"
+        assert client.of("response.done") == []
+        size = len(client.audio(reply))
+        await client.until(lambda: len(client.audio(reply)) > size)
+
+        await client.say(recording("question"), SILENCE)
+        done = (await client.got("response.done"))["response"]
+        assert (done["id"], done["status"]) == (reply, "cancelled")
+        await client.got("response.done", 2)
+        turn = client.types[-len(TURN) - 2 :]
+        assert turn.index("response.done") < turn.index("input_audio_buffer.speech_stopped")
+
+
+async def test_stop_may_lag_behind_the_first_audio() -> None:
+    async with emulated([Say.tones(0.3)], stopped_lag_ms=50, delivery_speed=1) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        await client.got("response.done")
+        types = client.types
+        assert types.index("response.output_audio.delta") < types.index(TURN[2])
+        assert types.index(TURN[2]) < types.index("response.done")
+        assert sorted(types) == sorted(
+            [*HANDSHAKE, *TURN, "response.output_audio.delta"]  # the lag cuts them in two
+        )
+
+
+async def test_greeting_comes_at_once_and_unasked() -> None:
+    async with emulated() as client:
+        await client.configure(generate_initial_response=True)
+        await client.got("response.done")
+        assert client.types == [*HANDSHAKE, *TURN[4:]]
+        assert len(client.audio()) > 0
+
+
+async def test_greeting_can_be_interrupted() -> None:
+    script = Script([Say.tones()], greeting=Say.tones(30))
+    async with emulated(script, delivery_speed=1) as client:
+        await client.configure(generate_initial_response=True)
+        await first_audio(client)
+        await client.say(recording("hello"), SILENCE)
+        statuses = [(await client.got("response.done", n))["response"]["status"] for n in (1, 2)]
+        assert statuses == ["cancelled", "completed"]
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+async def test_client_cancels(by_id: bool) -> None:
+    async with emulated([Say.tones(30)], delivery_speed=1) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        reply = await first_audio(client)
+        await client.send("response.cancel", response_id="resp_other")
+        await client.sync()
+        assert client.of("response.done") == []
+        await client.send("response.cancel", **({"response_id": reply} if by_id else {}))
+        response = (await client.got("response.done"))["response"]
+        assert (response["id"], response["status"]) == (reply, "cancelled")
+        assert response["status_details"]["reason"] == "client_cancelled"
+        await client.send("response.cancel")  # nothing is in flight any more
+        await client.sync()
+        assert client.types[-1] == "response.done"
+        assert client.of("error") == []
+
+
+async def test_deltas_have_the_size_that_is_set() -> None:
+    async with emulated([Say(bytes(12_000), 24_000)], delta_ms=100) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        sizes = [len(event["delta"]) for event in client.of("response.output_audio.delta")]
+        assert sizes == [4_800, 4_800, 2_400]
+
+
+async def test_odd_splits_lose_nothing() -> None:
+    pcm = np.arange(12_000, dtype="<i2").tobytes()
+    async with emulated([Say(pcm, 24_000)], odd_splits=True) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        sizes = {len(event["delta"]) for event in client.of("response.output_audio.delta")}
+        assert sizes >= {1_921, 1_920, 3}
+        assert client.audio() == pcm
+
+
+async def test_delivery_speed_is_a_multiple_of_real_time() -> None:
+    async with emulated([Say(bytes(24_000), 24_000)], delivery_speed=1) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        deltas = client.session.sent_of("response.output_audio.delta")
+        assert deltas[-1].time - deltas[0].time >= 0.44  # 0.5 s but for the last delta
+
+
+async def test_transcripts_come_in_phrases_without_the_spaces_between() -> None:
+    reply: Reply = [Say(bytes(24_000), 24_000, "It is noon and the sun is out"), Pause(0.01)]
+    for transcripts in (True, False):
+        async with emulated([reply], transcripts=transcripts) as client:
+            await client.configure()
+            await client.send("response.create")
+            await client.got("response.done")
+            deltas = client.of("response.output_audio_transcript.delta")
+            texts = [event["delta"] for event in deltas]
+            wanted = ["It is noon", "and the sun", "is out"]
+            assert texts == (wanted if transcripts else [])
+            ids = {client.of("response.created")[0]["response"]["id"]}
+            assert {event["response_id"] for event in deltas} == (ids if texts else set())
+
+
+async def test_infinite_speed_sends_at_once() -> None:
+    async with emulated([Say.tones(10)], delivery_speed=float("inf")) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        assert len(client.audio()) == 24_000 * 2 * 10

@@ -1,0 +1,406 @@
+"""Which session there is to be: in use, outdated, and the reply that is owed by the next."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pipecat.services.llm_service import LLMService
+from pydantic import SecretStr
+
+from pipecat_hydra import HydraLLMSettings
+from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.dialer import Dialer
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.settings import complete_settings
+from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.keys import Keyring
+
+
+class Service(LLMService[HydraLLMAdapter]):
+    """A service that runs no pipeline."""
+
+    adapter_class = HydraLLMAdapter
+
+    def create_task(
+        self, coroutine: Any, name: Any = None, context: Any = None
+    ) -> asyncio.Task[Any]:
+        return asyncio.create_task(coroutine)
+
+    async def cancel_task(self, task: asyncio.Task[Any], *args: Any, **kwargs: Any) -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Conversation:
+    """Takes note of what it is asked for; each step has one effect, its name."""
+
+    def __init__(self):
+        self.model = ""
+        self.sessions = 0
+        self.user_turns = 0
+        self.under_way = self.owes_reply = self.user_speaking = self.reply_pending = False
+        self.at_turn_boundary = True
+        self.uplink = SimpleNamespace(keeping=False)
+        self.unsent: list[tuple[str, str]] = []
+
+    def take_unsent(self) -> list[tuple[str, str]]:
+        unsent, self.unsent = self.unsent, []
+        return unsent
+
+    def configure(self, configuration: Any, now: float, *, opening: Any) -> list[Any]:
+        self.sessions += 1
+        return [("configure", configuration)]
+
+    def request_response(self, now: float) -> list[Any]:
+        return ["request"]
+
+    def send_message(self, text: str, now: float, *, role: str, respond: bool) -> list[Any]:
+        return [(role, text)]
+
+
+class Connection:
+    """A connection that is open when it is told to be."""
+
+    def __init__(self):
+        self.done: list[Any] = []
+        self.is_connected = self.is_open = self.is_wanted = False
+        self.opened = self.replaced = 0
+        self.on_connected: Any = None
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def perform(self, effects: list[Any]) -> None:
+        self.done += effects
+
+    def open(self) -> None:
+        self.is_open = self.is_wanted = True
+        self.opened += 1
+
+    def connect(self) -> None:
+        self.is_connected = True
+        self.on_connected()
+
+    async def replace(self) -> None:
+        self.replaced += 1
+        self.is_connected = False
+        await asyncio.sleep(0.01)
+        self.connect()
+
+
+class Bench:
+    """A session with a connection and a conversation that do nothing."""
+
+    def __init__(self, **settings: Any):
+        self.settings = complete_settings(HydraLLMSettings(voice="aria", **settings))
+        self.service = Service(settings=self.settings)
+        self.connection, self.conversation = Connection(), Conversation()
+        self.replies_known = True
+        keyring, tracing = Keyring("key"), Tracing()
+        endpoint = Endpoint("ws://localhost", "hydra-v1.1", SecretStr("none yet"))
+        self.dialer = Dialer(endpoint, keyring, self.settings, tracing, open_timeout_secs=1.0)
+        adapter = HydraLLMAdapter()
+        alone: Any = SimpleNamespace(context=None)
+        connection: Any = self.connection
+        conversation: Any = self.conversation
+        self.session = WantedSession(
+            self.service,
+            connection,
+            conversation,
+            settings=self.settings,
+            dialer=self.dialer,
+            briefing=Briefing("service", adapter, "instructions"),
+            in_force=InForce(adapter, alone, None),
+            tracing=tracing,
+            are_replies_known=lambda: self.replies_known,
+            kickoff_timeout_secs=1.0,
+        )
+        self.connection.on_connected = self.session.on_connected
+
+    @property
+    def configured(self) -> list[Any]:
+        """What sessions were configured with, in order."""
+        done = self.connection.done
+        return [told[1] for told in done if isinstance(told, tuple) and told[0] == "configure"]
+
+    @property
+    def requests(self) -> int:
+        return self.connection.done.count("request")
+
+    def used(self) -> "Bench":
+        """Have a session under way, which nobody asked to speak."""
+        self.connection.connect()
+        self.settings.generate_initial_response = False
+        self.session.on_user_audio()
+        assert len(self.configured) == 1
+        return self
+
+    async def settle(self) -> None:
+        await asyncio.sleep(0.2)
+
+
+class TestInUse:
+    async def test_a_socket_that_nobody_uses_is_not_configured(self):
+        bench = Bench()
+        bench.connection.connect()
+        assert not bench.session.begun
+        assert bench.configured == []
+
+    async def test_the_user_s_audio_waits_for_somebody_to_ask_for_a_greeting(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.on_user_audio()
+        await asyncio.sleep(0.9)
+        bench.session.on_user_audio()
+        assert bench.configured == []
+        await asyncio.sleep(0.2)
+        (told,) = bench.configured
+        assert told.generate_initial_response is False
+
+    async def test_who_asks_meanwhile_has_a_greeting(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.on_user_audio()
+        bench.session.run()
+        (told,) = bench.configured
+        assert told.generate_initial_response is True
+        await asyncio.sleep(1.2)
+        assert len(bench.configured) == 1
+
+    @pytest.mark.parametrize("speaks_first", [True, False])
+    async def test_settings_that_say_who_speaks_first_are_not_waited_for(self, speaks_first: bool):
+        bench = Bench(generate_initial_response=speaks_first)
+        bench.connection.connect()
+        bench.session.on_user_audio()
+        (told,) = bench.configured
+        assert told.generate_initial_response is speaks_first
+
+    async def test_settings_that_say_the_user_speaks_first_win_over_a_run(self):
+        bench = Bench(generate_initial_response=False)
+        bench.connection.connect()
+        bench.session.run()
+        assert bench.requests == 0
+        bench.session.on_user_started()
+        bench.session.run()
+        assert bench.requests == 1
+
+    async def test_each_socket_that_opens_is_configured_once_it_is_in_use(self):
+        bench = Bench()
+        bench.session.ask()
+        assert bench.configured == []
+        bench.connection.connect()
+        bench.connection.is_connected = False
+        bench.connection.connect()
+        assert [told.generate_initial_response for told in bench.configured] == [True, False]
+
+    async def test_a_service_that_is_not_usable_opens_nothing(self):
+        bench = Bench()
+        await bench.service.set_usable(False)
+        bench.session.open()
+        bench.session.ask()
+        assert bench.connection.opened == 0
+
+    async def test_audio_opens_a_session_that_rests(self):
+        bench = Bench().used()
+        bench.connection.is_open = False
+        opened = bench.connection.opened
+        bench.session.on_user_audio()
+        bench.session.on_user_audio()
+        assert bench.connection.opened == opened + 1
+
+    async def test_a_session_that_is_still_to_begin_is_told_no_text(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.tell("Hello.", "user")
+        assert bench.connection.done == []
+        bench.used().session.tell("Hello.", "user")
+        assert bench.connection.done[-1] == ("user", "Hello.")
+
+    async def test_closing_stops_what_waits(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.on_user_audio()
+        await bench.session.close()
+        await asyncio.sleep(1.2)
+        assert bench.configured == []
+
+
+class TestWhatItKnows:
+    async def test_all(self):
+        assert Bench().used().session.knows_all
+
+    async def test_not_what_no_transcript_gives(self):
+        bench = Bench()
+        bench.conversation.user_turns = 1
+        assert not bench.used().session.knows_all
+
+    async def test_not_replies_without_words(self):
+        bench = Bench()
+        bench.replies_known = False
+        assert not bench.used().session.knows_all
+
+
+class TestOutdated:
+    async def test_changes_that_come_together_cost_one_session(self):
+        bench = Bench().used()
+        bench.settings.voice = "sterling"
+        bench.session.replace_if_outdated()
+        bench.settings.system_instruction = "Be brief."
+        bench.session.replace_if_outdated()
+        await bench.settle()
+        assert bench.connection.replaced == 1
+        assert bench.configured[-1].voice == "sterling"
+
+    async def test_nothing_is_cut(self):
+        bench = Bench().used()
+        bench.conversation.at_turn_boundary = False
+        bench.settings.voice = "sterling"
+        bench.session.replace_if_outdated()
+        await bench.settle()
+        assert bench.connection.replaced == 0
+        bench.conversation.at_turn_boundary = True
+        await bench.settle()
+        assert bench.connection.replaced == 1
+
+    async def test_closing_ends_it(self):
+        bench = Bench().used()
+        bench.settings.voice = "sterling"
+        bench.session.replace_if_outdated()
+        bench.session.replace_if_outdated()
+        await asyncio.sleep(0)
+        await bench.session.close()
+        await bench.settle()
+        assert bench.connection.replaced == 0
+
+    async def test_what_is_changed_back_costs_none(self):
+        bench = Bench().used()
+        bench.settings.voice = "sterling"
+        bench.session.replace_if_outdated()
+        bench.settings.voice = "aria"
+        await bench.settle()
+        assert bench.connection.replaced == 0
+
+    async def test_another_model_before_anything_was_told(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.settings.model = "hydra-v2"
+        bench.session.ask()
+        assert bench.configured == []
+        await asyncio.sleep(0.08)
+        assert bench.connection.replaced == 1
+        await bench.session.close()
+
+    async def test_a_session_that_missed_some_of_the_call(self):
+        bench = Bench().used()
+        bench.session.miss_some()
+        await bench.settle()
+        assert bench.connection.replaced == 1
+        assert len(bench.configured) == 2
+
+    async def test_the_settings_do_not_say_who_a_session_is(self):
+        bench = Bench().used()
+        bench.settings.generate_initial_response = True
+        bench.session.replace_if_outdated()
+        await bench.settle()
+        assert bench.connection.replaced == 0
+
+
+class TestOwed:
+    async def test_a_greeting_is_owed_until_there_is_a_session(self):
+        bench = Bench()
+        assert not bench.session.reply_pending
+        bench.session.ask()
+        assert bench.session.reply_pending
+        bench.connection.connect()
+        assert not bench.session.reply_pending
+
+    async def test_what_is_asked_of_an_outdated_session_the_next_one_owes(self):
+        bench = Bench().used()
+        bench.settings.voice = "sterling"
+        bench.session.ask()
+        assert bench.requests == 0
+        assert bench.session.reply_pending
+        await bench.settle()
+        assert bench.requests == 1
+        assert not bench.session.reply_pending
+
+    async def test_the_answer_to_the_user_comes_in_its_place(self):
+        bench = Bench().used()
+        bench.conversation.at_turn_boundary = False
+        bench.settings.voice = "sterling"
+        bench.session.ask()
+        bench.conversation.user_turns += 1
+        assert not bench.session.reply_pending
+        bench.conversation.at_turn_boundary = True
+        await bench.settle()
+        assert bench.connection.replaced == 1
+        assert bench.requests == 0
+
+    async def test_a_session_that_follows_a_loss_owes_it_too(self):
+        bench = Bench().used()
+        bench.conversation.at_turn_boundary = False
+        bench.settings.voice = "sterling"
+        bench.session.ask()
+        bench.connection.is_connected = False
+        bench.connection.connect()
+        assert bench.requests == 1
+        assert not bench.session.reply_pending
+        await bench.settle()
+        assert bench.requests == 1
+
+    async def test_a_turn_that_is_over_does_not_answer_what_is_asked_after_it(self):
+        bench = Bench().used()
+        bench.conversation.uplink.keeping = True
+        bench.settings.voice = "sterling"
+        bench.session.ask()
+        bench.conversation.user_turns += 1
+        assert bench.session.reply_pending
+        await bench.settle()
+        assert bench.requests == 1
+
+    async def test_what_is_owed_is_given_by_the_same_session_if_it_is_as_wanted_again(self):
+        bench = Bench().used()
+        bench.settings.voice = "sterling"
+        bench.session.ask()
+        bench.settings.voice = "aria"
+        await bench.settle()
+        assert bench.connection.replaced == 0
+        assert bench.requests == 1
+
+
+class TestWaiting:
+    async def test_for_a_reply_that_goes_on(self):
+        bench = Bench().used()
+        bench.conversation.reply_pending = True
+        waiting = asyncio.create_task(bench.session.until_replied(30.0))
+        for _ in range(8):
+            await asyncio.sleep(1.0)
+            bench.session.on_progress()
+        assert not waiting.done()
+        bench.conversation.reply_pending = False
+        assert await waiting
+
+    async def test_not_for_one_that_stalls(self):
+        bench = Bench().used()
+        bench.conversation.reply_pending = True
+        begin = bench.connection.now
+        assert not await bench.session.until_replied(30.0)
+        assert bench.connection.now - begin == pytest.approx(5.0, abs=0.3)
+
+    async def test_not_longer_than_is_said(self):
+        bench = Bench().used()
+        bench.conversation.reply_pending = True
+        begin = bench.connection.now
+        assert not await bench.session.until_replied(1.0)
+        assert bench.connection.now - begin == pytest.approx(1.0, abs=0.3)
+
+    async def test_not_for_one_of_a_connection_that_is_gone(self):
+        bench = Bench().used()
+        bench.conversation.reply_pending = True
+        bench.connection.is_open = False
+        assert await bench.session.until_replied(30.0)
