@@ -31,8 +31,13 @@ class Playback:
     output transport reports them; stretches are played one after the other.
     """
 
-    def __init__(self) -> None:
-        """Start with nothing said."""
+    def __init__(self, *, remembers: bool = True) -> None:
+        """Start with nothing said.
+
+        Args:
+            remembers: Whether anything is kept. If not, nothing is ever said again.
+        """
+        self._remembers = remembers
         # For each stretch: its parts, each with where it begins in seconds, and whether
         # it is complete.
         self._stretches: deque[_Stretch] = deque()
@@ -52,6 +57,8 @@ class Playback:
             part: Audio, or text that belongs to the audio around it.
             now: The time.
         """
+        if not self._remembers:
+            return
         if self._started_early:
             self._started_early = False
             self._started_at = now

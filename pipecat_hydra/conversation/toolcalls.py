@@ -1,9 +1,18 @@
 """The function calls of a session that the model waits for.
 
-The calls of one response are a batch. `OpenCalls` gathers each call's name and
-arguments from whichever events bring them, says when the calls of a response are to be
-made, takes the one answer of each, and says when the batch is settled, which is when the
-model may be asked to go on (protocol §6; invariants F1, F2).
+Theory of operation. Each function call is answered exactly once, on the session that made it
+(F1). `OpenCalls` gathers each call's name and arguments from whichever events bring them, says
+when the calls of a response are to be made, and takes the one answer of each.
+
+The calls of one response are a batch, and the model is asked to go on once for each batch (F2).
+A batch is settled when all its calls are answered: at once if the response is known to be done,
+else 200 ms after the last answer.
+
+The calls of a response that was cancelled are none. A call is an orphan when its session is lost,
+or when Hydra has waited too long for its answer. Its id means nothing any more, so the answer to it
+goes in as text.
+
+Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 """
 
 import json
@@ -56,6 +65,11 @@ class _Batch:
         return all(call.answered for call in self.calls.values())
 
     @property
+    def unanswered(self) -> dict[str, str]:
+        """The calls that were made and have no answer, id to name."""
+        return {i: c.name for i, c in self.calls.items() if c.complete and not c.answered}
+
+    @property
     def gathered_at(self) -> float | None:
         """When the calls that there are may be made together; None if not yet."""
         if not all(call.complete for call in self.calls.values()):
@@ -97,6 +111,10 @@ class OpenCalls:
         self._names: dict[str, str] = {}
         # Calls already dealt with: the server may repeat itself, we may not.
         self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+        # Calls of turns or sessions that are gone: their ids mean nothing any more.
+        self._orphans: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+        # Responses whose calls are none, however late the server tells of them.
+        self._cancelled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
 
     @property
     def unsettled(self) -> bool:
@@ -111,6 +129,8 @@ class OpenCalls:
     @property
     def deadline(self) -> float | None:
         """When `take_gathered` or `take_settled` has something to give next, or None."""
+        if not self._batches:
+            return None
         batches = self._batches.values()
         settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
         gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
@@ -135,22 +155,37 @@ class OpenCalls:
             call.fragments.append(fragment)
         return call.name
 
-    def abandon(self) -> list[str]:
-        """Forget all calls; gives those that were made and not answered."""
-        batches, self._batches = self._batches, {}
-        open_calls = [item for batch in batches.values() for item in batch.calls.items()]
-        self._settled.extend(call_id for call_id, _ in open_calls)
-        return [call_id for call_id, call in open_calls if call.complete and not call.answered]
+    def session_lost(self) -> None:
+        """Forget all calls, but for those that were made and not answered, which are orphans."""
+        for batch in self._batches.values():
+            self._orphans.extend(batch.unanswered)
+        # Ids mean nothing beyond their session.
+        self._batches.clear()
+        self._names.clear()
+        self._settled.clear()
+        self._cancelled.clear()
 
     def abandon_oldest(self) -> dict[str, str]:
-        """Forget the oldest batch that waits for answers; gives its calls, id to name."""
+        """Make orphans of the oldest batch that waits for answers; gives its calls, id to name."""
         for response_id, batch in self._batches.items():
-            waiting = {i: c.name for i, c in batch.calls.items() if c.complete and not c.answered}
-            if waiting:
+            unanswered = batch.unanswered
+            if unanswered:
                 del self._batches[response_id]
                 self._settled.extend(batch.calls)
-                return waiting
+                self._orphans.extend(unanswered)
+                return unanswered
         return {}
+
+    def take_orphan(self, call_id: str) -> bool:
+        """Whether a call is of a turn or session that is gone; told once."""
+        if call_id not in self._orphans:
+            return False
+        self._orphans.remove(call_id)
+        return True
+
+    def is_void(self, response_id: str | None) -> bool:
+        """Whether the calls of a response are none, for it was cancelled."""
+        return response_id is not None and response_id in self._cancelled
 
     def call(
         self,
@@ -178,6 +213,8 @@ class OpenCalls:
             now: The time.
         """
         cancelled = info.status == "cancelled"
+        if cancelled and response_id is not None:
+            self._cancelled.append(response_id)
         unfinished = info.status in ("cancelled", "failed", "incomplete")
         for item in info.output or ():
             if item.type == "function_call" and item.call_id and not cancelled:
@@ -262,6 +299,8 @@ class OpenCalls:
                 return batch.calls[call_id]
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
+        # Should an orphan have the same id: another session's ids are its own.
+        self.take_orphan(call_id)
         call = _Call(self._names.pop(call_id, ""))
         return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, call)
 

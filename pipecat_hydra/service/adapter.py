@@ -9,7 +9,12 @@ from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
 
-from pipecat_hydra.service.briefing.context import text_of
+from pipecat_hydra.service.briefing.entries import (
+    OWN_MESSAGES,
+    Entry,
+    EntryReader,
+    split_instructions,
+)
 from pipecat_hydra.service.briefing.history import Turn, turns_of
 from pipecat_hydra.wire.events import FunctionTool
 
@@ -33,10 +38,24 @@ class HydraInvocationParams(TypedDict):
 class HydraLLMAdapter(BaseLLMAdapter):
     """Converts Pipecat's universal context and tool schemas to Hydra's."""
 
+    def __init__(self) -> None:
+        """Start with no context read."""
+        super().__init__()
+        self._reader = EntryReader()
+
     @property
     def id_for_llm_specific_messages(self) -> str:
         """Get the identifier of messages meant for Hydra alone."""
-        return "hydra"
+        return OWN_MESSAGES
+
+    def entries(self, context: LLMContext | None) -> list[Entry]:
+        """Get the messages of a context in normal form, one entry for each.
+
+        Args:
+            context: The context, or None in a pipeline that has none.
+        """
+        # Filtered by Pipecat, messages for another service would be an error in the log each time.
+        return [] if context is None else self._reader.read(context.get_messages())
 
     async def get_llm_invocation_params(
         self,
@@ -71,23 +90,48 @@ class HydraLLMAdapter(BaseLLMAdapter):
         Returns:
             The instructions and tools of the session, and what was said before.
         """
-        messages: list[Any] = []
-        if context is not None:
-            messages = [m for m in self.get_messages(context) if isinstance(m, dict)]
-        from_context = None
-        if messages and messages[0].get("role") == "system":
-            self._warn_context_system_message()
-            from_context = text_of(messages[0]) or None
-        instruction = self._resolve_system_instruction(
-            from_context, system_instruction, discard_context_system=True
-        )
-        tools = self._realtime_session_tools(context.tools if context else None, service_tools)
-        parts = [part for part in (instruction, added_instruction) if part]
+        _, conversation = split_instructions(self.entries(context))
         return {
-            "system_instruction": "\n\n".join(parts) or None,
-            "tools": tuple(tool for tool in tools or () if isinstance(tool, FunctionTool)),
-            "turns": turns_of(messages),
+            "system_instruction": self.session_instruction(
+                context, system_instruction, added_instruction
+            ),
+            "tools": self.session_tools(context, service_tools),
+            "turns": turns_of(conversation),
         }
+
+    def session_instruction(
+        self,
+        context: LLMContext | None,
+        system_instruction: str | None,
+        added_instruction: str | None = None,
+    ) -> str | None:
+        """Get the instructions that are in force, or None.
+
+        Args:
+            context: The context, or None in a pipeline that has none.
+            system_instruction: From the service's settings; wins over a system
+                message that begins the context, as in all of Pipecat.
+            added_instruction: What is said besides, whichever of the two wins.
+        """
+        text, _ = split_instructions(self.entries(context))
+        if text:
+            self._warn_context_system_message()
+        instruction = self._resolve_system_instruction(
+            text or None, system_instruction, discard_context_system=True
+        )
+        return "\n\n".join(part for part in (instruction, added_instruction) if part) or None
+
+    def session_tools(
+        self, context: LLMContext | None, service_tools: Any = None
+    ) -> tuple[FunctionTool, ...]:
+        """Get the tools that are in force.
+
+        Args:
+            context: The context, or None in a pipeline that has none.
+            service_tools: The service's own tools; a context's tools win.
+        """
+        tools = self._realtime_session_tools(context.tools if context else None, service_tools)
+        return tuple(tool for tool in tools or () if isinstance(tool, FunctionTool))
 
     def to_provider_tools_format(self, tools_schema: ToolsSchema) -> list[FunctionTool]:
         """Convert tool schemas to Hydra's flat function format (protocol §2).

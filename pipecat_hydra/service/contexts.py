@@ -5,8 +5,6 @@ way is told what is new as it comes. This module reads the frames, hands each te
 both, and decides whether the model is asked to speak.
 """
 
-from typing import Any
-
 from pipecat.frames.frames import (
     FunctionCallCancelFrame,
     FunctionCallResultFrame,
@@ -16,7 +14,6 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection
 
 from pipecat_hydra.service.briefing.briefing import Briefing
-from pipecat_hydra.service.briefing.context import text_of, waits_for_answer
 from pipecat_hydra.service.functions import result_text
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.wanted_session import WantedSession
@@ -39,8 +36,6 @@ class Contexts:
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
-        # Calls whose results Hydra was asked to speak about, until the context has them.
-        self._narrated: set[str] = set()
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Tell Hydra what is new in a context, and have it answered if Hydra does not by itself."""
@@ -48,18 +43,20 @@ class Contexts:
             return
         self._in_force.take_context(frame.context)
         if not self._session.begun:
-            if waits_for_answer(frame.context.get_messages()):
+            if self._briefing.waits_for_answer(frame.context):
                 self._session.ask()
             else:
                 self._session.run()
             return
         self._session.update_tools()
         new = self._briefing.news(frame.context)
-        for role, text in new.typed:
-            self._session.tell(text, role)
-        narrated = self._narrated & new.results
-        self._narrated -= narrated
-        if new.spoken or (narrated and direction is FrameDirection.UPSTREAM):
+        if new.reset:
+            # The session that is to begin is told all of it.
+            self._session.replace_if_outdated()
+        else:
+            for role, text in new.typed:
+                self._session.tell(text, role)
+        if new.spoken or (new.narrated and direction is FrameDirection.UPSTREAM):
             # Hydra has heard it, or was asked to speak about it, and answers by itself.
             return
         if new.typed:
@@ -69,11 +66,9 @@ class Contexts:
 
     def on_messages(self, frame: LLMMessagesAppendFrame) -> None:
         """Tell Hydra messages that no user aggregator has put in a context."""
-        messages: list[Any] = [m for m in frame.messages if isinstance(m, dict)]
-        self._briefing.told(messages, lasting=not frame.interruptible)
-        for message in messages:
-            if text := text_of(message):
-                self._session.tell(text, "user" if message.get("role") == "user" else "system")
+        told = self._briefing.told(frame.messages, lasting=not frame.interruptible)
+        for role, text in told:
+            self._session.tell(text, role)
         if frame.run_llm:
             self._session.ask()
 
@@ -96,7 +91,9 @@ class Contexts:
 
     def on_heard(self) -> None:
         """Take note that the listener has heard the oldest reply to its end."""
-        self._briefing.heard()
+        self._briefing.heard(self._in_force.context)
+        # The application may have reset the context while the bot spoke.
+        self._session.replace_if_outdated()
 
     def on_user_text(self, text: str) -> None:
         """Take note that a message which will be in the context was spoken by the user."""
@@ -114,12 +111,12 @@ class Contexts:
                 frame.tool_call_id, frame.function_name, frame.arguments, result
             )
         elif _is_narrated(frame):
-            self._narrated.add(frame.tool_call_id)
+            self._briefing.narrate(frame.tool_call_id)
 
     def on_cancel(self, frame: FunctionCallCancelFrame) -> None:
         """Expect in the context that a function call was cancelled."""
         if frame.run_llm:
-            self._narrated.add(frame.tool_call_id)
+            self._briefing.narrate(frame.tool_call_id)
 
 
 def _is_narrated(frame: FunctionCallResultFrame) -> bool:

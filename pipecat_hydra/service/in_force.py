@@ -80,7 +80,7 @@ class InForce:
     def _converted(
         self, context: LLMContext | None, own: ToolsSchema | None
     ) -> tuple[FunctionTool, ...]:
-        return self._adapter.session_params(context, service_tools=own)["tools"]
+        return self._adapter.session_tools(context, own)
 
 
 def _schema(tools: ToolsSchema | list[Any] | None) -> ToolsSchema | None:

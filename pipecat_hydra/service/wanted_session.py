@@ -12,9 +12,10 @@ first. Once in use it stays so: each socket that opens is configured as soon as 
 after a lost connection, a rest, or a replacement.
 
 **Whether the session is outdated.** It is if the application has since asked for another
-model, voice or instruction, or if another service of a switcher has had the call since the
-session was told what was said. A task then replaces it at the next turn boundary, where no
-reply and no word is cut; changes that come together cost one new session.
+model, voice or instruction, if it has reset the context, or if another service of a switcher
+has had the call since the session was told what was said. A task then replaces it at the next
+turn boundary, where no reply and no word is cut; changes that come together cost one new
+session.
 
 **Whether a reply is owed.** What is asked of a session that is under way, the conversation
 keeps. What is asked of a session that is still to begin is kept here: the greeting of the
@@ -312,7 +313,7 @@ class WantedSession:
         if not self._connection.is_connected:
             return False
         asked, told = self.wanted, self._told
-        if self._dialer.model != asked.model:
+        if self._dialer.model != asked.model or self._briefing.is_reset:
             return True
         return told is not None and (
             told.missed_some or (told.voice, told.instruction) != (asked.voice, asked.instruction)

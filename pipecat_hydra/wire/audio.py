@@ -1,6 +1,6 @@
 """Sample arithmetic: microphone audio to what Hydra takes, and whole samples out of what it sends.
 
-Pure functions of the bytes pushed in: no clock, no I/O, no Pipecat. All audio is PCM16
+Pure: no I/O and no Pipecat, and time is a parameter. All audio is PCM16
 little-endian.
 
 Theory of the microphone path. Hydra takes 16 kHz mono in chunks of 20-40 ms
@@ -35,6 +35,10 @@ _STOPBAND_DB: Final = 80.0
 _PASSBAND: Final = 0.85
 """Upper edge of what passes untouched, as a share of the lower Nyquist frequency: 3400 Hz
 of 8 kHz audio, which is the whole telephone band, and 6800 Hz of everything wider."""
+
+_PAUSE_SECS: Final = 0.4
+"""Without audio for so long, silence is sent in its place (`conversation/uplink.py`). No shorter:
+a network may keep audio back for a while, and cuts nothing by that."""
 
 _FEW_PHASES: Final = 8
 """Up to here one pass for each phase is faster than gathering the taps for each sample."""
@@ -74,11 +78,6 @@ class WholeSamples:
     def __init__(self):
         """Create an empty stream."""
         self._carried = b""
-
-    @property
-    def pending(self) -> bool:
-        """Whether half a sample waits for its other half."""
-        return bool(self._carried)
 
     def push(self, pcm: bytes) -> bytes:
         """Take the next bytes of the stream and give the samples that are complete.
@@ -134,18 +133,26 @@ class MicrophoneAudio:
         self._resampler: _Resampler | None = None
         self._partial_frame = b""
         self._pending = b""
+        self._pushed_at: float | None = None
 
-    def push(self, pcm: bytes, sample_rate: int, num_channels: int) -> list[bytes]:
+    def push(
+        self, pcm: bytes, sample_rate: int, num_channels: int, *, now: float | None = None
+    ) -> list[bytes]:
         """Take the next microphone audio and give the chunks that are due.
 
         When the format changes in mid-stream, all audio of the old format comes out before
         the first of the new one; only a sample that was cut in two is lost.
+
+        After a pause, what was held back of the audio before it (less than 30 ms) is dropped:
+        silence was sent in its place, and it does not belong to what follows.
 
         Args:
             pcm: Interleaved PCM16 LE of any length. A frame (one sample of each channel)
                 that is cut off at the end waits for its rest.
             sample_rate: Its rate in Hz.
             num_channels: Its number of interleaved channels.
+            now: The time, in seconds of any monotonic clock, by which a pause is known; None for
+                a stream without pauses.
 
         Returns:
             Chunks of 16 kHz mono PCM16 LE of 640 to 1280 bytes (20-40 ms) each, often none.
@@ -153,6 +160,10 @@ class MicrophoneAudio:
         Raises:
             ValueError: The rate or the channel count is not positive.
         """
+        if now is not None:
+            if self._pushed_at is not None and now - self._pushed_at > _PAUSE_SECS:
+                self.flush()
+            self._pushed_at = now
         if (sample_rate, num_channels) != self._format:
             self._change_format(sample_rate, num_channels)
         pcm = self._whole_frames(pcm)

@@ -43,7 +43,7 @@ from pipecat.services.openai.realtime.llm import OpenAIRealtimeLLMService
 from pipecat.services.smallest.stt import SmallestSTTService
 from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
-from support.bots import EXAMPLES, example, talking, until, until_heard
+from support.bots import EXAMPLES, example, talking, until, until_ended, until_heard
 from support.call import RECORDINGS, emulator, recording, session
 from support.command import LONG_SECS, default_sigint
 from support.webrtc import Browser, needs_network
@@ -257,7 +257,7 @@ class TestVoiceAgent:
             run = bot.run_bot(
                 VirtualTransport(), RunnerArguments(), api_key="sk-wrong", base_url=hydra.url
             )
-            await asyncio.wait_for(run, 10)
+            await until_ended(asyncio.create_task(run))
         logged = "".join(warnings)
         assert "key" in logged
         assert "sk-wrong" not in logged

@@ -20,7 +20,7 @@ from support.call import emulator
 pytest.importorskip("playwright", reason="Playwright is missing: make test-browser installs it")
 pytest.importorskip("aiortc", reason="the extra is missing: make test-browser installs it")
 
-from chromium import (
+from browser.chromium import (
     CHROMIUM,
     FAKE_MICROPHONE,
     FAKE_PERMISSION,

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from pipecat.flows import (
+    ContextStrategy,
+    ContextStrategyConfig,
     FlowArgs,
     FlowManager,
     FlowsFunctionSchema,
@@ -230,6 +232,28 @@ async def test_another_role_is_another_session_that_knows_what_was_said():
         assert order.instructions.startswith("You take down addresses.")
         assert "choose_size" in order.instructions
         assert "Ask where the large one goes." in order.instructions
+        assert order.tools == ["place_order"]
+        await order.no_more()
+        assert order.replies == 2
+
+        await order.say()
+        await order.until(lambda: order.replies == 3)
+        assert json.loads(order.outputs["place_order"] or "") == {"minutes": 30}
+        assert len(order.hydra.sessions) == 2
+
+
+async def test_a_node_that_resets_the_context_is_another_session_that_knows_nothing():
+    node = second_node(None)
+    node["context_strategy"] = ContextStrategyConfig(strategy=ContextStrategy.RESET)
+    async with ordering(first_node(), node) as order:
+        await order.until(lambda: order.hydra.sessions and order.replies)
+        await order.say()
+        await order.until(lambda: len(order.hydra.sessions) == 2 and order.replies == 2)
+        await order.until(lambda: order.session.configured)
+        assert order.instructions.startswith("You take orders for pizza.")
+        assert "Ask where the large one goes." in order.instructions
+        assert "Ask for the size." not in order.instructions
+        assert "choose_size" not in order.instructions
         assert order.tools == ["place_order"]
         await order.no_more()
         assert order.replies == 2

@@ -15,7 +15,7 @@ import yaml
 from aiortc import RTCPeerConnection
 from packaging.requirements import Requirement
 from pipecat.services.llm_service import FunctionCallParams
-from support.bots import until
+from support.bots import until, until_ended
 from support.call import emulator, recording
 from support.command import KEY, LONG_SECS, assert_failed, command, next_line, run
 from support.web import calling, holding, options, run_in_executor
@@ -258,7 +258,7 @@ class TestCall:
                 assert problem["ended"]
                 assert "rejected the key: check SMALLEST_API_KEY" in problem["text"]
                 # A page would hang up now; it ends without that, too.
-                await asyncio.wait_for(call, 10)
+                await until_ended(call)
             assert page.is_disconnected
             assert KEY not in json.dumps(page.messages)
 
@@ -280,7 +280,7 @@ class TestCall:
         monkeypatch.setattr(pipecat_hydra.cli.web.call, "_IDLE_LIMIT_SECS", 3.0)
         async with emulator() as hydra, holding(hydra, monkeypatch) as (page, call):
             await page.introduce()
-            await asyncio.wait_for(call, 20)
+            await until_ended(call)
             assert page.is_disconnected
         assert page.data("server-message") == [
             {"type": "problem", "text": "nobody spoke for 0.05 minutes", "ended": True}
@@ -289,7 +289,7 @@ class TestCall:
     async def test_a_page_that_is_never_ready(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(pipecat_hydra.cli.web.call, "_READY_LIMIT_SECS", 3.0)
         async with emulator() as hydra, holding(hydra, monkeypatch) as (page, call):
-            await asyncio.wait_for(call, 20)
+            await until_ended(call)
             assert page.is_disconnected
             assert page.messages == []
             assert page.timeline.secs > 2.5
@@ -299,7 +299,7 @@ class TestCall:
             await page.introduce()
             await page.until("bot-started-speaking")
             await page.hang_up()
-            await asyncio.wait_for(call, 10)
+            await until_ended(call)
             assert page.is_disconnected
             await until(lambda: hydra.open_sessions == [])
 

@@ -24,6 +24,7 @@ from pipecat_hydra.conversation.effects import (
     Send,
     TextChunk,
     ToolCalls,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -69,6 +70,7 @@ class AnyServer(RuleBasedStateMachine):
         self.bracket: str | None = None
         self.voice = False
         self.user_speaking = False
+        self.user_item = ""
         self.starts = self.stops = 0
         self.called: set[str] = set()
         self.answered: set[str] = set()
@@ -193,7 +195,8 @@ class AnyServer(RuleBasedStateMachine):
     @rule(item=items)
     def speech_started(self, item: str):
         before = self.starts
-        same = self.user_speaking and self.conversation._turn_item == item
+        same = self.user_speaking and self.user_item == item
+        self.user_item = item
         if not same:
             self.suspended |= set(self.known)
             self.echo_until, self.noise_until = self.now + 1.0, None
@@ -220,9 +223,9 @@ class AnyServer(RuleBasedStateMachine):
         suspended = set(self.suspended)
         if newest is not None:
             self.suspended.discard(newest)
-        if self.conversation._turn is not None and self.conversation._turn_item == item:
-            self.noise_until = self.echo_until
         effects = self.receive(wire.user_item("incomplete", item))
+        if TurnDiscarded() in effects:
+            self.noise_until = self.echo_until
         if not any(isinstance(e, ReplyStarted) and e.resumed for e in effects):
             self.suspended = suspended
 

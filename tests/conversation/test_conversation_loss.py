@@ -1,32 +1,17 @@
-"""What a conversation keeps when its connection is lost, and when its session is not used."""
+"""What a conversation keeps when its connection is lost."""
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, said, sent
+from support.driver import PCM, Driver, said, sent, speak
 
-from pipecat_hydra.conversation.conversation import Conversation, Phase
-from pipecat_hydra.conversation.effects import AudioChunk, Effect, Ready, Rest, UserStopped
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import AudioChunk, Effect, Ready, UserStopped
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.wire.events import (
-    InputAudioAppend,
     ItemCreate,
     ResponseCreate,
     SessionConfiguration,
 )
-
-CHUNK = b"\x01\x00" * 320
-
-
-@pytest.fixture
-def driver() -> Driver:
-    return Driver().live()
-
-
-def speak(driver: Driver, chunks: int = 25) -> None:
-    """The user says so many times 20 ms."""
-    for _ in range(chunks):
-        driver.now += 0.02
-        driver.conversation.microphone(CHUNK, driver.now)
 
 
 def lose(driver: Driver) -> list[Effect]:
@@ -370,89 +355,3 @@ def test_messages_that_wait_are_taken_or_sent(driver: Driver):
     assert driver.conversation.take_unsent() == [("system", "one")]
     driver.live()
     assert driver.conversation.take_unsent() == []
-
-
-# Sessions that are not used
-
-
-def test_a_session_that_nobody_configures_goes_to_rest():
-    conversation = Conversation(model="hydra-v1.1", unused_timeout_secs=20.0)
-    conversation.connected(0.0)
-    conversation.receive(wire.created(), 0.1)
-    assert conversation.deadline == 20.0
-    assert conversation.tick(19.9) == []
-    (rest,) = conversation.tick(20.0)
-    assert isinstance(rest, Rest)
-    assert conversation.phase is Phase.OFFLINE
-    assert conversation.deadline is None
-
-
-def test_one_that_is_configured_in_time_does_not():
-    conversation = Conversation(model="hydra-v1.1", unused_timeout_secs=20.0)
-    conversation.connected(0.0)
-    conversation.receive(wire.created(), 0.1)
-    conversation.configure(SessionConfiguration(), 19.0)
-    conversation.receive(wire.configured(), 19.5)
-    assert not [e for e in conversation.tick(25.0) if isinstance(e, Rest)]
-
-
-def rests(driver: Driver, secs: float) -> bool:
-    """Whether the session goes to rest within so many seconds of nothing."""
-    for _ in range(round(secs / 0.5)):
-        driver.now += 0.5
-        if any(isinstance(e, Rest) for e in driver.conversation.tick(driver.now)):
-            return True
-    return False
-
-
-def test_a_session_in_which_nothing_happens_goes_to_rest():
-    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
-    assert not rests(driver, 59.0)
-    assert rests(driver, 2.0)
-
-
-@pytest.mark.parametrize("use", ["microphone", "text", "request", "turn", "reply"])
-def test_whatever_happens_keeps_it_awake(use: str):
-    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
-    assert not rests(driver, 50.0)
-    match use:
-        case "microphone":
-            speak(driver, 1)
-        case "text":
-            driver.conversation.send_message("Hello?", driver.now, respond=False)
-        case "request":
-            driver.conversation.request_response(driver.now)
-        case "reply":
-            driver.receive(wire.response_created(), wire.done())
-        case _:
-            driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
-    assert not rests(driver, 50.0)
-    assert rests(driver, 70.0)
-
-
-def test_without_a_limit_it_never_rests():
-    unlimited = Conversation(model="hydra-v1.1", unused_timeout_secs=None, idle_timeout_secs=None)
-    unlimited.connected(0.0)
-    unlimited.receive(wire.created(), 0.0)
-    assert unlimited.deadline is None
-    assert not rests(Driver(unlimited).live(), 1_000.0)
-
-
-def test_it_does_not_rest_while_a_function_runs():
-    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
-    driver.receive(wire.response_created(), wire.call(), wire.done())
-    assert not rests(driver, 200.0)
-    driver.conversation.answer_call("call_1", "{}", driver.now, respond=False)
-    assert rests(driver, 130.0)
-
-
-def test_after_a_rest_the_conversation_goes_on():
-    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
-    assert rests(driver, 61.0)
-    driver.conversation.microphone(CHUNK, driver.now)
-    driver.conversation.configure(SessionConfiguration(), driver.now)
-    driver.conversation.connected(driver.now)
-    effects = driver.receive(wire.created(), wire.configured())
-    assert any(isinstance(e, Ready) for e in effects)
-    driver.now += 0.1
-    assert InputAudioAppend(audio=CHUNK) in sent(driver.conversation.tick(driver.now))

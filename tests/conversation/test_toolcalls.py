@@ -1,11 +1,23 @@
 """The calls of a session: gathered, given once, answered once, settled once."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import wire
+from support.driver import PCM, Driver, calls, creates, kinds, outputs, sent
 
-from pipecat_hydra.conversation.effects import ToolCall
+from pipecat_hydra.conversation.effects import (
+    ReplyEnded,
+    ReplyStarted,
+    Report,
+    ResponseFinished,
+    ToolArguments,
+    ToolCall,
+    ToolCalls,
+)
 from pipecat_hydra.conversation.toolcalls import OpenCalls, Settled
-from pipecat_hydra.wire.events import ConversationItem, ResponseInfo
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ConversationItem, ResponseCreate, ResponseInfo
 
 DONE = ResponseInfo(id="r", status="completed")
 
@@ -174,16 +186,29 @@ def test_a_name_alone_is_no_call():
     assert calls.announce("b999", "r", name=None) == ""
 
 
-def test_calls_that_are_abandoned_are_forgotten():
+def test_the_calls_of_a_lost_session_are_forgotten_and_their_answers_go_in_as_text():
     calls = OpenCalls()
     begin(calls, "a", "b")
     calls.announce("c", "r", name="f")
     calls.answer("a", 0.0, respond=True)
-    assert calls.abandon() == ["b"]
+    calls.session_lost()
     assert not calls.unsettled
+    assert calls.deadline is None
     assert not calls.answer("b", 0.0, respond=True)
-    begin(calls, "b")
+    assert [call for call in "abc" if calls.take_orphan(call)] == ["b"]
+    assert not calls.take_orphan("b")
     assert made(calls, 9.0) == []
+
+
+def test_the_calls_of_a_session_are_its_own_whatever_their_ids():
+    calls = OpenCalls()
+    begin(calls, "a")
+    calls.name("b", "of the session before")
+    calls.session_lost()
+    begin(calls, "a", "b")
+    assert [(call.call_id, call.name) for call in made(calls, 9.0)] == [("a", "f"), ("b", "f")]
+    assert not calls.take_orphan("a")
+    assert calls.answer("a", 9.0, respond=True)
 
 
 @given(st.lists(st.tuples(st.sampled_from("cdat"), st.integers(0, 5), st.floats(0, 1))))
@@ -207,3 +232,261 @@ def test_each_call_is_given_and_answered_at_most_once(steps: list[tuple[str, int
     assert len(given_ids) == len(set(given_ids))
     assert len(answered) == len(set(answered))
     assert settled <= len(answered)
+
+
+# In a conversation
+
+
+def test_a_tool_only_response_has_no_voice(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call(), wire.done())
+    assert kinds(effects) == [ReplyStarted, ReplyEnded, ResponseFinished, ToolCalls]
+
+
+@pytest.mark.parametrize("late", ["delta", "done", "both"])
+def test_a_call_of_a_cancelled_response_is_none_however_late_it_comes(driver: Driver, late: str):
+    driver.receive(wire.response_created("r1"), wire.call_delta('{"a', "c1", "pay", "r1"))
+    driver.interrupted()
+    driver.receive(wire.done("r1", "cancelled"))
+    events = [
+        wire.call_delta('": 1}', "c1", None, "r1"),
+        # Some servers leave out what they may; and another call may come, too.
+        wire.call_delta("{}", "c1", None, None),
+        wire.call_delta("{}", "c2", "pay", "r1"),
+    ]
+    if late != "delta":
+        events += [wire.call("c1", "pay", '{"a": 1}', "r1"), wire.call("c2", "pay", "{}", "r1")]
+    if late == "done":
+        del events[:3]
+    effects = driver.receive(*events)
+    driver.now = 1.0
+    effects += driver.conversation.tick(1.0)
+    assert [e for e in effects if isinstance(e, ToolCalls)] == []
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello?", 1.0)) == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "incomplete"])
+def test_a_call_that_a_response_did_not_finish_is_not_made(driver: Driver, status: str):
+    item = {"type": "function_call", "call_id": "c1", "name": "hang_up"}
+    effects = driver.receive(
+        wire.response_created(),
+        wire.event("conversation.item.added", item=item),
+        wire.done(status=status),
+    )
+    assert [e for e in effects if isinstance(e, ToolCalls)] == []
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_response_that_is_announced_without_its_id_and_only_calls_is_asked_about(driver: Driver):
+    effects = driver.receive(
+        wire.event("response.created", response={}), wire.call("c1", response="r1"), wire.done("r1")
+    )
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+    assert creates(driver.conversation.answer_call("c1", "{}", 0.0)) == 1
+
+
+def test_a_tool_that_noise_cancelled_is_spoken_about(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.receive(wire.started("noise"))
+    driver.interrupted()
+    effects = driver.conversation.answer_call("c1", "cancelled", 0.0, respond=False, cancelled=True)
+    assert creates(effects) == 0
+    effects = driver.receive(wire.stopped("noise"), wire.user_item("incomplete", "noise"))
+    assert creates(effects) == 1
+
+
+def test_a_tool_that_a_barge_in_cancelled_is_not(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.receive(wire.started())
+    driver.interrupted()
+    driver.conversation.answer_call("c1", "cancelled", 0.0, respond=False, cancelled=True)
+    effects = driver.receive(
+        wire.stopped(), wire.user_item("completed"), wire.response_created("r2"), wire.done("r2")
+    )
+    assert creates(effects) == 0
+
+
+def test_a_call_is_gathered_from_whatever_events_bring_it(driver: Driver):
+    effects = driver.receive(
+        wire.response_created(),
+        wire.call_delta('{"city": "Par', name="get_weather"),
+        wire.call_delta('is"}'),
+        wire.call(name=None, arguments=None),
+    )
+    assert effects[1:] == [
+        ToolArguments("call_1", "get_weather", '{"city": "Par'),
+        ToolArguments("call_1", "get_weather", 'is"}'),
+    ]
+    effects = driver.receive(wire.done())
+    assert calls(effects) == [ToolCall("call_1", "get_weather", '{"city": "Paris"}')]
+    assert calls(driver.receive(wire.call())) == []
+
+
+def test_the_calls_of_a_response_come_together_when_it_is_done(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("a"), wire.call("b"))
+    (made,) = [e for e in driver.receive(wire.done()) if isinstance(e, ToolCalls)]
+    assert [call.call_id for call in made.calls] == ["a", "b"]
+    assert made.response_id == "resp_1"
+
+
+def test_calls_are_made_without_done_when_no_other_comes(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call("a"), wire.call("b"))
+    assert calls(effects) == []
+    assert driver.conversation.deadline == pytest.approx(0.02)
+    assert len(calls(driver.conversation.tick(0.02))) == 2
+    assert calls(driver.receive(wire.done())) == []
+
+
+def test_calls_wait_for_one_that_is_still_coming(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("a"), wire.call_delta("{", "b", "f"))
+    assert calls(driver.conversation.tick(1.0)) == []
+    driver.now = 1.0
+    driver.receive(wire.call("b", arguments="{}"))
+    assert [c.call_id for c in calls(driver.conversation.tick(1.1))] == ["a", "b"]
+
+
+def test_a_call_named_only_by_its_item(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "f"}
+    effects = driver.receive(
+        wire.response_created(),
+        wire.event("conversation.item.added", item=item),
+        wire.call(name=None, arguments="{}"),
+        wire.done(),
+    )
+    assert calls(effects) == [ToolCall("call_1", "f", "{}")]
+
+
+def test_an_item_that_comes_after_its_response_was_cancelled_is_no_call(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "f"}
+    driver.receive(wire.response_created(), wire.done(status="cancelled"))
+    driver.receive(wire.event("conversation.item.added", item=item))
+    assert calls(driver.conversation.tick(9.0)) == []
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_response_that_is_done_before_the_arguments_have_come(driver: Driver):
+    item = {"type": "function_call", "call_id": "call_1", "name": "pay"}
+    effects = driver.receive(
+        wire.response_created(), wire.event("conversation.item.added", item=item), wire.done()
+    )
+    assert calls(effects) == []
+    driver.now = 0.3
+    effects = driver.receive(wire.call(name=None, arguments='{"amount": 5}'))
+    assert calls(effects) == [ToolCall("call_1", "pay", '{"amount": 5}')]
+    assert creates(driver.conversation.answer_call("call_1", "paid", 0.3)) == 1
+
+
+def test_a_call_whose_last_event_never_came_is_made_when_the_response_is_done(driver: Driver):
+    effects = driver.receive(wire.response_created(), wire.call_delta("{}", name="f"), wire.done())
+    assert calls(effects) == [ToolCall("call_1", "f", "{}")]
+    output = [{"type": "function_call", "call_id": "c2", "name": "g", "arguments": "[]"}]
+    effects = driver.receive(wire.response_created("r2"), wire.done("r2", output=output))
+    assert calls(effects) == [ToolCall("c2", "g", "[]")]
+
+
+def test_a_call_cut_off_by_a_barge_in_is_no_call(driver: Driver):
+    driver.receive(wire.response_created(), wire.call_delta('{"ci', name="f"))
+    effects = driver.receive(wire.started(), wire.done(status="cancelled", reason="interrupted"))
+    assert calls(effects) == []
+
+
+def test_each_call_is_answered_once_and_the_model_asked_once(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.call("c2"), wire.done())
+    first = driver.conversation.answer_call("c1", "1", 0.0)
+    assert (outputs(first), creates(first)) == (["c1"], 0)
+    assert driver.conversation.answer_call("c1", "again", 0.0) == []
+    second = driver.conversation.answer_call("c2", "2", 0.0)
+    assert (outputs(second), creates(second)) == (["c2"], 1)
+    assert driver.conversation.answer_call("c2", "again", 0.0) == []
+    assert driver.conversation.answer_call("unknown", "?", 0.0) == []
+    assert creates(driver.conversation.tick(9.0)) == 0
+
+
+def test_the_model_is_asked_200_ms_after_the_last_answer_if_done_never_comes(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    assert creates(driver.conversation.answer_call("c1", "1", 1.0)) == 0
+    assert creates(driver.conversation.tick(1.19)) == 0
+    assert driver.conversation.deadline is not None
+    assert driver.conversation.deadline <= 1.2
+    assert creates(driver.conversation.tick(1.2)) == 1
+    assert creates(driver.conversation.tick(1.5)) == 0
+    assert creates(driver.receive(wire.done())) == 0
+
+
+def test_what_waits_for_the_calling_response_does_not_keep_it_waiting(driver: Driver):
+    """It may be done only when its narration has begun, so typed text comes after that."""
+    driver.receive(wire.response_created(), wire.call())
+    driver.conversation.tick(0.05)
+    driver.conversation.answer_call("call_1", "{}", 0.05)
+    assert ResponseCreate not in map(type, sent(driver.conversation.send_message("Hi.", 0.1)))
+    (create,) = (e for e in sent(driver.conversation.tick(0.3)) if isinstance(e, ResponseCreate))
+    assert create
+    effects = driver.receive(wire.done(), wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert ResponseCreate not in map(type, sent(effects))
+    assert ResponseCreate in map(type, sent(driver.receive(wire.done("r2"))))
+
+
+def test_what_is_typed_while_a_function_runs_is_answered_after_it(driver: Driver):
+    """Until then Hydra would take the request for one to speak of the function."""
+    driver.receive(wire.response_created(), wire.call(), wire.done())
+    assert ResponseCreate not in map(type, sent(driver.conversation.send_message("Hi.", 0.1)))
+    answered = sent(driver.conversation.answer_call("call_1", "{}", 0.2))
+    assert list(map(type, answered)).count(ResponseCreate) == 1
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert ResponseCreate in map(type, sent(driver.receive(wire.done("r2"))))
+
+
+def test_the_model_is_asked_at_once_when_done_comes_last(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.conversation.answer_call("c1", "1", 0.0)
+    assert creates(driver.receive(wire.done())) == 1
+
+
+def test_the_model_is_not_asked_when_no_answer_wants_it(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    effects = driver.conversation.answer_call("c1", "1", 0.0, respond=False)
+    assert (outputs(effects), creates(effects)) == (["c1"], 0)
+
+
+def test_a_call_means_nothing_to_another_session(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.conversation.disconnected(0.0)
+    driver.live()
+    effects = driver.conversation.answer_call("c1", "21 degrees", 0.0)
+    assert outputs(effects) == []
+    message, request = sent(effects)
+    assert "21 degrees" in encode(message).decode()
+    assert isinstance(request, ResponseCreate)
+    assert driver.conversation.answer_call("c1", "again", 0.0) == []
+
+
+def test_a_call_without_an_id_is_reported(driver: Driver):
+    (report,) = driver.receive(wire.event("response.function_call_arguments.done", name="f"))
+    assert isinstance(report, Report)
+
+
+def test_a_tool_timeout_names_the_tool(driver: Driver):
+    driver.receive(wire.response_created(), wire.call(name="get_weather"))
+    (report,) = driver.receive(wire.error("tool_response_timeout"))
+    assert isinstance(report, Report)
+    assert "get_weather" in report.message
+
+
+def test_a_tool_timeout_spares_the_calls_of_another_response(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.call("c1", response="r1"), wire.done("r1"))
+    driver.receive(wire.response_created("r2"), wire.call_delta('{"ci', "c2", "f", "r2"))
+    driver.receive(wire.error("tool_response_timeout"))
+    effects = driver.receive(wire.call("c2", "f", '{"city": "Rome"}', "r2"), wire.done("r2"))
+    (calls,) = [e for e in effects if isinstance(e, ToolCalls)]
+    assert [call.call_id for call in calls.calls] == ["c2"]
+    assert len(outputs(driver.conversation.answer_call("c2", "done", 0.0))) == 1
+
+
+def test_a_result_after_its_turn_was_abandoned_goes_in_as_text(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    driver.receive(wire.error("tool_response_timeout"))
+    assert not driver.conversation.reply_pending
+    effects = driver.conversation.answer_call("c1", "21 degrees", 0.0)
+    assert outputs(effects) == []
+    assert "21 degrees" in encode(sent(effects)[0]).decode()
+    assert creates(effects) == 1

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.wire.events import FunctionTool
@@ -21,6 +21,10 @@ TOOL = FunctionTool(
         "required": ["word"],
     },
 )
+
+
+def user(text: str) -> Any:
+    return {"role": "user", "content": text}
 
 
 async def greet(params: object, name: str):
@@ -52,6 +56,13 @@ def test_the_tools_of_a_context_win():
     assert params["tools"] == (TOOL,)
 
 
+def test_a_tool_that_is_no_json_is_left_out(warnings: list[str]):
+    odd = FunctionSchema("odd", "Odd.", {"x": {"default": object()}}, [])
+    assert HydraLLMAdapter().session_tools(None, ToolsSchema([odd, SCHEMA])) == (TOOL,)
+    (warning,) = warnings
+    assert "'odd' is not offered" in warning
+
+
 def test_a_direct_function_becomes_a_tool():
     (tool,) = HydraLLMAdapter().session_params(None, service_tools=ToolsSchema([greet]))["tools"]
     assert tool.name == "greet"
@@ -80,6 +91,18 @@ def test_what_is_added_leaves_the_system_message_of_the_context_in_force():
     with warnings.catch_warnings(record=True):
         assert told(context) == "Be kind.\n\nWait."
     assert told(LLMContext()) == told(None) == "Wait."
+
+
+def test_messages_of_another_service_are_no_error(warnings: list[str]):
+    """Pipecat's own filter reports one each time that a context is read."""
+    other, own = LLMSpecificMessage("openai", {}), LLMSpecificMessage("hydra", user("own"))
+    context = LLMContext([user("hello"), other, own])
+    adapter = HydraLLMAdapter()
+    read = adapter.entries(context)
+    assert [entry.text for entry in read] == ["hello", "", "own"]
+    assert [turn.text for turn in adapter.session_params(context)["turns"]] == ["hello", "own"]
+    assert adapter.entries(None) == []
+    assert not warnings
 
 
 async def test_pipecats_own_way_to_ask_gives_the_same():

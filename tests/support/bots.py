@@ -49,7 +49,7 @@ async def talking(bot: Coroutine[Any, Any, None], line: VirtualTransport) -> Asy
         await line.timeline.started()
         yield
         await line.hang_up()
-        await asyncio.wait_for(running, 10)
+        await until_ended(running)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -72,6 +72,16 @@ async def until(
     while not condition():
         assert time.monotonic() < deadline, f"it did not happen: {told()}"
         await asyncio.sleep(0.01)
+
+
+async def until_ended(running: "asyncio.Task[None]", *, within: float = 10.0) -> None:
+    """Wait until a task ends by itself.
+
+    `asyncio.wait_for` cancels a task that goes on, and returns as if the task had ended by itself
+    where that ends it without an error, as it ends a pipeline.
+    """
+    await until(running.done, lambda: f"{running} goes on", within=within)
+    await running
 
 
 async def until_heard(line: VirtualTransport, hydra: EmulatedSession, responses: int) -> None:

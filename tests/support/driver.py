@@ -1,15 +1,26 @@
 """A conversation that tests drive by hand."""
 
+import json
 from collections.abc import Sequence
 
 from support import wire
 
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send
-from pipecat_hydra.wire.events import ClientEvent, ServerEvent, SessionConfiguration
+from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send, ToolCall, ToolCalls
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import (
+    ClientEvent,
+    ItemCreate,
+    ResponseCreate,
+    ServerEvent,
+    SessionConfiguration,
+)
 
 PCM = bytes(range(1, 241)) * 4
 """20 ms of reply audio at 24 kHz."""
+
+CHUNK = b"\x01\x00" * 320
+"""20 ms of user audio."""
 
 
 class Driver:
@@ -44,3 +55,29 @@ def said(effects: Sequence[Effect]) -> bytes:
 
 def kinds(effects: Sequence[Effect]) -> list[type[Effect]]:
     return [type(e) for e in effects]
+
+
+def chunk(pcm: bytes) -> AudioChunk:
+    return AudioChunk(pcm, 24_000)
+
+
+def outputs(effects: Sequence[Effect]) -> list[str]:
+    """The calls that are answered."""
+    items = [json.loads(encode(e))["item"] for e in sent(effects) if isinstance(e, ItemCreate)]
+    return [item["call_id"] for item in items if item["type"] == "function_call_output"]
+
+
+def creates(effects: Sequence[Effect]) -> int:
+    """How often the model is asked for a response."""
+    return sum(isinstance(event, ResponseCreate) for event in sent(effects))
+
+
+def calls(effects: Sequence[Effect]) -> list[ToolCall]:
+    return [call for e in effects if isinstance(e, ToolCalls) for call in e.calls]
+
+
+def speak(driver: Driver, chunks: int = 25) -> None:
+    """The user says so many times 20 ms."""
+    for _ in range(chunks):
+        driver.now += 0.02
+        driver.conversation.microphone(CHUNK, driver.now)

@@ -47,7 +47,12 @@ class ProcessState:
         self._files = _open_files()
 
     def left_since(self) -> list[str]:
-        """Name the threads and files that there are now and were not then."""
+        """Name the threads and files that there are now and were not then.
+
+        A thread that waits for what has ended, such as a process, gets a moment to end too.
+        """
+        for thread in ProcessState()._threads - self._threads:
+            thread.join(_GRACE_SECS)
         now = ProcessState()
         threads = [f"thread {thread.name}" for thread in now._threads - self._threads]
         return threads + [

@@ -168,6 +168,23 @@ class TestMicrophoneAudio:
         assert microphone.flush() == [(b"\x01\x02" * 5).ljust(320, b"\0")]
         assert microphone.flush() == []
 
+    @pytest.mark.parametrize(("secs", "glued"), [(0.3, True), (0.5, False)])
+    def test_what_was_held_back_before_a_pause_is_not_glued_to_what_follows(
+        self, secs: float, glued: bool
+    ):
+        microphone = MicrophoneAudio()
+        before, after = b"\x01\x02" * 100, b"\x03\x04" * 320
+        assert microphone.push(before, 16_000, 1, now=10.0) == []
+        chunks = microphone.push(after, 16_000, 1, now=10.0 + secs)
+        assert chunks == [before + after if glued else after]
+
+    def test_a_pause_leaves_nothing_of_what_was_before_in_the_resampler(self):
+        microphone, fresh = MicrophoneAudio(), MicrophoneAudio()
+        loud, quiet = b"\xff\x7f" * 480, bytes(2 * 960)
+        assert microphone.push(loud + b"\x01", 48_000, 1, now=1.0) == []
+        after = microphone.push(quiet, 48_000, 1, now=2.0)
+        assert after == fresh.push(quiet, 48_000, 1)
+
     def test_stereo_is_averaged_and_does_not_overflow(self):
         loud = np.full((640, 2), 32_767, "<i2")
         (out,) = MicrophoneAudio().push(loud.tobytes(), 16_000, 2)
@@ -193,11 +210,8 @@ class TestWholeSamples:
     def test_carries_an_odd_byte(self):
         stream = WholeSamples()
         assert stream.push(b"\x01\x02\x03") == b"\x01\x02"
-        assert stream.pending
         assert stream.push(b"") == b""
-        assert stream.pending
         assert stream.push(b"\x04") == b"\x03\x04"
-        assert not stream.pending
 
     @given(st.lists(st.binary(max_size=20)))
     def test_loses_nothing_and_gives_only_whole_samples(self, pieces: list[bytes]):
@@ -206,7 +220,6 @@ class TestWholeSamples:
         total = b"".join(pieces)
         assert all(len(piece) % 2 == 0 for piece in out)
         assert b"".join(out) == total[: len(total) // 2 * 2]
-        assert stream.pending == bool(len(total) % 2)
 
 
 class TestRecordings:

@@ -5,8 +5,7 @@ then. What was said before goes into the instructions, as far as the limit on th
 has room for it, or as message items.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import Any, Final, Literal
@@ -15,8 +14,16 @@ from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
-from pipecat_hydra.service.briefing.context import ContextReader, NewText, key_of, text_of
+from pipecat_hydra.service.briefing.entries import (
+    Entry,
+    Kind,
+    Text,
+    entry_of,
+    split_instructions,
+    text_entry,
+)
 from pipecat_hydra.service.briefing.history import Turn, turns_of, with_history
+from pipecat_hydra.service.briefing.ledger import Ledger, NewText
 from pipecat_hydra.wire.codec import configuration_size, encode
 from pipecat_hydra.wire.events import (
     ItemCreate,
@@ -32,8 +39,6 @@ HistoryStyle = Literal["instructions", "items"]
 """How a session is told what was said before it: in its instructions, as the vendor
 documents, or as message items, which is unproven."""
 
-_OWN_MESSAGES: Final = 200
-_REMEMBERED_SPEECH: Final = 8
 _ALREADY_GREETED: Final = Turn("developer", "This call is under way: do not greet again.")
 
 
@@ -49,7 +54,7 @@ class Brief:
     """
 
     configuration: SessionConfiguration
-    items: tuple[tuple[MessageRole, str], ...] = ()
+    items: tuple[Text, ...] = ()
     respond: bool = False
     complete: bool = True
 
@@ -68,17 +73,17 @@ class Briefing:
         self._name = name
         self._adapter = adapter
         self._style: HistoryStyle = style
-        self._reader = ContextReader()
-        # What no context keeps.
-        self._own_messages: list[dict[str, Any]] = []
+        self._ledger = Ledger()
         self._spoken = 0
-        self._last_spoken: deque[str] = deque(maxlen=_REMEMBERED_SPEECH)
-        # What the bot has said and the listener has not heard yet, so that no context has it.
-        self._unplayed: deque[str] = deque(maxlen=_REMEMBERED_SPEECH)
+        self._has_warned_of_attachments = False
+
+    #
+    # What happens
+    #
 
     def note(self, role: MessageRole, text: str) -> None:
         """Keep what was said, where no context does it."""
-        self._keep({"role": role, "content": text})
+        self._ledger.keep(text_entry(role, text))
 
     def note_reply(self, text: str, *, resumed: bool) -> None:
         """Keep what the bot said, where no context does it.
@@ -88,43 +93,38 @@ class Briefing:
             resumed: Whether they go on with a reply that noise interrupted, of which
                 more was kept than was heard.
         """
-        replies = [text_of(m) for m in self._own_messages if m.get("role") == "assistant"]
-        if not (resumed and any(text.strip() in reply for reply in replies[-1:])):
+        last = self._ledger.last_kept("assistant")
+        if not (resumed and last is not None and text.strip() in last.text):
             self.note("assistant", text)
-
-    def holds(self, text: str, context: LLMContext | None) -> bool:
-        """Whether a text is among what is kept, here or by the context."""
-        kept = self._own_messages + self._messages_of(context)
-        return any(isinstance(m, dict) and text_of(m) == text.strip() for m in kept)
-
-    def say(self, text: str) -> None:
-        """Take note of what the bot has said, and the context will have once it was heard."""
-        self._unplayed.append(_plain(text))
-
-    def heard(self) -> None:
-        """The listener has heard the oldest of what was said to its end."""
-        if self._unplayed:
-            self._unplayed.popleft()
-
-    def interrupted(self, context: LLMContext | None) -> None:
-        """What was said is heard no more; as far as it was, the context has it.
-
-        Messages on their way into the context are lost on it, as all data frames are but
-        those that say of themselves that they are not.
-        """
-        self._unplayed.clear()
-        self._reader.settle(self._messages_of(context))
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
         """Keep what a function was called with and gave, where no context does it."""
         function = {"name": name, "arguments": arguments}
         called = {"id": call_id, "type": "function", "function": function}
-        self._keep({"role": "assistant", "tool_calls": [called]})
-        self._keep({"role": "tool", "tool_call_id": call_id, "content": result})
+        self._ledger.keep(entry_of({"role": "assistant", "tool_calls": [called]}))
+        self._ledger.keep(Entry("tool", Kind.RESULT, text_entry("tool", result).text, call_id))
 
-    def _keep(self, message: dict[str, Any]) -> None:
-        self._own_messages.append(message)
-        del self._own_messages[:-_OWN_MESSAGES]
+    def narrate(self, call_id: str) -> None:
+        """Take note that Hydra was asked to speak about the result of a call."""
+        self._ledger.narrate(call_id)
+
+    def say(self, text: str) -> None:
+        """Take note of what the bot has said, and the context will have once it was heard."""
+        self._ledger.say(text)
+
+    def heard(self, context: LLMContext | None) -> None:
+        """Take note that the listener has heard the oldest of what was said to its end."""
+        self._read(context)
+        self._ledger.play()
+
+    def interrupted(self, context: LLMContext | None) -> None:
+        """Take note that the listener hears no more of what was said.
+
+        As far as it was heard, the context has it. Messages on their way into the context
+        are lost, as all data frames are but those that say of themselves that they are not.
+        """
+        self._read(context)
+        self._ledger.interrupt()
 
     @property
     def spoken(self) -> int:
@@ -134,33 +134,69 @@ class Briefing:
     def hear(self, text: str) -> None:
         """Take note that a message which will be in the context was spoken."""
         self._spoken += 1
-        self._last_spoken.append(text)
-        self._reader.hear(text)
+        self._ledger.hear(text)
 
-    def told(self, messages: Sequence[dict[str, Any]], *, lasting: bool = False) -> None:
-        """Take note that Hydra was told messages; keep them until the context has them.
+    def told(self, messages: Iterable[Any], *, lasting: bool = False) -> tuple[Text, ...]:
+        """Take messages that are on their way into the context, and say what to tell of them.
 
         Args:
-            messages: The messages.
+            messages: The messages, in Pipecat's universal format.
             lasting: Whether they get there though the pipeline is interrupted.
+
+        Returns:
+            The texts that the session is to be told.
         """
-        self._reader.told(messages, lasting=lasting)
-        for message in messages:
-            if text_of(message):
-                self._keep(message)
+        entries = [entry_of(message) for message in messages]
+        self._warn_of_attachments(entries)
+        full = [entry for entry in entries if not entry.is_empty]
+        for entry in full:
+            self._ledger.expect(entry, lasting=lasting)
+        # To be the bot's own words, they have to be history, or items.
+        texts = [entry.as_told for entry in full if entry.kind is Kind.TEXT]
+        return tuple(t for t in texts if t[0] != "assistant" or self._style == "items")
+
+    #
+    # What a context holds
+    #
+
+    def waits_for_answer(self, context: LLMContext) -> bool:
+        """Whether the user has the last word in a context."""
+        entries = self._adapter.entries(context)
+        return bool(entries) and entries[-1].role == "user"
+
+    def holds(self, text: str, context: LLMContext | None) -> bool:
+        """Whether a text is among what is kept, here or by the context."""
+        entry = text_entry("", text)
+        there = self._ledger.kept() + self._adapter.entries(context)
+        return any(other.text == entry.text for other in there)
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether the context holds nothing of what the session knows (C1)."""
+        return self._ledger.is_reset
 
     def news(self, context: LLMContext) -> NewText:
-        """Give what a context holds that Hydra has not been told."""
-        messages = self._messages_of(context)
-        news = self._reader.take(messages)
-        held = set(map(key_of, messages))
-        self._own_messages = [
-            m for m in self._own_messages if key_of(m) not in held or self._reader.awaits(m)
-        ]
-        return news
+        """Give what a context holds that Hydra has not been told, and take it for told."""
+        self._read(context)
+        return self._ledger.take()
 
-    def _messages_of(self, context: LLMContext | None) -> list[Any]:
-        return [] if context is None else self._adapter.get_messages(context)
+    def _read(self, context: LLMContext | None) -> None:
+        if context is not None:
+            _, entries = split_instructions(self._adapter.entries(context))
+            self._warn_of_attachments(entries)
+            self._ledger.read(entries)
+
+    def _warn_of_attachments(self, entries: Iterable[Entry]) -> None:
+        if not self._has_warned_of_attachments and any(e.has_attachments for e in entries):
+            self._has_warned_of_attachments = True
+            logger.warning(
+                f"{self._name}: Hydra takes no images, sounds or files in messages: they are left "
+                "out, here and from now on; the texts beside them are told"
+            )
+
+    #
+    # What a session is told
+    #
 
     def brief(
         self,
@@ -187,25 +223,16 @@ class Briefing:
             under_way: Whether the session follows another one of the same call.
             hears_again: Whether what the user has said last is sent to it as audio.
         """
-        params = self._adapter.session_params(
-            context,
-            system_instruction=instruction,
-            added_instruction=added_instruction,
-            service_tools=service_tools,
-        )
-        if context is not None:
-            self.news(context)
-        turns = params["turns"]
-        while hears_again and turns and self._was_spoken(turns[-1]):
-            turns.pop()
-        turns += turns_of(self._own_messages, whole=False) + self._unheard(turns)
+        self._read(context)
+        turns = turns_of(self._ledger.history(hears_again=hears_again))
+        self._ledger.begin_session()
         if under_way and not any(turn.who == "assistant" for turn in turns):
             # Of a bot without transcripts nothing is kept but that it was told to greet.
             turns.insert(0, _ALREADY_GREETED)
         configuration = SessionConfiguration(
-            instructions=params["system_instruction"],
+            instructions=self._adapter.session_instruction(context, instruction, added_instruction),
             voice=voice,
-            tools=params["tools"] or None,
+            tools=self._adapter.session_tools(context, service_tools) or None,
             generate_initial_response=greet,
         )
         if self._style == "items" and turns:
@@ -214,16 +241,6 @@ class Briefing:
             # Whether Hydra heeds them, nobody knows.
             return Brief(quiet, self._as_items(quiet, turns), greet, complete=False)
         return self._with_history(configuration, turns)
-
-    def _was_spoken(self, turn: Turn) -> bool:
-        return turn.who == "user" and turn.text in map(_plain, self._last_spoken)
-
-    def _unheard(self, turns: list[Turn]) -> list[Turn]:
-        """What was said and is not among the turns yet."""
-        # The listener has heard all that was said before the user spoke last.
-        latest = takewhile(lambda turn: turn.who != "user", reversed(turns))
-        said = {turn.text for turn in latest if turn.who == "assistant"}
-        return [Turn("assistant", text) for text in self._unplayed if text not in said]
 
     def _with_history(self, configuration: SessionConfiguration, turns: list[Turn]) -> Brief:
         room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
@@ -234,12 +251,10 @@ class Briefing:
         told = configuration.model_copy(update={"instructions": history.text})
         return Brief(told, complete=complete)
 
-    def _as_items(
-        self, configuration: SessionConfiguration, turns: list[Turn]
-    ) -> tuple[tuple[MessageRole, str], ...]:
+    def _as_items(self, configuration: SessionConfiguration, turns: list[Turn]) -> tuple[Text, ...]:
         """The newest turns that there is room for, which is no more than in instructions."""
         room = CONFIGURATION_WARNING_BYTES - len(encode(SessionConfigure(session=configuration)))
-        items: list[tuple[MessageRole, str]] = [(_role(turn), turn.text) for turn in turns]
+        items: list[Text] = [(_role(turn), turn.text) for turn in turns]
         sizes = (len(encode(ItemCreate.message(text, role=role))) for role, text in reversed(items))
         kept = sum(1 for _ in takewhile(lambda total: total <= room, accumulate(sizes)))
         if kept < len(items):
@@ -251,11 +266,6 @@ class Briefing:
             f"{self._name}: what Hydra can be told of a conversation is limited: it is told the "
             f"newest {kept} of {len(turns)} turns"
         )
-
-
-def _plain(text: str) -> str:
-    """The text as a turn has it."""
-    return " ".join(text.split())
 
 
 def _role(turn: Turn) -> MessageRole:

@@ -3,7 +3,7 @@ r"""A saved conversation as part of the instructions, which is how Hydra takes o
 Theory of operation. A Hydra session begins with nothing said, and what was said in
 an earlier one reaches the model only in the instructions of `session.configure`
 (protocol §1, §2). Those are limited: in a session that is configured with too much,
-the model never speaks. So `turns_of` makes plain turns of the messages of a Pipecat
+the model never speaks. So `turns_of` makes plain turns of the entries of a Pipecat
 context, and `with_history` puts as many of the newest as there is room for behind
 the instructions:
 
@@ -27,29 +27,28 @@ All of it is pure, and linear in what was said.
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
-from pipecat.processors.aggregators import async_tool_messages
+from pipecat_hydra.service.briefing.entries import Call, Entry, Kind, Role, one_line
 
-__all__ = ["IN_PROGRESS", "History", "Speaker", "Turn", "turns_of", "with_history"]
+__all__ = ["History", "Speaker", "Turn", "turns_of", "with_history"]
 
 Speaker: TypeAlias = Literal["user", "assistant", "developer", "tool"]
 """Who a turn is from."""
 
-_SPEAKERS: Final[dict[Any, Speaker]] = {
+_SPEAKERS: Final[dict[Role, Speaker]] = {
     "user": "user",
     "assistant": "assistant",
     "developer": "developer",
-    # One that does not begin the context: the application speaks, as in a developer message.
+    # The application speaks, as in a developer message.
     "system": "developer",
 }
 
-# What Pipecat's assistant aggregator writes in place of the result of a call that runs,
-# or that was interrupted. A tool's own string is JSON, so it has quotation marks.
-IN_PROGRESS: Final = "IN_PROGRESS"
+# What Pipecat's assistant aggregator writes in place of the result of a call that was
+# interrupted. A tool's own string is JSON, so it has quotation marks.
 _CANCELLED: Final = "CANCELLED"
 
 _OPENING: Final = (
@@ -106,40 +105,35 @@ class History:
 
 
 #
-# From messages to turns
+# From entries to turns
 #
 
 
-def turns_of(messages: Sequence[Any], *, whole: bool = True) -> list[Turn]:
-    """Make plain turns of the messages of a Pipecat context.
+def turns_of(entries: Iterable[Entry]) -> list[Turn]:
+    """Make plain turns of the entries of a Pipecat context.
 
     What users said is kept word for word; only runs of white space become one space.
-    Messages in another service's own format, images, sounds and empty texts are left
-    out, and so is a system message that begins the context, for that is instructions.
+    Empty texts are left out.
 
     A tool call and its result make one turn, placed where the result came. A call with
     no result stays, as one that got none: were it left out, the model might make it
     again, and book the table twice. Of a long-running tool each result makes a turn.
 
     Args:
-        messages: The messages in Pipecat's universal format, oldest first.
-        whole: Whether they are a context from its beginning. If not, a system message
-            is the developer's wherever it stands.
+        entries: The entries, oldest first, without the system message that is the
+            instructions. Any other system message is the developer's.
 
     Returns:
         The turns, oldest first.
     """
-    standard = [cast("dict[str, Any]", m) for m in messages if isinstance(m, dict)]
-    if whole and standard and standard[0].get("role") == "system":
-        del standard[0]
     reader = _Reader()
-    for message in standard:
-        reader.read(message)
+    for entry in entries:
+        reader.read(entry)
     return reader.turns
 
 
 class _Reader:
-    """Reads messages one after the other, and pairs tool calls with their results."""
+    """Reads entries one after the other, and pairs tool calls with their results."""
 
     def __init__(self):
         self._turns: list[Turn | None] = []
@@ -151,39 +145,28 @@ class _Reader:
         """The turns read so far."""
         return [turn for turn in self._turns if turn is not None]
 
-    def read(self, message: dict[str, Any]) -> None:
-        """Take in the next message."""
-        asynchronous = async_tool_messages.parse_message(cast("Any", message))
-        role = message.get("role")
-        text = _text_of(message.get("content"))
-        if asynchronous is not None:
-            result = _one_line(asynchronous.result or "")
-            partial = asynchronous.kind == "intermediate"
-            self._result(asynchronous.tool_call_id, result, partial=partial)
-        elif role == "tool":
-            self._result(_string(message.get("tool_call_id")), text)
-        elif isinstance(role, str) and role in _SPEAKERS:
-            self._say(_SPEAKERS[role], text)
-            for call in _dicts(message.get("tool_calls")):
+    def read(self, entry: Entry) -> None:
+        """Take in the next entry."""
+        text = one_line(entry.text)
+        if entry.kind in (Kind.RESULT, Kind.PARTIAL):
+            self._result(entry.call_id, text, partial=entry.kind is Kind.PARTIAL)
+        elif entry.role in _SPEAKERS:
+            self._say(_SPEAKERS[entry.role], text)
+            for call in entry.calls:
                 self._call(call)
 
     def _say(self, who: Speaker, text: str) -> None:
         if text:
             self._turns.append(Turn(who, text))
 
-    def _call(self, call: dict[str, Any]) -> None:
-        [function] = _dicts([call.get("function")]) or [{}]
-        arguments = function.get("arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = json.dumps(arguments, ensure_ascii=False, default=str)
-        name = _string(function.get("name")) or "a tool"
-        call_id = _string(call.get("id"))
-        self._calls[call_id] = _one_line(f"called {name}({arguments})")
-        self._without_result[call_id] = len(self._turns)
-        self._say("tool", f"{self._calls[call_id]} and got no result")
+    def _call(self, call: Call) -> None:
+        name = call.name or "a tool"
+        self._calls[call.call_id] = one_line(f"called {name}({call.arguments})")
+        self._without_result[call.call_id] = len(self._turns)
+        self._say("tool", f"{self._calls[call.call_id]} and got no result")
 
     def _result(self, call_id: str, result: str, *, partial: bool = False) -> None:
-        if not result or result == IN_PROGRESS:
+        if not result:
             return
         if call_id in self._without_result:
             self._turns[self._without_result.pop(call_id)] = None
@@ -194,30 +177,6 @@ class _Reader:
             self._say("tool", f"{called}, but this was cancelled before it had a result")
         else:
             self._say("tool", f"{called}{', which gave so far' if partial else ''}: {result}")
-
-
-def _text_of(content: Any) -> str:
-    """The text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, str):
-        return _one_line(content)
-    return _one_line(" ".join(_string(part.get("text")) for part in _dicts(content)))
-
-
-def _one_line(text: str) -> str:
-    """The text with single spaces for all white space, and fit to be encoded."""
-    text = " ".join(text.split())
-    # Half of a surrogate pair, from a text cut in two, is nothing that UTF-8 could encode.
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _string(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    """The dicts in a list; none if it is no list."""
-    items = cast("list[Any]", value) if isinstance(value, list) else []
-    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
 
 
 #

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
+from pipecat_hydra.service.briefing.ledger import NewText
 from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import ItemCreate, SessionConfigure
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
@@ -235,3 +236,99 @@ def test_of_items_too_the_newest_are_kept_that_there_is_room_for(warnings: list[
 def test_a_brief_can_be_sent():
     told = brief(briefing(), conversation(10, 50))
     assert json.loads(encode(SessionConfigure(session=told.configuration)))
+
+
+# What goes on
+
+
+def test_who_has_the_last_word():
+    def waits(*messages: Any) -> bool:
+        return briefing().waits_for_answer(LLMContext(list(messages)))
+
+    hello = {"role": "user", "content": "hello"}
+    assert waits({"role": "assistant", "content": "hi"}, hello)
+    assert waits(LLMSpecificMessage("hydra", hello))
+    assert not waits(hello, developer("Greet."))
+    assert not waits(hello, object())
+    assert not waits()
+
+
+@pytest.mark.parametrize("style", ["instructions", "items"])
+def test_of_messages_the_texts_are_told_each_as_whose_it_is(style: HistoryStyle):
+    kept = briefing(style)
+    messages: list[Any] = [
+        {"role": "user", "content": "one"},
+        developer("two"),
+        {"role": "system", "content": "three"},
+        {"role": "assistant", "content": "four"},
+        {"role": "tool", "tool_call_id": "call_1", "content": "five"},
+        {"role": "user", "content": " "},
+        object(),
+    ]
+    bots = [("assistant", "four")] if style == "items" else []
+    assert kept.told(messages) == (("user", "one"), ("system", "two"), ("system", "three"), *bots)
+    # All of it is history.
+    told = brief(kept)
+    if style == "instructions":
+        assert 'Assistant: "four"\nTool: "called a tool: five"' in instructions(told)
+    else:
+        assert told.items[3:] == (("assistant", "four"), ("system", "called a tool: five"))
+
+
+def test_of_images_is_warned_once(warnings: list[str]):
+    image: Any = LLMContext.create_image_url_message(url="https://example.org/a.png", text="Look")
+    kept = briefing()
+    assert kept.told([image]) == (("user", "Look"),)
+    for _ in range(2):
+        brief(kept, LLMContext([image]))
+        kept.news(LLMContext([image, image]))
+    (warning,) = warnings
+    assert "takes no images" in warning
+
+
+def test_a_context_that_was_reset_leaves_nothing_of_what_was_said_before():
+    context = LLMContext([{"role": "user", "content": "My PIN is 1234"}])
+    kept = briefing()
+    brief(kept, context)
+    kept.note("user", "My other PIN is 5678")
+    assert not kept.is_reset
+    context.set_messages([developer("Ask for the name.")])
+    kept.interrupted(context)
+    assert kept.is_reset
+    assert kept.news(context).reset
+    assert "PIN" not in instructions(brief(kept, context))
+    assert not kept.is_reset
+
+
+def test_what_was_redacted_is_in_no_later_session():
+    context = LLMContext([{"role": "user", "content": "My PIN is 1234"}, developer("Go on.")])
+    kept = briefing()
+    brief(kept, context)
+    context.get_messages()[0]["content"] = "My PIN is [redacted]"  # type: ignore[index]
+    assert kept.news(context).typed == ()
+    text = instructions(brief(kept, context))
+    assert "1234" not in text
+    assert text.count("[redacted]") == 1
+
+
+def test_what_is_heard_and_narrated_is_no_text_to_be_told():
+    context = LLMContext()
+    kept = briefing()
+    brief(kept, context)
+    kept.hear("hello")
+    kept.narrate("call_1")
+    context.add_message({"role": "user", "content": "hello"})
+    context.add_message({"role": "tool", "tool_call_id": "call_1", "content": "sunny"})
+    assert kept.news(context) == NewText(spoken=True, narrated=True)
+    assert kept.spoken == 1
+
+
+def test_what_was_heard_to_its_end_the_context_keeps():
+    context = LLMContext()
+    kept = briefing()
+    for reply in ("Good morning.", "Good night."):
+        kept.say(reply)
+    kept.heard(context)
+    text = instructions(brief(kept, context))
+    assert "Good morning." not in text
+    assert 'Assistant: "Good night."' in text

@@ -1,0 +1,71 @@
+"""When a session is closed because nobody uses it.
+
+Theory of operation. A session costs money for as long as it is open. Two sessions are not
+worth it: one that is opened ahead of time and that nobody configures within a while, and one
+that is live and in which nothing has happened for long. Both have a deadline here. What counts
+as use is the user's audio, a user turn, a response, and a request of the application.
+
+A session that is being configured has no such deadline: the handshake has one of its own.
+
+Pure: time is a parameter, in seconds of any monotonic clock.
+"""
+
+__all__ = ["RestTimer"]
+
+
+class RestTimer:
+    """Says when a session has not been used for so long that it is to be closed."""
+
+    def __init__(self, *, unused_timeout_secs: float | None, idle_timeout_secs: float | None):
+        """Make a timer that does not run.
+
+        Args:
+            unused_timeout_secs: How long a session is kept, in seconds, that nobody
+                configures; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which nothing
+                happens; None for ever.
+        """
+        self._unused_timeout = unused_timeout_secs
+        self._idle_timeout = idle_timeout_secs
+        self._deadline: float | None = None
+        self._live = False
+
+    @property
+    def deadline(self) -> float | None:
+        """When the session is to be closed unless it is used before; None for never."""
+        return self._deadline
+
+    @property
+    def reason(self) -> str:
+        """Why the session is closed at the deadline, for a log."""
+        if self._live:
+            return f"nothing was said for {self._idle_timeout} s"
+        return f"the session was not used for {self._unused_timeout} s"
+
+    def opened(self, now: float) -> None:
+        """Start to count: a socket is open, and nobody has configured the session yet."""
+        if self._unused_timeout is not None:
+            self._deadline = now + self._unused_timeout
+
+    def wanted(self) -> None:
+        """Stop to count: the session is configured, or will be."""
+        self._deadline = None
+
+    def live(self, now: float) -> None:
+        """Start to count from the last use: the session is live."""
+        self._live = True
+        self.used(now)
+
+    def used(self, now: float) -> None:
+        """Count anew: something happens in the session."""
+        if self._live and self._idle_timeout is not None:
+            self._deadline = now + self._idle_timeout
+
+    def closed(self) -> None:
+        """Stop to count: the session is gone."""
+        self._live = False
+        self._deadline = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether the deadline has come."""
+        return self._deadline is not None and now >= self._deadline

@@ -1,0 +1,168 @@
+"""Which of the user's audio has to be sent again when a session is lost or replaced.
+
+Theory of operation. The next session knows nothing of what the last one heard. `SentAudio` keeps
+what was sent, the newest of it, until nobody needs it any more:
+
+- while the user speaks, and until the turn is understood, all of it from a second before the turn;
+- else the last second, so that a word that had just begun is not cut in two;
+- and all but quiet since the server was last heard from, when it went away without a word.
+
+When a turn is understood, what was sent after its end is not: another turn may have begun since.
+The server says where in the session a turn ended, and how much was sent in it tells how much has
+come since.
+
+Pure: time is a parameter, in seconds of any monotonic clock.
+"""
+
+from collections import deque
+from itertools import dropwhile
+from typing import Final
+
+import numpy as np
+
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
+
+__all__ = ["SentAudio"]
+
+_BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
+_REWIND_SECS: Final = 1.0
+_REWIND_BYTES: Final = int(_REWIND_SECS * _BYTES_PER_SEC)
+# What is not as loud, -44 dB of full scale, is no speech, and not worth being late for.
+_QUIET_RMS: Final = 200.0
+_LEAD_BYTES: Final = int(0.3 * _BYTES_PER_SEC)
+# No turn ends where the session begins, nor with more silence than that.
+_LONGEST_SILENCE_SECS: Final = 3.0
+
+
+class SentAudio:
+    """What was sent to the server, as far as it may have to be sent again."""
+
+    def __init__(self, capacity_bytes: int):
+        """Start with nothing sent.
+
+        Args:
+            capacity_bytes: How much is kept; beyond it the oldest is forgotten.
+        """
+        self._capacity = max(capacity_bytes, _REWIND_BYTES)
+        # The newest of what was sent, each chunk with when; and how much of it, up to its end, is
+        # to be sent again.
+        self._recent: deque[tuple[float, bytes]] = deque()
+        self._recent_bytes = 0
+        self._kept_bytes = 0
+        self._keeping = False
+        # How much was sent since the end of the user's turn that is not understood yet; None if
+        # it has not ended, or nobody knows when.
+        self._since_turn_bytes: int | None = None
+        # What would have to be sent again, had it not become too much, and until when
+        # what was sent is not remembered.
+        self._forgotten_bytes = 0
+        self._forgotten_until: float | None = None
+        # How much was sent in this session, silence and all.
+        self._session_bytes = 0
+
+    @property
+    def keeping(self) -> bool:
+        """Whether the user has been heard to speak, and has not been understood yet."""
+        return self._keeping
+
+    def session_began(self) -> None:
+        """Count what is sent from the beginning of the session on."""
+        self._session_bytes = 0
+
+    def add(self, chunk: bytes, now: float) -> None:
+        """Take note of user audio that is sent."""
+        size = len(chunk)
+        self._session_bytes += size
+        self._recent.append((now, chunk))
+        self._recent_bytes += size
+        self._kept_bytes += size
+        if self._since_turn_bytes is not None:
+            self._since_turn_bytes += size
+        while self._recent_bytes > self._capacity:
+            self._forgotten_until, forgotten = self._recent.popleft()
+            self._recent_bytes -= len(forgotten)
+            if self._keeping and self._kept_bytes > self._recent_bytes:
+                self._forgotten_bytes += self._kept_bytes - self._recent_bytes
+                self._kept_bytes = self._recent_bytes
+
+    def add_silence(self, size: int) -> None:
+        """Take note of silence that is sent in the place of user audio."""
+        self._session_bytes += size
+
+    def keep(self) -> None:
+        """The user speaks: from the last second on, keep all that is sent, until `mark`."""
+        self._since_turn_bytes = None
+        if not self._keeping:
+            self._keeping = True
+            self._kept_bytes = min(self._recent_bytes, _REWIND_BYTES)
+
+    def silence_since(self, audio_end_ms: float | None) -> float:
+        """How long the server has heard silence since a place in the session, in seconds.
+
+        Args:
+            audio_end_ms: Where the user's turn ended, as the server says.
+
+        Returns:
+            0 if that is not known, or makes no sense.
+        """
+        if not audio_end_ms:
+            return 0.0
+        silence_secs = self._session_bytes / _BYTES_PER_SEC - audio_end_ms / 1000
+        return silence_secs if 0.0 <= silence_secs <= _LONGEST_SILENCE_SECS else 0.0
+
+    def turn_ended(self, silence_secs: float) -> None:
+        """The user's turn is over, and was so for a while: another may have begun since.
+
+        Args:
+            silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
+        """
+        self._since_turn_bytes = round(silence_secs * _BYTES_PER_SEC) or None
+
+    def mark(self) -> None:
+        """What was sent up to the end of the turn is understood, and need never be sent again."""
+        self._keeping = False
+        self._forget(but=min(self._since_turn_bytes or 0, _REWIND_BYTES))
+        self._since_turn_bytes = None
+
+    def take_unheard(self, unheard_since: float | None) -> tuple[list[bytes], int]:
+        """The session is gone: give what is to be sent again, oldest first, and forget the rest.
+
+        Args:
+            unheard_since: When the server was last heard from, if it went away without a word.
+
+        Returns:
+            The chunks; and how much of what should be sent again was not kept, in bytes.
+        """
+        size = self._kept_bytes if self._keeping else _REWIND_BYTES
+        lost_bytes = self._forgotten_bytes
+        if unheard_since is not None:
+            size = max(size, self._unheard_bytes(unheard_since))
+            lost_secs = max(0.0, (self._forgotten_until or unheard_since) - unheard_since)
+            lost_bytes = max(lost_bytes, int(lost_secs * _BYTES_PER_SEC))
+        chunks: deque[bytes] = deque()
+        while self._recent and len(self._recent[-1][1]) <= size:
+            _, chunk = self._recent.pop()
+            self._recent_bytes -= len(chunk)
+            size -= len(chunk)
+            chunks.appendleft(chunk)
+        self._since_turn_bytes = None
+        self._forget()
+        return [*chunks], lost_bytes
+
+    def _unheard_bytes(self, since: float) -> int:
+        """How much the server cannot have heard, from its first sound on."""
+        unheard = (chunk for at, chunk in self._recent if at >= since - _REWIND_SECS)
+        size = sum(map(len, dropwhile(_is_quiet, unheard)))
+        return size + _LEAD_BYTES if size else 0
+
+    def _forget(self, *, but: int = 0) -> None:
+        """Forget what was sent, but for the newest, as many whole chunks as there is room for."""
+        while self._recent_bytes > but:
+            self._recent_bytes -= len(self._recent.popleft()[1])
+        self._kept_bytes = self._forgotten_bytes = 0
+        self._forgotten_until = None
+
+
+def _is_quiet(chunk: bytes) -> bool:
+    samples = np.frombuffer(chunk, "<i2").astype(np.float64)
+    return float(np.sqrt(np.mean(samples**2))) < _QUIET_RMS

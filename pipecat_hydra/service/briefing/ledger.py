@@ -1,0 +1,394 @@
+"""What Hydra knows of a conversation, and what of it a context holds.
+
+Theory of operation. A context is one list that everybody writes to: typed text, what
+the user was heard to say, what the bot said, function calls and their results. Hydra
+knows most of it without being told: it hears the user, it speaks, and results are
+posted to it. The ledger keeps one record for each entry of the context, in order, and
+says in its `Standing` what Hydra knows of it. Between these records stand those of what
+is not in the context, each with the reason in its `Place`: no context keeps it, or it
+is on its way into the context.
+
+`Ledger.read` compares a context with the records. What is where it was keeps its
+record. What is gone loses it, and so is in no later session. An entry that arrived is,
+in this order:
+
+1. what was on its way: a message that Hydra was told directly, a text that was spoken;
+2. a call, a result, or a text of the bot, which Hydra knows;
+3. history, if anything stands behind it that Hydra knew before: somebody has rewritten
+   the context, by a summary, say. Only the next session is told of it;
+4. a text of the user that Hydra knows with more words, if that one is gone and nothing
+   behind it was known: somebody has redacted what the user said last;
+5. new text, which is to be told.
+
+Only what was in the context when it was read last counts as known in (3). A text of the
+bot may come into the context after a text that was typed meanwhile, and must not make
+history of it.
+
+A context that holds nothing of what Hydra knew, not even redacted, was reset. The
+session cannot forget, so another one has to begin, and until it does `Ledger.is_reset`
+holds. What no context keeps belongs to the old conversation and is forgotten too.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from enum import Enum, auto
+from itertools import islice, takewhile
+from typing import Final
+
+from pipecat_hydra.service.briefing.entries import Entry, Kind, Role, Text, one_line, text_entry
+
+__all__ = ["Ledger", "NewText"]
+
+
+class Standing(Enum):
+    """What Hydra knows of an entry."""
+
+    NEW = auto()
+    """Nothing: it is to be told."""
+    KNOWN = auto()
+    """It was told, has said it, or it was posted to it."""
+    HEARD = auto()
+    """The user has said it aloud."""
+    HISTORY = auto()
+    """Nothing, and only the next session is told."""
+
+
+class Place(Enum):
+    """Where an entry is."""
+
+    CONTEXT = auto()
+    """In the context, as it was when it was read last."""
+    KEPT = auto()
+    """Here alone: no context keeps it."""
+    COMING = auto()
+    """Hydra was told; it is on its way into the context, unless an interruption stops it."""
+    LASTING = auto()
+    """Hydra was told; it is on its way into the context, and nothing stops it."""
+    HEARD = auto()
+    """The user has said it aloud; it is on its way into the context."""
+    UNPLAYED = auto()
+    """The bot has said it; it will be in the context as far as the listener hears it."""
+
+
+# How many entries are kept in a place: the newest.
+_MOST: Final = {
+    Place.KEPT: 200,
+    Place.COMING: 200,
+    Place.LASTING: 200,
+    Place.HEARD: 64,
+    Place.UNPLAYED: 8,
+}
+# The share of the words of a redacted text that are the speaker's own.
+_OWN_WORDS: Final = 0.6
+# What stands for words that were taken out: "[redacted]", "<card number>", "****".
+_MASK: Final = re.compile(r"[\[<{(][^\])}>]*[\])}>]|[^\w\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NewText:
+    """What a context holds that is new.
+
+    Parameters:
+        typed: Texts to be told, oldest first.
+        spoken: Whether there is also something the user has said aloud.
+        narrated: Whether there are also results that Hydra was asked to speak about.
+        reset: Whether the context holds nothing of what the session knows, so that
+            another one has to begin. That one is told all of the context.
+    """
+
+    typed: tuple[Text, ...] = ()
+    spoken: bool = False
+    narrated: bool = False
+    reset: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Record:
+    entry: Entry
+    place: Place
+    standing: Standing = Standing.KNOWN
+
+    @property
+    def is_known(self) -> bool:
+        return self.standing in (Standing.KNOWN, Standing.HEARD)
+
+
+class Ledger:
+    """Knows what Hydra knows; see the module's theory of operation."""
+
+    def __init__(self) -> None:
+        """Start with nothing said."""
+        self._records: list[_Record] = []
+        self._has_read = False
+        # What has arrived since it was asked for last, besides text.
+        self._speech_arrived = False
+        self._results_arrived: set[str] = set()
+        # Calls whose results Hydra was asked to speak about, until they arrive.
+        self._narrated: set[str] = set()
+        self._is_reset = False
+
+    #
+    # What happens outside the context
+    #
+
+    def keep(self, entry: Entry) -> None:
+        """Keep what Hydra knows and no context keeps."""
+        self._add(entry, Place.KEPT)
+
+    def expect(self, entry: Entry, *, lasting: bool) -> None:
+        """Take note that Hydra was told what is on its way into the context.
+
+        Args:
+            entry: The entry.
+            lasting: Whether it gets there though the pipeline is interrupted.
+        """
+        self._add(entry, Place.LASTING if lasting else Place.COMING)
+
+    def hear(self, text: str) -> None:
+        """Take note that the user has said aloud what is, or will be, in the context."""
+        entry = text_entry("user", text)
+        for record in reversed(self._records):
+            if record.standing is Standing.NEW and record.entry == entry:
+                record.standing = Standing.HEARD
+                self._speech_arrived = True
+                return
+        self._add(entry, Place.HEARD)
+
+    def say(self, text: str) -> None:
+        """Take note that the bot has said what the listener has not heard yet."""
+        self._add(text_entry("assistant", text), Place.UNPLAYED)
+
+    def play(self) -> None:
+        """The listener has heard the oldest of what was said to its end."""
+        unplayed = next(iter(self._at(Place.UNPLAYED)), None)
+        if unplayed is not None:
+            self._records.remove(unplayed)
+
+    def interrupt(self) -> None:
+        """The pipeline was interrupted: what was on its way into the context is lost."""
+        self._records = [r for r in self._records if r.place is not Place.UNPLAYED]
+        for record in self._at(Place.COMING):
+            record.place = Place.KEPT
+
+    def narrate(self, call_id: str) -> None:
+        """Take note that Hydra was asked to speak about the result of a call."""
+        self._narrated.add(call_id)
+
+    def _add(self, entry: Entry, place: Place) -> None:
+        self._records.append(_Record(entry, place))
+        for record in self._at(place)[: -_MOST[place]]:
+            self._records.remove(record)
+
+    def _at(self, *places: Place) -> list[_Record]:
+        return [record for record in self._records if record.place in places]
+
+    #
+    # What the context holds
+    #
+
+    def read(self, entries: Sequence[Entry]) -> None:
+        """Compare the context with what is known of it.
+
+        Args:
+            entries: All entries of the context but the system message that is the
+                instructions.
+        """
+        present = [entry for entry in entries if not entry.is_empty]
+        held = self._at(Place.CONTEXT)
+        if [record.entry for record in held] != present:
+            self._compare(held, present)
+        self._has_read = True
+
+    def take(self) -> NewText:
+        """Give what is new in the context as it was read last, and take it for told."""
+        new = [record for record in self._records if record.standing is Standing.NEW]
+        new_text = NewText(
+            typed=tuple(record.entry.as_told for record in new),
+            spoken=self._speech_arrived,
+            narrated=bool(self._narrated & self._results_arrived),
+            reset=self._is_reset,
+        )
+        self._narrated -= self._results_arrived
+        self._settle(new)
+        return new_text
+
+    def begin_session(self) -> None:
+        """Take note that a session that begins is told of all that `history` gives."""
+        self._settle(r for r in self._records if r.standing in (Standing.NEW, Standing.HISTORY))
+        self._is_reset = False
+
+    def _settle(self, told: Iterable[_Record]) -> None:
+        for record in told:
+            record.standing = Standing.KNOWN
+        self._speech_arrived = False
+        self._results_arrived.clear()
+
+    def _compare(self, held: list[_Record], present: list[Entry]) -> None:
+        matches = _matches([record.entry for record in held], present)
+        stayed = {match for match in matches if match is not None}
+        # The last entry that Hydra knew and that is still there: where it is, where it was.
+        last, was = max(
+            ((n, m) for n, m in enumerate(matches) if m is not None and held[m].is_known),
+            default=(-1, -1),
+        )
+        placed = [
+            self._arrived(entry, is_behind=n > last) if match is None else held[match]
+            for n, (entry, match) in enumerate(zip(present, matches, strict=True))
+        ]
+        gone = [r for m, r in enumerate(held) if m > was and m not in stayed and r.is_known]
+        is_redacted = [
+            match is None and _redact(record, gone)
+            for match, record in zip(matches[last + 1 :], placed[last + 1 :], strict=True)
+        ]
+        if last < 0 and gone and not any(is_redacted):
+            self._reset()
+        self._records = self._merged(placed, matches)
+
+    def _arrived(self, entry: Entry, *, is_behind: bool) -> _Record:
+        """Make a record of an entry that has come into the context.
+
+        Args:
+            entry: The entry.
+            is_behind: Whether it stands behind all that Hydra knew before.
+        """
+        standing = Standing.NEW if is_behind else Standing.HISTORY
+        if self._has_come(entry, Place.COMING, Place.LASTING):
+            standing = Standing.KNOWN
+        elif entry.role == "user" and self._has_come(entry, Place.HEARD):
+            standing = Standing.HEARD
+            self._speech_arrived = True
+        elif entry.kind is not Kind.TEXT or entry.role == "assistant":
+            standing = Standing.KNOWN
+        # Of what was lost on its way and comes after all, the context is the record.
+        self._has_come(entry, Place.KEPT)
+        if entry.kind in (Kind.PARTIAL, Kind.RESULT):
+            self._results_arrived.add(entry.call_id)
+        return _Record(entry, Place.CONTEXT, standing)
+
+    def _has_come(self, entry: Entry, *places: Place) -> bool:
+        """Whether an entry was expected from a place; it is expected no more."""
+        found = next((r for r in self._at(*places) if r.entry == entry), None)
+        if found is not None:
+            self._records.remove(found)
+        return found is not None
+
+    def _merged(self, placed: list[_Record], matches: list[int | None]) -> list[_Record]:
+        """Put the records of the context, as it is now, between those of other places.
+
+        Args:
+            placed: The records of the context, in order.
+            matches: For each of them, which one it was in the context as it was.
+        """
+        merged: list[_Record] = []
+        others = iter(self._records)
+        last = max((n for n, match in enumerate(matches) if match is not None), default=-1)
+        for n, (record, match) in enumerate(zip(placed, matches, strict=True)):
+            if match is not None:
+                merged += takewhile(lambda other, here=record: other is not here, others)
+            elif n > last and self._has_read:
+                # It came after all that is kept, and before what is still on its way.
+                rest = list(others)
+                merged += [other for other in rest if other.place is Place.KEPT]
+                others = iter([other for other in rest if other.place is not Place.KEPT])
+            merged.append(record)
+        merged += others
+        present = {id(record) for record in placed}
+        return [r for r in merged if r.place is not Place.CONTEXT or id(r) in present]
+
+    def _reset(self) -> None:
+        """Forget what belongs to the conversation that is over."""
+        self._is_reset = True
+        # The text of what the user has just said may come yet.
+        self._records = self._at(Place.CONTEXT, Place.HEARD)
+
+    #
+    # What is known
+    #
+
+    @property
+    def is_reset(self) -> bool:
+        """Whether the context holds nothing of what the session knows."""
+        return self._is_reset
+
+    def kept(self) -> list[Entry]:
+        """Give what is not in the context, or not yet, and what Hydra was told; oldest first."""
+        return [r.entry for r in self._at(Place.KEPT, Place.COMING, Place.LASTING)]
+
+    def last_kept(self, role: Role) -> Entry | None:
+        """Give the newest entry of somebody's that no context keeps."""
+        kept = [r.entry for r in self._at(Place.KEPT) if r.entry.role == role]
+        return kept[-1] if kept else None
+
+    def history(self, *, hears_again: bool = False) -> list[Entry]:
+        """Give all that was said, for a session that begins; oldest first.
+
+        Args:
+            hears_again: Whether the session hears what the user has said last, so that
+                it is not told of it.
+        """
+        context = self._at(Place.CONTEXT)
+        left_out: set[int] = set()
+        while hears_again and context and context[-1].standing is Standing.HEARD:
+            left_out.add(id(context.pop()))
+        # The listener has heard all that was said before the user spoke last.
+        latest = takewhile(lambda record: record.entry.role != "user", reversed(context))
+        heard = {one_line(r.entry.text) for r in latest if r.entry.role == "assistant"}
+        return [
+            record.entry
+            for record in self._records
+            if record.place is not Place.HEARD
+            and id(record) not in left_out
+            and not (record.place is Place.UNPLAYED and one_line(record.entry.text) in heard)
+        ]
+
+
+def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
+    """Say for each new entry which of the old ones it is; both stay in order."""
+    begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    rest = min(len(old), len(new)) - begin
+    backwards = zip(reversed(old), reversed(new), strict=False)
+    end = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], islice(backwards, rest)))
+    matches: list[int | None] = [None] * len(new)
+    matches[:begin] = range(begin)
+    matches[len(new) - end :] = range(len(old) - end, len(old))
+    # A middle that was only added to, or only taken from, has nothing in common.
+    middle = SequenceMatcher(
+        None, old[begin : len(old) - end], new[begin : len(new) - end], autojunk=False
+    )
+    for block in middle.get_matching_blocks():
+        for n in range(block.size):
+            matches[begin + block.b + n] = begin + block.a + n
+    return matches
+
+
+def _redact(new: _Record, gone: list[_Record]) -> bool:
+    """Take a new text of the user for what it is if it is one that is gone, redacted.
+
+    Args:
+        new: The new text.
+        gone: What is gone; if the text is one of them, it no longer is.
+
+    Returns:
+        Whether it is.
+    """
+    if new.standing is not Standing.NEW or new.entry.role != "user":
+        return False
+    for old in gone:
+        if old.entry.role == "user" and _is_redacted(old.entry.text, new.entry.text):
+            new.standing = old.standing
+            gone.remove(old)
+            return True
+    return False
+
+
+def _is_redacted(old: str, new: str) -> bool:
+    """Whether a text is another one with words taken out, or put in brackets."""
+    words = _words(new)
+    return (words & _words(old)).total() >= _OWN_WORDS * words.total()
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(_MASK.sub(" ", text).casefold().split())

@@ -1,0 +1,176 @@
+"""User turns: started, stopped, decided; the echo of a start; the replay."""
+
+import pytest
+
+from pipecat_hydra.conversation.effects import UserStopped
+from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
+from pipecat_hydra.wire.events import ConversationItem
+
+
+@pytest.fixture
+def turns() -> UserTurns:
+    """The user speaks: a turn whose item is `a`."""
+    turns = UserTurns()
+    assert turns.start("a", 0.0) == []
+    return turns
+
+
+def item(item_id: str | None, status: str = "completed", role: str | None = "user"):
+    return ConversationItem.model_validate({"id": item_id, "status": status, "role": role})
+
+
+def test_a_turn_is_stopped_once(turns: UserTurns):
+    assert turns.speaking
+    assert turns.stop(discarded=False, silence_secs=0.2) == [UserStopped(False, 0.2)]
+    assert not turns.speaking
+    assert turns.undecided
+    assert turns.stop(discarded=True) == []
+    assert UserTurns().stop(discarded=False) == []
+
+
+def test_a_turn_stops_the_one_before(turns: UserTurns):
+    assert turns.start("b", 1.0) == [UserStopped(False)]
+    assert turns.is_open("b")
+    turns.stop(discarded=False)
+    assert turns.start("c", 2.0) == []
+
+
+def test_the_turn_of_an_item_is_open_while_the_user_speaks(turns: UserTurns):
+    assert turns.is_open("a")
+    assert not turns.is_open("b")
+    assert not turns.is_open(None)
+    turns.stop(discarded=False)
+    assert not turns.is_open("a")
+    assert not UserTurns().is_open("a")
+
+
+def test_a_turn_without_an_item_is_named_once():
+    turns = UserTurns()
+    turns.name("too early")
+    turns.start(None, 0.0)
+    turns.name("a")
+    turns.name("b")
+    assert turns.is_open("a")
+
+
+@pytest.mark.parametrize(
+    ("done", "verdict"),
+    [
+        (item("a"), Verdict.REAL),
+        (item("a", "incomplete"), Verdict.NOISE),
+        (item(None), Verdict.REAL),
+        (item("other"), Verdict.NONE),
+        (item("a", role="assistant"), Verdict.NONE),
+        (item("a", "incomplete", role=None), Verdict.NOISE),
+        (item("other", role=None), Verdict.NONE),
+        (item(None, role=None), Verdict.NONE),
+    ],
+)
+def test_the_item_of_a_turn_decides_it(turns: UserTurns, done: ConversationItem, verdict: Verdict):
+    assert turns.judge(done) is verdict
+
+
+def test_no_item_decides_anything_when_there_is_no_turn():
+    assert UserTurns().judge(item("a")) is Verdict.NONE
+
+
+def test_a_turn_before_the_one_that_is_open_is_decided_once(turns: UserTurns):
+    turns.start("b", 1.0)
+    assert turns.judge(item("a")) is Verdict.EARLIER_REAL
+    assert turns.judge(item("a")) is Verdict.NONE
+
+
+def test_an_earlier_turn_that_was_noise_decides_nothing(turns: UserTurns):
+    turns.start("b", 1.0)
+    turns.start("c", 2.0)
+    assert turns.judge(item("a", "incomplete")) is Verdict.NONE
+    assert turns.judge(item("a")) is Verdict.NONE
+    assert turns.judge(item("b")) is Verdict.EARLIER_REAL
+
+
+def test_of_turns_that_are_never_decided_only_the_last_are_remembered():
+    turns = UserTurns()
+    for n in range(10):
+        turns.start(f"i{n}", float(n))
+    assert turns.judge(item("i0")) is Verdict.NONE
+    assert turns.judge(item("i1")) is Verdict.EARLIER_REAL
+
+
+def test_a_turn_without_an_item_is_none_to_be_decided_later():
+    turns = UserTurns()
+    turns.start(None, 0.0)
+    turns.start("b", 1.0)
+    assert turns.judge(item("a")) is Verdict.NONE
+
+
+def test_a_real_turn_is_over_when_the_user_has_stopped(turns: UserTurns):
+    assert not turns.settle()
+    assert turns.speaking
+    turns.stop(discarded=False)
+    assert turns.settle()
+    assert not turns.undecided
+
+
+def test_a_turn_was_noise_until_the_next_one_or_an_interruption(turns: UserTurns):
+    turns.discard()
+    assert turns.was_noise
+    assert not turns.undecided
+    turns.start("b", 1.0)
+    assert not turns.was_noise
+    turns.discard()
+    turns.interrupted()
+    assert not turns.was_noise
+
+
+def test_the_first_interruption_within_a_turn_is_its_echo(turns: UserTurns):
+    assert turns.take_echo(60.0)
+    assert not turns.take_echo(60.0)
+
+
+@pytest.mark.parametrize(("secs", "echo"), [(1.0, True), (1.1, False)])
+def test_the_echo_of_a_turn_that_is_over_comes_within_a_second(
+    turns: UserTurns, secs: float, echo: bool
+):
+    turns.stop(discarded=False)
+    assert turns.take_echo(secs) is echo
+
+
+def test_the_echo_may_come_after_the_loss_of_the_connection(turns: UserTurns):
+    turns.disconnected()
+    assert not turns.undecided
+    assert turns.take_echo(0.5)
+
+
+def test_without_a_turn_there_is_no_echo():
+    assert not UserTurns().take_echo(0.0)
+
+
+def test_the_replay_ends_a_while_after_what_is_sent_again():
+    turns = UserTurns()
+    assert turns.deadline is None
+    turns.replay(2.0, 10.0)
+    assert turns.replaying
+    assert turns.deadline == 15.0
+    assert not turns.take_replayed(14.9)
+    assert turns.take_replayed(15.0)
+    assert not turns.replaying
+    assert not turns.take_replayed(16.0)
+
+
+@pytest.mark.parametrize("how", ["turn", "loss"])
+def test_the_replay_ends_with_a_word_in_it_or_with_the_session(how: str):
+    turns = UserTurns()
+    turns.replay(2.0, 10.0)
+    if how == "turn":
+        turns.start("a", 11.0)
+    else:
+        turns.disconnected()
+    assert not turns.replaying
+    assert not turns.take_replayed(60.0)
+
+
+def test_turns_that_are_understood_are_counted():
+    turns = UserTurns()
+    turns.count_understood()
+    turns.count_understood()
+    assert turns.understood == 2

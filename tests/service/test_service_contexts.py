@@ -1,0 +1,319 @@
+"""Contexts that the application edits, in whole calls."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pipecat.frames.frames import (
+    Frame,
+    InterruptionFrame,
+    LLMFullResponseEndFrame,
+    LLMMessagesAppendFrame,
+    LLMMessagesTransformFrame,
+    LLMMessagesUpdateFrame,
+    TranscriptionFrame,
+    TTSAudioRawFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, session
+
+from pipecat_hydra import RetryPolicy
+from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Say, Script
+
+QUICK = RetryPolicy(first_delay_secs=0.05, longest_delay_secs=0.1)
+
+
+def user(text: str) -> Any:
+    return {"role": "user", "content": text}
+
+
+def bot(text: str) -> Any:
+    return {"role": "assistant", "content": text}
+
+
+def developer(text: str) -> Any:
+    return {"role": "developer", "content": text}
+
+
+def told(one: EmulatedSession) -> list[tuple[str, str]]:
+    """The messages that a session was told while it went on."""
+    items = [r.event["item"] for r in one.received_of("conversation.item.create")]
+    return [(i["role"], i["content"][0]["text"]) for i in items if i["type"] == "message"]
+
+
+def instructions(one: EmulatedSession) -> str:
+    """What a session was told when it began."""
+    assert one.configuration is not None
+    return one.configuration.get("instructions") or ""
+
+
+async def append(talk: Call, *messages: Any) -> None:
+    """Append messages that are to be answered, and hear the answer."""
+    answers = len(talk.frames.of(LLMFullResponseEndFrame))
+    await talk.worker.queue_frame(LLMMessagesAppendFrame(messages=list(messages), run_llm=True))
+    await talk.until_pushed(LLMFullResponseEndFrame, answers + 1)
+    await talk.until_quiet()
+
+
+async def session_of_number(number: int, talk: Call, hydra: HydraEmulator) -> EmulatedSession:
+    await talk.until(lambda: len(hydra.sessions) == number and hydra.sessions[-1].configured)
+    return hydra.sessions[-1]
+
+
+def redact(messages: list[Any]) -> list[Any]:
+    return [{**m, "content": m["content"].replace("1234", "[redacted]")} for m in messages]
+
+
+def redact_in_place(messages: list[Any]) -> list[Any]:
+    for message in messages:
+        message["content"] = message["content"].replace("1234", "[redacted]")
+    return messages
+
+
+@pytest.mark.parametrize("transform", [redact, redact_in_place])
+@pytest.mark.parametrize("before", [[], [developer("Help.")]], ids=["alone", "behind"])
+async def test_what_is_redacted_is_not_told_as_new(
+    transform: Callable[[list[Any]], list[Any]], before: list[Any]
+):
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        await session_of_number(1, talk, hydra)
+        await append(talk, *before, user("My card is 1234."))
+        await talk.worker.queue_frame(LLMMessagesTransformFrame(transform, run_llm=False))
+        await append(talk, user("Is it valid?"))
+        await asyncio.sleep(1.0)
+        one = session(hydra)
+        texts = [text for _, text in told(one)]
+        assert texts == [m["content"] for m in before] + ["My card is 1234.", "Is it valid?"]
+        assert len(one.received_of("response.create")) == 2
+        # The next session knows what the context says now.
+        await hydra.drop()
+        text = instructions(await session_of_number(2, talk, hydra))
+        assert "My card is [redacted]." in text
+        assert "1234" not in text
+
+
+class Ears(FrameProcessor):
+    """An STT service in place: says what the user said when the user stops."""
+
+    def __init__(self, *texts: str):
+        super().__init__()
+        self.texts = list(texts)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, UserStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
+            await self.push_frame(TranscriptionFrame(self.texts.pop(0), "user", "now"))
+        await self.push_frame(frame, direction)
+
+
+async def test_what_is_redacted_in_a_spoken_conversation_is_neither_told_nor_answered():
+    ears = Ears("My card is 1234.", "Thank you.")
+    script = Script([Say.tones(1.0, "I see."), Say.tones(1.0, "You are welcome.")])
+    async with (
+        emulator(script, transcripts=True) as hydra,
+        call(hydra, settings=NO_GREETING, retry=QUICK, before_aggregator=[ears]) as talk,
+    ):
+        context = talk.context
+        assert context is not None
+        await talk.say("hello")
+        await talk.until(lambda: len(context.get_messages()) == 2)
+        await talk.until_quiet()
+        await talk.worker.queue_frame(LLMMessagesTransformFrame(redact, run_llm=False))
+        await talk.say("hello")
+        await talk.until(lambda: len(context.get_messages()) == 4)
+        await talk.until_quiet()
+        await asyncio.sleep(1.0)
+        assert told(session(hydra)) == []
+        assert session(hydra).received_of("response.create") == []
+        await hydra.drop()
+        text = instructions(await session_of_number(2, talk, hydra))
+        assert "1234" not in text
+        assert [line.partition(":")[0] for line in text.splitlines() if "My card" in line] == [
+            "User"
+        ]
+
+
+async def test_a_summary_of_older_turns_is_for_the_next_session_alone():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        await session_of_number(1, talk, hydra)
+        for text in ("I am Ada.", "I like trains.", "I live in Oslo."):
+            await append(talk, user(text))
+
+        def summarise(messages: list[Any]) -> list[Any]:
+            return [user("Summary: Ada likes trains."), messages[-1]]
+
+        await talk.worker.queue_frame(LLMMessagesTransformFrame(summarise, run_llm=False))
+        await append(talk, user("Where do I live?"))
+        assert [text for _, text in told(session(hydra))] == [
+            "I am Ada.",
+            "I like trains.",
+            "I live in Oslo.",
+            "Where do I live?",
+        ]
+        await hydra.drop()
+        text = instructions(await session_of_number(2, talk, hydra))
+        assert text.index("Summary: Ada likes trains.") < text.index("I live in Oslo.")
+        assert "I am Ada." not in text
+
+
+# A context that was reset
+
+
+async def test_a_context_that_keeps_nothing_begins_a_new_session_that_answers():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        first = await session_of_number(1, talk, hydra)
+        await append(talk, user("My PIN is 1234."))
+        await talk.llm.send_text("My other PIN is 5678.", respond=False)
+        update = LLMMessagesUpdateFrame(messages=[developer("Ask for the name.")], run_llm=True)
+        await talk.worker.queue_frame(update)
+        second = await session_of_number(2, talk, hydra)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+        await asyncio.sleep(1.0)
+        text = instructions(second)
+        assert text.count("Ask for the name.") == 1
+        assert "PIN" not in text
+        assert [role for role, _ in told(first)] == ["user", "user"]
+        assert told(second) == []
+        # It is answered once, and by the new session.
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 2
+        assert len(second.sent_of("response.created")) == 1
+        assert len(hydra.sessions) == 2
+        # From then on all is as ever.
+        await append(talk, user("I am Ada."))
+        assert told(second) == [("user", "I am Ada.")]
+
+
+async def test_a_context_that_was_reset_during_a_reply_begins_a_new_session_after_it():
+    script = Script([Say.tones(2.0), Say.tones(1.0)])
+    async with emulator(script) as hydra, call(hydra, settings=NO_GREETING) as talk:
+        first = await session_of_number(1, talk, hydra)
+        message = LLMMessagesAppendFrame(messages=[user("My PIN is 1234.")], run_llm=True)
+        await talk.worker.queue_frame(message)
+        await talk.until_pushed(TTSAudioRawFrame, 3)
+        await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=[], run_llm=False))
+        # Nothing tells the service so before the bot has spoken.
+        await talk.until_quiet()
+        second = await session_of_number(2, talk, hydra)
+        assert [r.event["response"]["status"] for r in first.sent_of("response.done")] == [
+            "completed"
+        ]
+        assert "1234" not in instructions(second)
+        assert second.sent_of("response.created") == []
+
+
+async def test_a_context_that_was_reset_in_silence_begins_a_new_session_after_the_next_turn():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        await session_of_number(1, talk, hydra)
+        await append(talk, user("My PIN is 1234."))
+        await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=[], run_llm=False))
+        await asyncio.sleep(0.5)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+        second = await session_of_number(2, talk, hydra)
+        assert "1234" not in instructions(second)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame, 3)
+        assert len(hydra.sessions) == 2
+
+
+async def test_a_context_that_was_reset_is_not_known_to_a_session_that_a_loss_begins():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, retry=QUICK) as talk:
+        await session_of_number(1, talk, hydra)
+        await append(talk, user("My PIN is 1234."))
+        await talk.llm.send_text("My other PIN is 5678.", respond=False)
+        update = LLMMessagesUpdateFrame(messages=[user("I am Ada.")], run_llm=False)
+        await talk.worker.queue_frame(update)
+        await talk.until(
+            lambda: talk.context and talk.context.get_messages() == [user("I am Ada.")]
+        )
+        await hydra.drop()
+        text = instructions(await session_of_number(2, talk, hydra))
+        assert "I am Ada." in text
+        assert "PIN" not in text
+        await asyncio.sleep(1.0)
+        # That one has begun anew.
+        assert len(hydra.sessions) == 2
+
+
+# Messages of all kinds
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("history", ["instructions", "items"])
+async def test_what_the_application_has_the_bot_say_is_history_and_never_the_systems(
+    shape: Shape, history: Any
+):
+    async with (
+        emulator() as hydra,
+        call(hydra, shape, settings=NO_GREETING, retry=QUICK, history=history) as talk,
+    ):
+        first = await session_of_number(1, talk, hydra)
+        frame = LLMMessagesAppendFrame([bot("This call is recorded.")], run_llm=False)
+        await talk.llm.queue_frame(frame)
+        await append(talk, user("Is it?"))
+        live = [("assistant", "This call is recorded.")] if history == "items" else []
+        assert told(first) == [*live, ("user", "Is it?")]
+        await hydra.drop()
+        second = await session_of_number(2, talk, hydra)
+        if history == "items":
+            await talk.until(lambda: ("assistant", "This call is recorded.") in told(second))
+        else:
+            assert 'Assistant: "This call is recorded."' in instructions(second)
+
+
+async def test_messages_of_all_kinds_do_no_harm(warnings: list[str]):
+    context = LLMContext(
+        [
+            {"role": "tool", "tool_call_id": "call_0", "content": "sunny"},
+            developer("Be brief."),
+            LLMSpecificMessage("openai", {"type": "reasoning"}),
+            LLMContext.create_image_url_message(url="data:image/png;base64,AA", text="Look."),
+            {"role": "user", "content": "I am Ada.", 1: {2: 3}},  # type: ignore[misc]
+        ]
+    )
+    async with (
+        emulator() as hydra,
+        call(hydra, context=context, settings=NO_GREETING, start_audio_paused=True) as talk,
+    ):
+        await talk.run_llm()
+        first = await session_of_number(1, talk, hydra)
+        for text in ("called a tool: sunny", "Be brief.", "Look.", "I am Ada."):
+            assert text in instructions(first)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        own: Any = talk.llm.create_llm_specific_message(user("For Hydra alone."))
+        odd: Any = {"role": "tool", "tool_call_id": "call_1", "content": "rainy", ("a", 1): 2}
+        image = LLMContext.create_image_url_message(url="data:image/png;base64,BB", text="And?")
+        await append(talk, odd, own, image)
+        for message in (odd, own, image):
+            frame = LLMMessagesAppendFrame([message], run_llm=False)
+            await talk.llm.queue_frame(frame)
+        await append(talk, developer("Go on."))
+        await asyncio.sleep(1.0)
+        texts = ["For Hydra alone.", "And?"]
+        assert [text for _, text in told(first)] == [*texts, *texts, "Go on."]
+        assert sum("Hydra takes no images" in warning for warning in warnings) == 1
+
+
+async def test_an_interruption_makes_no_history_of_what_is_typed_with_it():
+    """The words that the bot was heard to say come into the context after the text."""
+    script = Script([Say.tones(3.0, "one two three four"), Say.tones(0.5, "Yes.")])
+    async with (
+        emulator(script, transcripts=True) as hydra,
+        call(hydra, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(TTSAudioRawFrame, 10)
+        await asyncio.sleep(1.0)
+        await talk.worker.queue_frames(
+            [InterruptionFrame(), LLMMessagesAppendFrame([user("Stop.")], run_llm=True)]
+        )
+        await talk.until(lambda: told(session(hydra)))
+        await talk.until_quiet()
+        assert told(session(hydra)) == [("user", "Stop.")]
+        assert talk.context is not None
+        assert talk.context.get_messages() == [user("Stop."), bot("one two three")]
