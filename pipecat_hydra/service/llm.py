@@ -58,9 +58,9 @@ from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
-from pipecat_hydra.session.websocket import AuthStyle, Endpoint
 from pipecat_hydra.wire.audio import MicrophoneAudio
 from pipecat_hydra.wire.events import MessageRole
 from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL

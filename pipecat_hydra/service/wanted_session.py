@@ -39,7 +39,7 @@ from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_ha
 from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.session.connection import HydraConnection
-from pipecat_hydra.session.websocket import Endpoint
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["WantedSession"]

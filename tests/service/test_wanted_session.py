@@ -21,9 +21,10 @@ from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.settings import complete_settings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring
-from pipecat_hydra.session.websocket import Endpoint
-from pipecat_hydra.wire.events import ItemCreate, ServerEvent, SessionConfiguration, encode
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ItemCreate, ServerEvent, SessionConfiguration
 
 SESSION_CONFIGURE = "session.configure"
 
