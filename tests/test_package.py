@@ -113,11 +113,6 @@ def test_the_readme_lists_the_settings():
     assert {name for name, _ in _table("setting")} == {"model", "system_instruction", *own}
 
 
-def test_the_readme_says_where_each_module_is():
-    listed = re.findall(r"^\| `pipecat_hydra/(\w+)(?:\.py|/)` \|", README, re.MULTILINE)
-    assert sorted(listed) == sorted(m.name for m in pkgutil.iter_modules(pipecat_hydra.__path__))
-
-
 async def _run(snippet: str, **names: Any) -> dict[str, Any]:
     """Run a snippet, which may await; return the names it has defined."""
     code = compile(snippet, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

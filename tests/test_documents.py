@@ -1,0 +1,124 @@
+"""What the documents in `docs/` say of the code: places, imports and tests that they name."""
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "pipecat_hydra"
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+INVARIANTS = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+# A path in backticks, and maybe a name in it, as in `session/retries.py:Retries.next`.
+_PLACE = re.compile(r"(?P<path>[\w./-]*(?:/|\.py|\.md|\.toml))(?::(?P<name>[\w.]+))?")
+_DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("place", sorted(set(re.findall(r"`([^`\n]+)`", ARCHITECTURE))))
+def test_a_place_that_the_architecture_names_is_there(place: str):
+    match = _PLACE.fullmatch(place)
+    if match is None:
+        return  # A word of code that is no place.
+    path = _find(match["path"])
+    assert match["name"] is None or match["name"] in _names(path)
+
+
+def test_the_architecture_has_a_paragraph_for_each_folder():
+    described = re.findall(r"^\*\*`(\w+)/`\*\* ", ARCHITECTURE, re.MULTILINE)
+    assert sorted(described) == FOLDERS
+
+
+def test_the_arrows_of_the_architecture_are_the_imports():
+    diagram = _diagram()
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", diagram, re.MULTILINE))
+    imports = {
+        (_folder(path), imported)
+        for path in PACKAGE.rglob("*.py")
+        for imported in _imported_folders(path)
+        if imported != _folder(path)
+    }
+    assert drawn == imports
+
+
+def test_the_architecture_draws_each_folder():
+    drawn = re.findall(r'^ +(\w+)\["', _diagram(), re.MULTILINE)
+    assert sorted(drawn) == sorted([*FOLDERS, "root"])
+
+
+@pytest.mark.parametrize("place", re.findall(r"^- `(.+)`$", INVARIANTS, re.MULTILINE))
+def test_a_test_that_guards_an_invariant_is_there(place: str):
+    path, name = place.split(":")
+    assert name.startswith("test_")
+    assert name in {member.rpartition(".")[2] for member in _names(ROOT / path)}
+
+
+def test_each_invariant_names_tests_that_guard_it():
+    guaranteed = INVARIANTS.partition("## Wanted")[0]
+    for invariant in re.split(r"^\*\*", guaranteed, flags=re.MULTILINE)[1:]:
+        assert re.search(r"^- `tests/", invariant, re.MULTILINE), invariant
+
+
+@pytest.mark.parametrize("folder", ["pipecat_hydra", "tests"])
+def test_each_invariant_that_is_cited_is_written_down(folder: str):
+    written = set(re.findall(r"^\*\*([A-Z]\d)\*\* ", INVARIANTS, re.MULTILINE))
+    cited = set[str]()
+    for path in (ROOT / folder).rglob("*.py"):
+        for citation in re.findall(r"\(([ACFPST]\d(?:, [ACFPST]\d)*)\)", path.read_text("utf-8")):
+            cited |= set(citation.split(", "))
+    assert cited
+    assert cited <= written
+
+
+def _diagram() -> str:
+    match = _DIAGRAM.search(ARCHITECTURE)
+    assert match is not None
+    return match[1]
+
+
+def _find(path: str) -> Path:
+    """The file or folder of a path that is relative to the project or to the package."""
+    found = [place for place in (ROOT / path, PACKAGE / path) if place.exists()]
+    assert found, f"{path} is neither in the project nor in the package"
+    return found[0]
+
+
+@cache
+def _names(path: Path) -> frozenset[str]:
+    """The names that a module defines, and the members of its classes as `Class.member`."""
+    return frozenset(_defined(ast.parse(path.read_text(encoding="utf-8")).body))
+
+
+def _defined(body: list[ast.stmt], within: str = "") -> Iterator[str]:
+    for node in body:
+        match node:
+            case ast.ClassDef():
+                yield f"{within}{node.name}"
+                yield from _defined(node.body, f"{within}{node.name}.")
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield f"{within}{node.name}"
+            case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
+                yield f"{within}{name}"
+            case _:
+                pass
+
+
+def _folder(path: Path) -> str:
+    """The folder of the package that a module is in; `root` for the package itself."""
+    inside = path.relative_to(PACKAGE).parts
+    return inside[0] if len(inside) > 1 else "root"
+
+
+def _imported_folders(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pipecat_hydra"):
+            _, _, inside = (node.module or "").partition(".")
+            yield inside.partition(".")[0] or "root"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("pipecat_hydra"):
+                    yield alias.name.partition(".")[2].partition(".")[0] or "root"
