@@ -51,12 +51,15 @@ test-realtime: $(VENV)/development.stamp ## Run the tests of processes, threads 
 test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; needs Chromium
 	@$(BIN)/python -m pytest tests/browser
 
-chaos: $(VENV)/development.stamp ## Hold calls that go wrong at random: SEED=1 MINUTES=1, or CALLS=
-	@PYTHONPATH=tests $(BIN)/python -m chaos --seed "$(SEED)" \
-		$(if $(CALLS),--calls "$(CALLS)",--minutes "$(MINUTES)") $(if $(KEEP),--keep "$(KEEP)")
+# Each process that holds calls would tell of the version of Pipecat.
+chaos: $(VENV)/development.stamp ## Hold calls that go wrong at random: SEED=1 MINUTES=1, or CALLS=200
+	@PYTHONPATH=tests LOGURU_LEVEL=WARNING $(BIN)/python -m chaos --seed "$(SEED)" \
+		$(if $(CALLS),--calls "$(CALLS)",--minutes "$(MINUTES)") \
+		$(if $(JOBS),--jobs "$(JOBS)") $(if $(KEEP),--keep "$(KEEP)")
 
 soak: $(VENV)/development.stamp ## Hold calls one after the other, CALLS=1000, and very long ones
-	@PYTHONPATH=tests $(BIN)/python -m chaos.soak --calls "$(or $(CALLS),1000)"
+	@PYTHONPATH=tests LOGURU_LEVEL=WARNING $(BIN)/python -m chaos.soak \
+		--calls "$(or $(CALLS),1000)"
 
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from inspect import iscoroutinefunction
-from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,9 +14,8 @@ from support.leftovers import ProcessState, left_in_loop
 # Replaces the clocks of the process, so it comes before all that keeps one of them.
 from support.virtual_time import VirtualTimeLoop
 
-# The voice activity detector of the emulator runs in onnxruntime, which calls home otherwise.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime
+# isort: split
+from support.models import models_loaded_once
 
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
 settings.register_profile("ci", derandomize=True)
@@ -58,19 +56,8 @@ def _nothing_is_left(_process_is_as_before: None, request: pytest.FixtureRequest
 
 @pytest.fixture(autouse=True, scope="session")
 def _models_are_loaded_once() -> Generator[None]:
-    """Keep the models of a process: each session of the emulator has a detector of its own.
-
-    A model holds no state; what a detector remembers it keeps beside it.
-    """
-    load, loaded = onnxruntime.InferenceSession, dict[str, onnxruntime.InferenceSession]()
-
-    def load_once(path: str, **kwargs: Any) -> onnxruntime.InferenceSession:
-        if path not in loaded:
-            loaded[path] = load(path, **kwargs)
-        return loaded[path]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnxruntime, "InferenceSession", load_once)
+    """Load the detector's model once: each session of the emulator has a detector of its own."""
+    with models_loaded_once():
         yield
 
 

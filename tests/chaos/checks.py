@@ -1,7 +1,7 @@
-"""Holds the evidence of a call against the invariants of the design.
+"""Checks the evidence of a call against the invariants of the design.
 
-Each check knows one invariant, and what of it a fault makes uncheckable. That is always one of
-these:
+Each check knows one invariant, and which part of it a fault makes uncheckable. There are three
+reasons:
 
 - What the server sent just before it lost the connection may never have come: a reset throws away
   what the client has not read. Then only an upper limit of what the client knew is certain.
@@ -9,9 +9,9 @@ these:
   does not say whose it is stays undecided.
 - A server that does not read (`SlowReader`) gets what was sent in a burst, and some of it not at
   all when the connection is lost meanwhile.
-- An event loop that stands still, which both sides share, delays both: limits of time are wider by
-  as much as it did. When it stood still for long, the machine had no time for the call: audio that
-  cannot be sent in time is dropped, and rightly, so what has to do with time is not checked at all.
+
+Times are those of the virtual clock: no machine is too slow for a call, so that limits of time
+hold as they are written.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,7 +38,7 @@ from pipecat.frames.frames import (
 
 from chaos.plan import RETRY, Ask, Change, Interrupt, Type
 from chaos.runner import Evidence, Pushed, Said
-from chaos.wire import Reading, Response, Stretch, covered, stretches
+from chaos.wire import Reading, Response, Stretch, Turn, covered, stretches
 from pipecat_hydra.emulator import EmulatedSession, Jitter
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE, ErrorCode
 
@@ -79,10 +79,9 @@ class Violation:
 def violations(evidence: Evidence) -> list[Violation]:
     """Check all invariants; none is violated in a call that went as it should."""
     facts = Facts(evidence)
-    checks = _CHECKS if evidence.starved else _CHECKS + _CHECKS_IN_TIME
     return [
         Violation(evidence.plan.seed, invariant, _name(check), text)
-        for invariant, check in checks
+        for invariant, check in _CHECKS
         for text in check(facts)
     ]
 
@@ -95,7 +94,6 @@ class Facts:
         self.plan = evidence.plan
         self.sessions = evidence.hydra.sessions
         self.readings = [Reading(session) for session in self.sessions]
-        self.lag = evidence.worst_lag_secs
 
     def opened(self, session: EmulatedSession) -> float:
         return self.evidence.opened[session.id]
@@ -114,7 +112,7 @@ class Facts:
         stalls = [fault.fault for fault in session.injected_of("jitter")]
         stalled = sum(fault.secs for fault in stalls if isinstance(fault, Jitter))
         lived = self.closed(session) - self.opened(session)
-        return lived - _IN_FLIGHT_SECS - stalled - self.lag
+        return lived - _IN_FLIGHT_SECS - stalled
 
     @cached_property
     def down(self) -> list[Pushed]:
@@ -133,6 +131,12 @@ class Facts:
         if self.plan.shape == "aggregators":
             return ProposedUserStartedSpeakingFrame, ProposedUserStoppedSpeakingFrame
         return UserStartedSpeakingFrame, UserStoppedSpeakingFrame
+
+    @cached_property
+    def places(self) -> list[list[dict[int, int]]]:
+        """For each utterance and session: which blocks the session received, and where."""
+        heard = [session.received_audio for session in self.sessions]
+        return [[_places(said, audio) for audio in heard] for said in self.evidence.said]
 
     @cached_property
     def app_interruptions(self) -> list[float]:
@@ -199,6 +203,15 @@ def _audio(pushed: Pushed) -> bytes:
     return pushed.frame.audio
 
 
+def _places(said: Said, audio: bytes) -> dict[int, int]:
+    found = {n: audio.find(_block(said, n)) for n in range(len(said.pcm) // _BLOCK)}
+    return {n: place for n, place in found.items() if place >= 0}
+
+
+def _block(said: Said, n: int) -> bytes:
+    return said.pcm[n * _BLOCK : (n + 1) * _BLOCK]
+
+
 def _likeness(whole: np.ndarray, piece: np.ndarray) -> float:
     """How alike a piece is to some place of the whole; 1 is the same."""
     size = 1 << (len(whole) + len(piece)).bit_length()
@@ -223,7 +236,7 @@ def _not_too_fast(facts: Facts) -> Iterator[str]:
     for session in facts.sessions:
         if session.injected_of("slow_reader"):
             continue  # what it reads after a pause comes in a burst
-        allowed = 0.5 + 0.3 + 4 * facts.lag
+        allowed = 0.5 + 0.3
         level, worst, last = 0.0, 0.0, 0.0
         for record in session.received_of("input_audio_buffer.append"):
             level = max(0.0, level - 2.0 * (record.time - last))
@@ -236,12 +249,12 @@ def _not_too_fast(facts: Facts) -> Iterator[str]:
 
 def _every_word_arrives(facts: Facts) -> Iterator[str]:
     received: list[tuple[Said, int, bool]] = []
-    for said in facts.evidence.said:
-        places = [_places(said, session) for session in facts.sessions]
-        blocks = range(len(said.pcm) // _BLOCK)
-        received += [(said, n, any(n in found for found in places)) for n in blocks]
-        for session, found in zip(facts.sessions, places, strict=True):
-            twice = [n for n in found if session.received_audio.count(_block(said, n)) > 1]
+    for nth, said in enumerate(facts.evidence.said):
+        came = {n for places in facts.places[nth] for n in places}
+        received += [(said, n, n in came) for n in range(len(said.pcm) // _BLOCK)]
+        for session, found in zip(facts.sessions, facts.places[nth], strict=True):
+            audio = session.received_audio
+            twice = [n for n, at in found.items() if audio.find(_block(said, n), at + 1) >= 0]
             if twice:
                 yield f"{session.id}: {len(twice)} blocks of {said.name!r} came twice"
     if facts.evidence.cancelled or _still_sent_at_the_end(facts, received):
@@ -271,15 +284,12 @@ def _still_sent_at_the_end(facts: Facts, received: list[tuple[Said, int, bool]])
             if passed >= place + _BLOCK:
                 at = max(at, facts.opened(session) + record.time)
                 break
-    return at > facts.evidence.ended - 0.5 - facts.lag
+    return at > facts.evidence.ended - 0.5
 
 
 def _nothing_within_words(facts: Facts) -> Iterator[str]:
-    if facts.lag > 0.15:
-        return  # a microphone that is late by as much is quiet, for all that anybody knows
-    for said in facts.evidence.said:
-        for session in facts.sessions:
-            found = _places(said, session)
+    for said, places in zip(facts.evidence.said, facts.places, strict=True):
+        for session, found in zip(facts.sessions, places, strict=True):
             for n, place in found.items():
                 after = found.get(n + 1)
                 if after is not None and after != place + _BLOCK:
@@ -288,8 +298,8 @@ def _nothing_within_words(facts: Facts) -> Iterator[str]:
 
 
 def _silence_keeps_it_alive(facts: Facts) -> Iterator[str]:
-    # It begins after 0.4 s, and as much later when the client has stood still just then.
-    allowed = 1.0 + 2 * facts.lag
+    # It begins after 0.4 s.
+    allowed = 1.0
     for session in facts.sessions:
         if session.injected_of("slow_reader"):
             continue
@@ -298,17 +308,6 @@ def _silence_keeps_it_alive(facts: Facts) -> Iterator[str]:
         if len(gaps) and gaps.max() > allowed:
             at = times[int(gaps.argmax())]
             yield f"{session.id}: no audio for {gaps.max():.2f} s from {at:.2f} s on"
-
-
-def _places(said: Said, session: EmulatedSession) -> dict[int, int]:
-    """Which blocks of an utterance a session has received, and where."""
-    audio = session.received_audio
-    found = {n: audio.find(_block(said, n)) for n in range(len(said.pcm) // _BLOCK)}
-    return {n: place for n, place in found.items() if place >= 0}
-
-
-def _block(said: Said, n: int) -> bytes:
-    return said.pcm[n * _BLOCK : (n + 1) * _BLOCK]
 
 
 def _unread(facts: Facts, said: Said) -> bool:
@@ -360,12 +359,22 @@ def _undisturbed(facts: Facts, session: EmulatedSession, response: Response) -> 
     if any(turn.noise is not True for turn, _ in response.cuts):
         return False
     begun, ended = facts.opened(session) + response.at, facts.opened(session) + over
-    if facts.evidence.cancelled and ended > facts.evidence.ended - 1.0 - facts.lag:
+    if facts.evidence.cancelled and ended > facts.evidence.ended - 1.0:
         return False
+    if response.within is not None and _may_be_open(facts, session, response.within):
+        return False  # one that was due before the user spoke waits until the user has stopped
     # Noise in which the client heard nothing more, for the connection went, stays undecided.
     if response.cuts and facts.certain_until(session) < facts.closed(session):
         return False
     return not any(begun - 2.0 < at < ended + 1.0 for at in facts.app_interruptions)
+
+
+def _may_be_open(facts: Facts, session: EmulatedSession, turn: Turn) -> bool:
+    """Whether a turn may be open, for the client, when the call or the session ends."""
+    if turn.over_at is None or turn.over_at > facts.certain_until(session):
+        return True
+    over = facts.opened(session) + turn.over_at
+    return facts.evidence.cancelled and over > facts.evidence.ended - 1.0
 
 
 def _nothing_after_an_interruption(facts: Facts) -> Iterator[str]:
@@ -377,8 +386,6 @@ def _nothing_after_an_interruption(facts: Facts) -> Iterator[str]:
 
 
 def _nothing_is_said_twice(facts: Facts) -> Iterator[str]:
-    if facts.lag > 0.15:
-        return  # what interrupts may then come after what it interrupts
     for _, response in facts.responses:
         parts = facts.stretches_of(response)
         for (before, first), (part, then) in pairwise(parts):
@@ -481,18 +488,18 @@ def _one_interruption_each(facts: Facts) -> Iterator[str]:
     # Hydra may cancel a reply before it says why, or without a reason: that is flushed.
     flushes = sum(response.cancelled for _, response in facts.responses)
     foreign = len(facts.app_interruptions)
-    least = announced if facts.lag < 0.15 and not facts.evidence.cancelled else 0
+    least = 0 if facts.evidence.cancelled else announced
     if not least <= interruptions <= announced + foreign + flushes:
         yield f"{interruptions} interruptions for {announced} turns and {foreign} by others"
 
 
 def _end(facts: Facts) -> float:
-    return facts.evidence.ended - 0.5 - facts.lag
+    return facts.evidence.ended - 0.5
 
 
 def _listens_until(facts: Facts, session: EmulatedSession) -> float:
     """Up to when a client hears what it is sent: it may close the session itself."""
-    return min(_end(facts), facts.closed(session) - 0.3 - facts.lag)
+    return min(_end(facts), facts.closed(session) - 0.3)
 
 
 def _every_turn_ends(facts: Facts) -> Iterator[str]:
@@ -525,11 +532,10 @@ def _runs_on(facts: Facts, reading: Reading, at: float) -> str | None:
     """The response that went on for a while after an interruption by the application."""
     session = reading.session
     moment = at - facts.opened(session)
-    wait = 1.0 + 4 * facts.lag
     stalled = sum(f.secs for f in _faults_of(session, Jitter))
     for response in reading.responses.values():
         began, over = response.at + 0.3 + stalled, response.over_at
-        if not began < moment or over is None or over < moment + wait + stalled:
+        if not began < moment or over is None or over < moment + 1.0 + stalled:
             continue
         near = [turn.at for turn in reading.turns if -0.5 < moment - turn.at < 2.0]
         cancels = session.received_of("response.cancel")
@@ -552,7 +558,7 @@ def _every_call_is_answered(facts: Facts) -> Iterator[str]:
         if session.stray_outputs:
             yield f"{session.id}: outputs for {[o.call_id for o in session.stray_outputs]}"
         until = min(_end(facts), facts.closed(session)) - facts.opened(session)
-        slow = sum(f.secs for f in _faults_of(session, Jitter)) + 2 * facts.lag
+        slow = sum(f.secs for f in _faults_of(session, Jitter))
         slow += 1.0 * len(session.injected_of("slow_reader"))
         for call in session.calls:
             if len(call.outputs) > 1:
@@ -667,7 +673,7 @@ def _nothing_is_left(facts: Facts) -> Iterator[str]:
 
 
 def _it_ends_in_time(facts: Facts) -> Iterator[str]:
-    limit = 3.0 + 4 * facts.lag if facts.evidence.cancelled else 30.0
+    limit = 3.0 if facts.evidence.cancelled else 30.0
     if facts.evidence.end_secs > limit:
         yield f"the end took {facts.evidence.end_secs:.1f} s"
 
@@ -690,9 +696,6 @@ _CHECKS: list[_Check] = [
     ("S3", _server_has_no_complaint),
     ("S4", _no_key_in_logs),
     ("S5", _nothing_is_left),
-]
-
-_CHECKS_IN_TIME: list[_Check] = [
     ("A1", _not_too_fast),
     ("A1", _every_word_arrives),
     ("A3", _nothing_within_words),
@@ -713,5 +716,5 @@ def _name(check: Callable[[Facts], Iterator[str]]) -> str:
     return check.__name__.strip("_")
 
 
-CHECKS = frozenset(_name(check) for _, check in _CHECKS + _CHECKS_IN_TIME)
+CHECKS = frozenset(_name(check) for _, check in _CHECKS)
 """The names of all checks."""

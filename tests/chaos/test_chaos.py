@@ -1,4 +1,4 @@
-"""A few of the calls that `make chaos` holds by the hundred, and proof that it sees what is wrong.
+"""A few dozen of the calls that `make chaos` holds by the hundred, and tests of its checks.
 
 A call that fails here is held again by `make chaos SEED=... CALLS=1`.
 """
@@ -6,11 +6,16 @@ A call that fails here is held again by `make chaos SEED=... CALLS=1`.
 import asyncio
 import copy
 import dataclasses
+import logging
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from loguru import logger
 from pipecat.frames.frames import (
     ErrorFrame,
     Frame,
@@ -20,36 +25,84 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 
-from chaos import CallPlan, Evidence, hold, violations
+from chaos import CallPlan, Evidence, campaign, hold, violations
+from chaos.campaign import judge
 from chaos.checks import CHECKS
 from chaos.plan import Interrupt, Lose, Speak, Wait
-from chaos.runner import Pushed, watched_logs
+from chaos.runner import KEY_MARK, Pushed, watched_logs
 from chaos.timeline import timeline
 from pipecat_hydra.emulator import EmulatedSession, FaultPlan, OutputRecord, Record
 from pipecat_hydra.wire.protocol import ErrorCode
 
-AT_ONCE = 5
-GROUPS = 2
+# In call 7113 a response waits for the user to stop speaking until the call is cancelled.
+SEEDS = [*range(1, 36), 7113]
 STARTED = "input_audio_buffer.speech_started"
 APPEND = "input_audio_buffer.append"
 
 
-async def hold_all(*plans: CallPlan) -> list[Evidence]:
-    """Hold calls at the same time: they are mostly waiting."""
-    with watched_logs():
-        return await asyncio.gather(*map(hold, plans))
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_invariants_hold_whatever_goes_wrong(seed: int):
+    outcome = judge(CallPlan.of(seed))
+    assert not outcome.violations, outcome.story or str(outcome.violations[0])
 
 
-def assert_right(*calls: Evidence) -> None:
-    for evidence in calls:
-        found = violations(evidence)
-        assert not found, "\n".join([*map(str, found), timeline(evidence)])
+# In call 7006 two connections are lost, in call 7005 the user is interrupted by a slow server.
+@pytest.mark.parametrize("seed", [7005, 7006])
+def test_the_same_seed_gives_the_same_call(seed: int):
+    first, second = judge(CallPlan.of(seed)), judge(CallPlan.of(seed))
+    assert first.sessions
+    assert first.faults
+    assert first == second
 
 
-@pytest.mark.parametrize("group", range(GROUPS))
-async def test_what_must_hold_holds_whatever_goes_wrong(group: int):
-    first = 1 + group * AT_ONCE
-    assert_right(*await hold_all(*(CallPlan.of(seed) for seed in range(first, first + AT_ONCE))))
+@pytest.mark.realtime
+def test_calls_are_spread_over_processes():
+    command = [sys.executable, "-m", "chaos", "--seed=1", "--calls=3", "--jobs=2"]
+    tests = Path(__file__).parent.parent
+    told = subprocess.run(command, cwd=tests, capture_output=True, text=True, timeout=120)
+    alone = [judge(CallPlan.of(seed)) for seed in (1, 2, 3)]
+    sessions = sum(outcome.sessions for outcome in alone)
+    events = sum(outcome.events for outcome in alone)
+    assert f"with {sessions} sessions and {events} events" in told.stdout
+    assert told.returncode == 0
+
+
+def test_a_call_that_hangs_is_told_with_what_waits(monkeypatch: pytest.MonkeyPatch):
+    async def wait_for_ever(_: CallPlan) -> Evidence:
+        while True:
+            await asyncio.sleep(1)
+
+    monkeypatch.setattr(campaign, "hold", wait_for_ever)
+    monkeypatch.setattr(campaign, "_LONGEST_CALL_SECS", 0.1)
+    (violation,) = judge(CallPlan.of(1)).violations
+    assert "it ran for 0.1 s of real time" in violation.text
+    assert "test_chaos.py" in violation.text
+
+
+def log_a_key() -> None:
+    logger.debug(f"connecting with {KEY_MARK}")
+
+
+def log_a_local_of_an_exception() -> None:
+    key = KEY_MARK
+    try:
+        raise ValueError(len(key) // 0)
+    except ZeroDivisionError:
+        logger.exception("it failed")
+
+
+def log_by_the_standard_library() -> None:
+    logging.getLogger("websockets.client").debug("> Authorization: %s", KEY_MARK)
+
+
+@pytest.mark.parametrize(
+    "tell", [log_a_key, log_a_local_of_an_exception, log_by_the_standard_library]
+)
+def test_a_key_in_the_log_is_found(tell: Callable[[], None]):
+    with watched_logs() as leaked:
+        logger.debug("connecting")
+        tell()
+    assert len(leaked) == 1
 
 
 # Each check can fail: the evidence of a call that went well, spoilt in one way after the other.
@@ -67,14 +120,14 @@ Spoil = Callable[[Evidence], Any]
 
 
 def spoilt(evidence: Evidence, spoil: Spoil) -> Evidence:
-    """Spoil a copy, as if the machine had had all the time in the world for it."""
+    """Spoil a copy."""
     sessions = [_copy(session) for session in evidence.hydra.sessions]
     hydra: Any = SimpleNamespace(sessions=sessions, open_sessions=[])
     copied = {
         field.name: copy.copy(getattr(evidence, field.name))
         for field in dataclasses.fields(evidence)
     }
-    mine = Evidence(**copied | {"hydra": hydra, "worst_lag_secs": 0.0})
+    mine = Evidence(**copied | {"hydra": hydra})
     spoil(mine)
     return mine
 
@@ -241,8 +294,9 @@ SPOILS: list[tuple[str, Spoil]] = [
 
 
 async def test_each_check_sees_what_it_is_for():
-    (evidence,) = await hold_all(GOOD)
-    assert_right(evidence)
+    evidence = await hold(GOOD)
+    found = violations(evidence)
+    assert not found, "\n".join([*map(str, found), timeline(evidence)])
     for number, (check, spoil) in enumerate(SPOILS):
         found = violations(spoilt(evidence, spoil))
         told = [violation.check for violation in found]

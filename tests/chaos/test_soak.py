@@ -1,15 +1,13 @@
-"""Long calls, many calls, and calls in which nobody says anything for long; `make soak` is long."""
+"""Short forms of what `make soak` does: many calls, calls that lose sessions, muted calls."""
 
-import asyncio
+import pytest
+from support.call import SHAPES, Shape
 
-from support.call import SHAPES
-
-from chaos.soak import MUTES, Result, long_call, many_calls, muted_call
+from chaos.soak import MUTES, Mute, Result, long_call, many_calls, muted_call
 
 
-def assert_right(*results: Result) -> None:
-    for result in results:
-        assert not result.problems, str(result)
+def assert_right(result: Result) -> None:
+    assert not result.problems, str(result)
 
 
 async def test_calls_leave_nothing_behind():
@@ -17,13 +15,13 @@ async def test_calls_leave_nothing_behind():
     assert_right(await many_calls(12, tell=lambda _: None))
 
 
-async def test_a_call_that_is_lost_again_and_again():
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_call_that_is_lost_again_and_again(shape: Shape):
     """All that the user says reaches Hydra, each reply is heard, each drop costs one error."""
-    calls = [long_call(shape, secs=8.0, every_secs=2.5) for shape in SHAPES]
-    assert_right(*await asyncio.gather(*calls))
+    assert_right(await long_call(shape, secs=8.0, every_secs=2.5))
 
 
-async def test_a_muted_call_stays_alive():
+@pytest.mark.parametrize("how", MUTES)
+async def test_a_muted_call_stays_alive(how: Mute):
     """A turn that was spoken just before is answered, and the next one after."""
-    calls = [muted_call(how, secs=2.0, idle_secs=1.0) for how in MUTES]
-    assert_right(*await asyncio.gather(*calls))
+    assert_right(await muted_call(how, secs=2.0, idle_secs=1.0))

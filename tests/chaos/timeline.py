@@ -1,4 +1,4 @@
-"""The story of a call, as a table of what happened when, for whoever looks into a violation."""
+"""Writes what happened in a call as a table, in the order of time, to look into a violation."""
 
 from collections.abc import Iterator
 
@@ -39,8 +39,7 @@ def timeline(evidence: Evidence) -> str:
         rows += _events(evidence, session)
     lines = [f"{at - evidence.began:8.3f} {text}" for at, text in sorted(rows)]
     told = [f"         told {name} {arguments}" for name, arguments in evidence.story]
-    lag = f"  the event loop stood still for {evidence.worst_lag_secs * 1000:.0f} ms at most"
-    return "\n".join([str(evidence.plan), lag, *lines, *told])
+    return "\n".join([str(evidence.plan), *lines, *told])
 
 
 def _frames(evidence: Evidence) -> Iterator[tuple[float, str]]:

@@ -22,11 +22,13 @@ class Turn:
         at: When it was sent, in seconds of the session.
         item_id: The user's item; None if a fault took the id away.
         noise: Whether it was discarded; None if that was never told, or not understandably.
+        over_at: When the user stopped speaking, or began another turn; None if never.
     """
 
     at: float
     item_id: str | None
     noise: bool | None = None
+    over_at: float | None = None
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Response:
         pcm: All its audio in the order of the wire, late audio included.
         passes: How many bytes came while it was in flight.
         cuts: The turns that began while it was in flight, with how many bytes had come.
+        within: The turn that was open when it began; None if there was none.
         over_at: When it ceased to be in flight; None if never.
         cancelled: Whether its `response.done` said so.
     """
@@ -50,6 +53,7 @@ class Response:
     pcm: bytes = b""
     passes: int = 0
     cuts: list[tuple[Turn, int]] = field(default_factory=list[tuple[Turn, int]])
+    within: Turn | None = None
     over_at: float | None = None
     cancelled: bool = False
 
@@ -81,12 +85,12 @@ class Reading:
                 case {"type": "input_audio_buffer.speech_started", **rest}:
                     self._start(record.time, rest.get("item_id"))
                 case {"type": "input_audio_buffer.speech_stopped"}:
-                    self._open = None
+                    self._close(record.time)
                 case {"type": "conversation.item.added", "item": {"role": "user", "id": str(item)}}:
                     if self.turns and self.turns[-1].item_id is None:
                         self.turns[-1].item_id = item
                 case {"type": "conversation.item.done", "item": {"id": str(item), **rest}}:
-                    self._decide(item, rest.get("role"), rest.get("status"))
+                    self._decide(record.time, item, rest.get("role"), rest.get("status"))
                 case {"type": "response.created", "response": {"id": str(response)}}:
                     self._begin(response, record.time)
                 case {"type": "response.output_audio_transcript.delta", "response_id": str(r)}:
@@ -108,17 +112,23 @@ class Reading:
             self.starts_repeated += 1
             if item_id is not None and self._open.item_id == item_id:
                 return
+        self._close(at)
         self._open = Turn(at, item_id)
         self.turns.append(self._open)
         if self._current is not None:
             self._current.cuts.append((self._open, self._current.passes))
 
-    def _decide(self, item_id: str, role: str | None, status: str | None) -> None:
+    def _close(self, at: float) -> None:
+        if self._open is not None:
+            self._open.over_at = at
+            self._open = None
+
+    def _decide(self, at: float, item_id: str, role: str | None, status: str | None) -> None:
         for turn in self.turns:
             if turn.item_id == item_id and role == "user" and turn.noise is None:
                 turn.noise = status == "incomplete"
                 if turn.noise and self._open is turn:
-                    self._open = None
+                    self._close(at)
 
     def _begin(self, response_id: str, at: float) -> None:
         current = self._current
@@ -127,7 +137,8 @@ class Reading:
         if current is not None:
             self._retire(current, at)
         rate = self.session.output_sample_rate
-        self._current = self.responses[response_id] = Response(response_id, rate, at)
+        response = Response(response_id, rate, at, within=self._open)
+        self._current = self.responses[response_id] = response
 
     def _end(self, response_id: str, at: float, status: str | None) -> None:
         if self._current is not None and self._current.id == response_id:

@@ -72,6 +72,8 @@ class Frames(BaseObserver):
         super().__init__()
         self._source = source
         self.pushed: list[tuple[Frame, FrameDirection]] = []
+        self.times: list[float] = []
+        """When each of them was pushed, by the monotonic clock."""
         # What was found of each kind so far, and how many frames were looked at for it.
         self._found: dict[Any, tuple[int, list[Any]]] = {}
         self._news = asyncio.Event()
@@ -79,6 +81,7 @@ class Frames(BaseObserver):
     async def on_push_frame(self, data: FramePushed):
         if data.source is self._source:
             self.pushed.append((data.frame, data.direction))
+            self.times.append(time.monotonic())
             self._news.set()
 
     async def wait(self, secs: float) -> None:
