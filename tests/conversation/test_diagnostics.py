@@ -49,6 +49,18 @@ def test_an_error_is_reported_and_ends_nothing(driver: Driver, code: str, severi
     assert driver.conversation.phase is Phase.LIVE
 
 
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"type": "kind"}, "a_code"), ({"code": None, "type": "kind"}, "kind")]
+)
+def test_an_error_is_named_by_its_code_or_else_its_type(
+    driver: Driver, fields: dict[str, str | None], named: str
+):
+    error = {"code": "a_code", "message": "went wrong", **fields}
+    (report,) = driver.receive(wire.event("error", error=error))
+    assert isinstance(report, Report)
+    assert report.message == f"Hydra reports {named}: went wrong"
+
+
 def test_unknown_and_malformed_events_are_reported_and_end_nothing(driver: Driver):
     (unknown,) = driver.receive(wire.event("response.mood"))
     assert isinstance(unknown, Report)

@@ -110,6 +110,23 @@ def test_a_server_that_does_not_answer_in_time_fails_the_session(until: str):
     assert conversation.tick(5.0) == []
 
 
+def test_a_session_that_is_live_has_answered_in_time():
+    driver = Driver(Conversation(model="hydra-v1.1", handshake_timeout_secs=3.0)).live()
+    assert not [e for e in driver.conversation.tick(60.0) if isinstance(e, Fail)]
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_events_after_the_loss_of_the_connection_are_ignored(configured: bool):
+    driver = Driver()
+    if configured:
+        driver.live()
+        driver.conversation.disconnected(0.0)
+    late = [wire.started(), wire.response_created(), wire.audio(PCM), wire.error("server_full")]
+    assert driver.receive(*late) == []
+    assert not driver.conversation.user_speaking
+    assert not driver.conversation.reply_pending
+
+
 def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
     rejection = wire.error("invalid_request_error", param="session.configure.session.voice")
     driver = Driver()
@@ -123,6 +140,17 @@ def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
     assert isinstance(report, Report)
 
 
+def test_a_session_whose_voice_was_rejected_does_not_fail_again_for_want_of_an_answer():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(voice="nobody"), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    driver.receive(
+        wire.error("invalid_request_error", param="session.configure.session.voice"),
+    )
+    assert driver.conversation.tick(60.0) == []
+
+
 def test_a_configuration_too_large_is_reported_with_the_sizes_of_its_parts():
     conversation = Conversation(model="hydra-v1.1")
     conversation.connected(0.0)
@@ -134,6 +162,21 @@ def test_a_configuration_too_large_is_reported_with_the_sizes_of_its_parts():
     assert "instructions 17000" in report.message
     assert f"tools {len(TOOL.model_dump_json())}" in report.message
     assert str(len(encode(sent(effects)[0]))) in report.message
+
+
+@pytest.mark.parametrize("larger", ["instructions", "tools"])
+def test_of_a_configuration_too_large_the_larger_part_is_to_be_shortened(larger: str):
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.connected(0.0)
+    conversation.receive(wire.created(), 0.0)
+    large, small = "x" * 12_000, "x" * 6_000
+    tool = TOOL.model_copy(update={"description": large if larger == "tools" else small})
+    instructions = large if larger == "instructions" else small
+    effects = conversation.configure(
+        SessionConfiguration(instructions=instructions, tools=(tool,)), 0.0
+    )
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert report.message.endswith(f"shorten the {larger}")
 
 
 def test_a_configuration_of_modest_size_is_not_reported():

@@ -116,6 +116,14 @@ def test_what_was_typed_while_the_user_speaks_is_answered_with_what_was_said(dri
     assert not driver.conversation.reply_pending
 
 
+def test_what_was_typed_while_the_user_speaks_is_answered_by_any_answer(driver: Driver):
+    """Also when the user's item is not told of."""
+    driver.receive(wire.started())
+    driver.conversation.send_message("hello", 0.0)
+    effects = driver.receive(wire.stopped(), wire.response_created(), wire.done())
+    assert creates(effects) == 0
+
+
 def test_what_was_typed_before_noise_is_answered(driver: Driver):
     driver.receive(wire.started())
     driver.conversation.send_message("hello", 0.0)

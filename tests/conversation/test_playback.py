@@ -33,6 +33,12 @@ def test_what_was_not_heard_is_given_from_a_little_before():
     assert playback.cut(11.5) == []
 
 
+def test_of_audio_that_was_heard_no_empty_piece_is_given():
+    playback = said((0, 1_000), (1_000, 1_200), (1_200, 3_000))
+    playback.started(10.0)
+    assert playback.cut(11.5) == [AudioChunk(ms(1_200, 3_000), RATE)]
+
+
 def test_near_the_beginning_all_is_given():
     playback = said((0, 1_000))
     playback.started(10.0)
@@ -122,6 +128,18 @@ def test_memory_is_bounded_and_what_is_too_long_is_not_given():
     assert playback.cut(1.0) == []
     playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
+
+
+def test_what_is_said_after_something_too_long_was_heard_is_given_again():
+    playback = Playback()
+    playback.started(0.0)
+    for _ in range(400):
+        playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
+    playback.end()
+    playback.stopped()
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 400.0)
+    playback.started(400.0)
+    assert audio(playback.cut(400.5)) == ms(200, 1_000)
 
 
 @given(

@@ -2,7 +2,7 @@
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, chunk, kinds, said, sent
+from support.driver import PCM, Driver, chunk, creates, kinds, said, sent
 
 from pipecat_hydra.conversation.effects import (
     AudioChunk,
@@ -15,6 +15,7 @@ from pipecat_hydra.conversation.effects import (
     ResponseFinished,
     Severity,
     TextChunk,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
     VoiceEnded,
@@ -94,6 +95,20 @@ def test_a_response_that_was_never_announced_is_heard(driver: Driver):
     assert said(effects) == PCM
 
 
+def test_a_response_that_is_generated_is_waited_for(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    assert driver.conversation.reply_pending
+    driver.receive(wire.done())
+    assert not driver.conversation.reply_pending
+
+
+def test_each_end_without_an_id_ends_the_response_in_flight(driver: Driver):
+    for response in ("r1", "r2"):
+        effects = driver.receive(wire.response_created(response), wire.done(None))
+        assert ReplyEnded(response, interrupted=False) in effects
+    assert not driver.conversation.reply_pending
+
+
 def test_a_response_announced_without_its_id_is_heard(driver: Driver):
     effects = driver.receive(
         wire.event("response.created"), wire.audio(PCM[:400]), wire.audio(PCM[400:]), wire.done()
@@ -138,6 +153,12 @@ def test_a_reply_cancelled_with_nobody_speaking_is_flushed(driver: Driver):
     assert kinds(effects)[-4:] == [VoiceEnded, ReplyEnded, Flush, ResponseFinished]
 
 
+def test_a_reply_cancelled_before_it_was_heard_leaves_what_is_played_alone(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1"))
+    effects = driver.receive(wire.response_created("r2"), wire.done("r2", "cancelled"))
+    assert kinds(effects) == [ReplyStarted, ReplyEnded, ResponseFinished]
+
+
 def test_a_response_held_beyond_all_patience_is_given_up(driver: Driver):
     driver.receive(wire.response_created(), wire.started("item_2"))
     minute = bytes(60 * 48_000 * 2)
@@ -151,12 +172,25 @@ def test_a_response_that_ended_before_it_was_announced_is_never_heard(driver: Dr
     assert effects == []
 
 
+def test_the_end_of_a_response_that_nobody_waits_for_holds_up_no_request(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.response_created("r1"), wire.done("r1"), wire.done("r0"))
+    assert creates(driver.conversation.request_response(1.0)) == 1
+
+
 def test_text_that_comes_before_the_audio_is_within_its_bracket(driver: Driver):
     effects = driver.receive(wire.response_created(), wire.transcript("Hello"), wire.audio(PCM))
     assert kinds(effects) == [ReplyStarted, VoiceStarted, TextChunk, AudioChunk]
     effects = driver.receive(wire.response_created("r2"), wire.transcript("x", "r2"))
     assert TextChunk not in kinds(effects)
     assert kinds(driver.receive(wire.done("r2")))[:2] == [TextChunk, ReplyEnded]
+
+
+def test_text_that_came_before_the_audio_is_not_repeated_after_noise(driver: Driver):
+    driver.receive(wire.response_created(), wire.transcript("Hello"), wire.audio(PCM))
+    driver.receive(wire.started("noise"), wire.stopped("noise"))
+    effects = driver.receive(wire.user_item("incomplete", "noise"), wire.audio(PCM))
+    assert kinds(effects) == [TurnDiscarded, ReplyStarted, VoiceStarted, AudioChunk]
 
 
 # The room alone

@@ -5,7 +5,7 @@ from support import wire
 from support.driver import CHUNK, Driver, sent, speak
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
-from pipecat_hydra.conversation.effects import Ready, Rest
+from pipecat_hydra.conversation.effects import Ready, Rest, ToolCalls
 from pipecat_hydra.conversation.rest_timer import RestTimer
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
@@ -82,6 +82,14 @@ def test_it_does_not_rest_while_a_function_runs():
     assert not rests(driver, 200.0)
     driver.conversation.answer_call("call_1", "{}", driver.now, respond=False)
     assert rests(driver, 130.0)
+
+
+def test_calls_that_are_made_when_it_would_rest_are_made():
+    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
+    driver.receive(wire.response_created(), wire.call())
+    effects = driver.conversation.tick(61.0)
+    assert any(isinstance(e, ToolCalls) for e in effects)
+    assert not any(isinstance(e, Rest) for e in effects)
 
 
 def test_after_a_rest_the_conversation_goes_on():

@@ -125,6 +125,24 @@ def test_a_response_that_only_reports_its_calls_at_its_end():
     assert made(calls, 9.0) == []
 
 
+def test_what_a_response_reports_at_its_end_besides_calls_is_no_call():
+    output = [
+        ConversationItem(type="message", id="m"),
+        ConversationItem(type="function_call_output", call_id="a"),
+        ConversationItem(type="function_call", name="f"),
+    ]
+    calls = OpenCalls()
+    calls.complete(ResponseInfo(id="r", status="completed", output=output), "r", 0.0)
+    assert not calls.unsettled
+
+
+def test_the_calls_that_a_cancelled_response_reports_are_none():
+    item = ConversationItem(type="function_call", call_id="a", name="f", arguments="{}")
+    calls = OpenCalls()
+    calls.complete(ResponseInfo(id="r", status="cancelled", output=[item]), "r", 0.0)
+    assert not calls.unsettled
+
+
 def test_a_call_that_was_settled_is_not_made_again():
     calls = OpenCalls()
     begin(calls, "a")
@@ -184,6 +202,16 @@ def test_a_name_alone_is_no_call():
     for number in range(1_000):
         calls.name(f"b{number}", "g")
     assert calls.announce("b999", "r", name=None) == ""
+
+
+def test_arguments_beyond_all_measure_are_cut_and_so_no_json():
+    calls = OpenCalls()
+    for fragment in ['{"a": "', *["x" * 100_000] * 12, '"}']:
+        calls.announce("a", "r", name="f", fragment=fragment)
+    calls.call("a", "r", 0.0, name=None, arguments=None)
+    (call,) = made(calls, 9.0)
+    assert 800_000 < len(call.arguments) <= 1_000_000
+    assert not call.arguments.endswith("}")
 
 
 def test_the_calls_of_a_lost_session_are_forgotten_and_their_answers_go_in_as_text():
@@ -354,6 +382,28 @@ def test_a_call_named_only_by_its_item(driver: Driver):
         wire.done(),
     )
     assert calls(effects) == [ToolCall("call_1", "f", "{}")]
+
+
+@pytest.mark.parametrize("name", ["f", None])
+def test_a_call_named_only_by_an_item_that_came_before_its_response(
+    driver: Driver, name: str | None
+):
+    item = {"type": "function_call", "call_id": "call_1", "name": name}
+    effects = driver.receive(
+        wire.event("conversation.item.added", item=item),
+        wire.response_created(),
+        wire.call(name=None, arguments="{}"),
+        wire.done(),
+    )
+    assert calls(effects) == [ToolCall("call_1", name or "", "{}")]
+
+
+def test_a_call_that_does_not_name_its_response_is_of_the_one_in_flight(driver: Driver):
+    events = [wire.call_delta("{}", name="f", response=None), wire.call(response=None)]
+    effects = driver.receive(wire.response_created(), *events, wire.done())
+    (made,) = [e for e in effects if isinstance(e, ToolCalls)]
+    assert made.response_id == "resp_1"
+    assert creates(driver.conversation.answer_call("call_1", "{}", 0.0)) == 1
 
 
 def test_an_item_that_comes_after_its_response_was_cancelled_is_no_call(driver: Driver):

@@ -77,6 +77,41 @@ def test_the_old_response_is_dropped_when_the_turn_is_confirmed_without_a_cancel
     assert said(effects) == b""
 
 
+def test_a_reply_that_a_real_turn_cut_is_not_resumed_by_later_noise(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started("item_2"))
+    driver.receive(wire.audio(PCM), wire.stopped("item_2"), wire.user_item("completed", "item_2"))
+    effects = driver.receive(
+        wire.started("noise"), wire.stopped("noise"), wire.user_item("incomplete", "noise")
+    )
+    assert said(effects) == b""
+    driver.conversation.tick(10.0)
+    assert driver.conversation.at_turn_boundary
+
+
+def test_an_answer_decides_a_turn_whatever_is_said_of_its_item_later(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started("item_2"))
+    driver.interrupted()
+    driver.receive(wire.stopped("item_2"), wire.response_created("r2"))
+    effects = driver.receive(wire.user_item("incomplete", "item_2"), wire.done("r2"))
+    assert said(effects) == b""
+    assert TurnDiscarded not in kinds(effects)
+
+
+def test_a_turn_that_is_decided_while_the_user_speaks_on_spares_its_own_answer(driver: Driver):
+    effects = driver.receive(
+        wire.started(),
+        wire.response_created(),
+        wire.audio(PCM),
+        wire.user_item("completed"),
+        wire.audio(PCM),
+        wire.stopped(),
+        wire.done(),
+    )
+    assert said(effects) == 2 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+
+
 def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM[:100]), wire.started("item_2"))
     assert driver.receive(wire.audio(PCM[100:301]), wire.transcript("meanwhile")) == []
@@ -125,6 +160,24 @@ def test_noise_whose_item_has_no_id(driver: Driver):
     assert said(effects) == PCM
 
 
+def test_a_turn_without_an_id_has_that_of_the_users_item_and_of_no_other(driver: Driver):
+    def added(role: str, item: str) -> ServerEvent:
+        body = {"type": "message", "role": role, "id": item}
+        return wire.event("conversation.item.added", item=body)
+
+    assert driver.receive(added("user", "stray")) == []
+    driver.receive(wire.response_created(), wire.started(None), wire.audio(PCM))
+    driver.receive(added("user", "u1"), added("assistant", "a1"))
+    assert said(driver.receive(wire.user_item("incomplete", "u1"))) == PCM
+
+
+def test_an_item_of_nobody_known_does_not_decide_a_turn_without_an_id(driver: Driver):
+    item = {"type": "function_call", "id": "x", "status": "incomplete"}
+    driver.receive(wire.response_created(), wire.started(None), wire.audio(PCM))
+    assert driver.receive(wire.event("conversation.item.done", item=item)) == []
+    assert driver.conversation.user_speaking
+
+
 def test_the_items_of_others_do_not_decide_a_turn(driver: Driver):
     driver.receive(wire.response_created(), wire.started("item_2"), wire.audio(PCM))
     assert driver.receive(wire.user_item("incomplete", "item_1")) == []
@@ -139,6 +192,14 @@ def test_a_turn_that_opens_twice_is_closed_in_between(driver: Driver):
 
 def test_a_stop_without_a_start_means_nothing(driver: Driver):
     assert driver.receive(wire.stopped()) == []
+    assert not driver.conversation.reply_pending
+
+
+def test_a_stop_that_is_repeated_makes_nobody_wait_longer(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    driver.now = 5.0
+    assert driver.receive(wire.stopped()) == []
+    driver.conversation.tick(8.0)
     assert not driver.conversation.reply_pending
 
 
@@ -213,6 +274,15 @@ def test_what_the_application_interrupted_is_not_said_again(driver: Driver):
     assert said(noise(driver)) == b""
 
 
+def test_what_the_application_interrupted_after_the_user_is_not_said_again(driver: Driver):
+    """It is known only later that the user made but noise."""
+    playing(driver)
+    driver.receive(wire.started("noise"), wire.stopped("noise"))
+    driver.interrupted()
+    assert sent(driver.interrupted()) == []
+    assert said(driver.receive(wire.user_item("incomplete", "noise"))) == b""
+
+
 def test_noise_that_interrupted_nothing_repeats_nothing(driver: Driver):
     """The turn strategies of the application may have let the bot speak on."""
     playing(driver)
@@ -277,6 +347,15 @@ def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver
     assert said(driver.receive(wire.audio(PCM))) == b""
     driver.receive(wire.done(status="cancelled", reason="client_cancelled"))
     assert said(driver.receive(wire.response_created("resp_2"), wire.audio(PCM, "resp_2"))) == PCM
+
+
+def test_a_response_that_was_interrupted_before_it_began_has_no_time_that_it_took(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.now = 2.0
+    effects = driver.receive(wire.response_created(), wire.done())
+    (finished,) = [e for e in effects if isinstance(e, ResponseFinished)]
+    assert finished.took is None
 
 
 def test_a_response_that_was_due_before_the_user_spoke_is_not_played_over_him(driver: Driver):
@@ -350,6 +429,17 @@ def test_what_was_due_and_began_long_before_the_user_stopped_is_no_answer(
     assert said(effects) == PCM
     assert creates(effects) == 0
     assert not driver.conversation.reply_pending
+
+
+@pytest.mark.parametrize(("before_secs", "is_answer"), [(0.99, True), (1.0, False)])
+def test_what_was_due_is_the_answer_if_it_began_within_a_second_of_the_stop(
+    driver: Driver, before_secs: float, is_answer: bool
+):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started(), wire.response_created())
+    driver.now = before_secs
+    driver.receive(wire.stopped(), wire.user_item("completed"), wire.done())
+    assert driver.conversation.reply_pending is not is_answer
 
 
 def test_what_was_due_is_heard_also_when_the_answer_is_quicker_than_the_word(driver: Driver):

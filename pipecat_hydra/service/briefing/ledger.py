@@ -151,7 +151,7 @@ class Ledger:
         """Take note that the user has said aloud what is, or will be, in the context."""
         entry = text_entry("user", text)
         for record in reversed(self._records):
-            if record.standing is Standing.NEW and record.entry == entry:
+            if record.standing is Standing.NEW and _is_speech(entry, record.entry):
                 record.standing = Standing.HEARD
                 self._speech_arrived = True
                 return
@@ -270,7 +270,14 @@ class Ledger:
 
     def _has_come(self, entry: Entry, *places: Place) -> bool:
         """Whether an entry was expected from a place; it is expected no more."""
-        found = next((r for r in self._at(*places) if r.entry == entry), None)
+        found = next(
+            (
+                r
+                for r in self._at(*places)
+                if r.entry == entry or (r.place is Place.HEARD and _is_speech(r.entry, entry))
+            ),
+            None,
+        )
         if found is not None:
             self._records.remove(found)
         return found is not None
@@ -343,6 +350,12 @@ class Ledger:
             and id(record) not in left_out
             and not (record.place is Place.UNPLAYED and one_line(record.entry.text) in heard)
         ]
+
+
+def _is_speech(spoken: Entry, entry: Entry) -> bool:
+    """Whether an entry is what the user has said; white space is the writer's."""
+    same = (spoken.role, one_line(spoken.text)) == (entry.role, one_line(entry.text))
+    return same and entry.kind is Kind.TEXT
 
 
 def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
