@@ -168,7 +168,7 @@ def _hold_in_processes(campaign: Campaign, jobs: int) -> Generator[Outcome]:
             theirs.close()
             processes[ours] = process
         while processes:
-            for pipe in wait(list(processes)):
+            for pipe in processes.keys() & wait(processes):
                 try:
                     yield pipe.recv()
                 except EOFError:

@@ -4,7 +4,9 @@
 does in them, while a job runs in another thread. `ReproducibleLoop` runs jobs in its own
 thread. Then the order of events depends on nothing but the seed. What is random beside the
 seed is the content of ids and of WebSocket masks, and the numbers of ports; no order depends
-on them.
+on them. One thing is left to the operating system: when a connection whose buffers are full
+takes data again. So where the server stops reading (`SlowReader`) or sends frames of megabytes
+(`Giant`), events may change places that are microseconds apart.
 """
 
 import asyncio

@@ -46,7 +46,7 @@ def test_the_invariants_hold_whatever_goes_wrong(seed: int):
     assert not outcome.violations, outcome.story or str(outcome.violations[0])
 
 
-# In call 7006 two connections are lost, in call 7005 the user is interrupted by a slow server.
+# In these two the server refuses, loses or ends connections, and attempts are delayed.
 @pytest.mark.parametrize("seed", [7005, 7006])
 def test_the_same_seed_gives_the_same_call(seed: int):
     first, second = judge(CallPlan.of(seed)), judge(CallPlan.of(seed))
