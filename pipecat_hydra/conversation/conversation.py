@@ -248,6 +248,7 @@ class Conversation:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
+        self._talk.expire(now)
         effects = self._append(self._uplink.tick(now)) + self._talk.tick(now)
         effects += self._handshake.tick(now)
         return effects + (self._close_if_unused(now) if self._rest.is_due(now) else [])
@@ -308,10 +309,7 @@ class Conversation:
         return self._talk.request(now)
 
     def hand_over(self) -> None:
-        """Have the session that follows answer what is asked from now on: this one is replaced.
-
-        That ends with this session, or by `keep_session`.
-        """
+        """Have the session that follows answer what is asked until this one ends or is kept."""
         self._owed.hand_over()
 
     def keep_session(self, now: float) -> list[Effect]:

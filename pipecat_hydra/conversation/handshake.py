@@ -35,6 +35,7 @@ from pipecat_hydra.conversation.effects import (
     Severity,
 )
 from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     ErrorDetail,
     FunctionTool,
@@ -44,7 +45,6 @@ from pipecat_hydra.wire.events import (
     SessionCreated,
     SessionInfo,
     SessionUpdate,
-    encode,
 )
 from pipecat_hydra.wire.protocol import (
     CONFIGURATION_WARNING_BYTES,

@@ -138,8 +138,7 @@ class TurnTaking:
         return told + self.ask(now)
 
     def tick(self, now: float) -> list[Effect]:
-        """Do what is due at `now`."""
-        self._expire(now)
+        """Do what is due at `now`, after `expire`."""
         made = self._calls.take_gathered(now)
         self.note(made, now)
         if self._turns.take_replayed(now):
@@ -156,7 +155,7 @@ class TurnTaking:
                 if not self._turns.speaking:
                     self._understood()
 
-    def _expire(self, now: float) -> None:
+    def expire(self, now: float) -> None:
         """What was due and has not come by now is due no more."""
         if self._owed.expire(now) and not self._turns.speaking:
             self._understood()
@@ -167,7 +166,7 @@ class TurnTaking:
             return []
         if self._turns.speaking or self._turns.replaying:
             return []
-        self._expire(now)
+        self.expire(now)
         return self._owed.ask(
             now,
             speaking=self._responses.speaking,
@@ -271,7 +270,7 @@ class TurnTaking:
 
     def cancel(self, now: float) -> list[Effect]:
         """Stop the reply in flight, or the one that is due; its playing stops too."""
-        self._expire(now)
+        self.expire(now)
         self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
         self._turns.interrupted()
         if not self._turns.speaking:

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from pipecat_hydra.service.settings import HydraLLMSettings, wanted
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring
-from pipecat_hydra.session.websocket import Endpoint
 
 __all__ = ["Dialer"]
 

@@ -58,9 +58,9 @@ from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
-from pipecat_hydra.session.websocket import AuthStyle, Endpoint
 from pipecat_hydra.wire.audio import MicrophoneAudio
 from pipecat_hydra.wire.events import MessageRole
 from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
@@ -471,9 +471,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if self._audio_paused:
             return
         self._session.on_user_audio()
-        for chunk in self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels):
-            effects = self._conversation.microphone(chunk, self._connection.now)
-            self._connection.perform(effects)
+        now = self._connection.now
+        chunks = self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
+        for chunk in chunks:
+            self._connection.perform(self._conversation.microphone(chunk, now))
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
         """Tell the conversation, and pass the frame on with nothing old behind it."""

@@ -17,10 +17,9 @@ has had the call since the session was told what was said. A task then replaces 
 turn boundary, where no reply and no word is cut; changes that come together cost one new
 session.
 
-**Whether a reply is owed.** What is asked of a session that is under way, the conversation
-keeps. What is asked of a session that is still to begin is kept here: the greeting of the
-first session, and a reply that was asked for while the session was outdated, unless the
-answer to a user turn has come in its place.
+A reply that the application asks for, the conversation owes, in whatever phase it is. It is
+told here only which session is to give the reply: the one that is under way, or, while that is
+outdated, the one that follows.
 """
 
 import asyncio
@@ -40,7 +39,7 @@ from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_ha
 from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.session.connection import HydraConnection
-from pipecat_hydra.session.websocket import Endpoint
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["WantedSession"]
@@ -112,7 +111,8 @@ class WantedSession:
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._user_was_heard = False
-        self._owed = _OwedReply(conversation)
+        # Set when a reply may have come further.
+        self._progress = asyncio.Event()
         self._told: _Told | None = None
         self._replacer: asyncio.Task[None] | None = None
 
@@ -174,13 +174,15 @@ class WantedSession:
     def ask(self) -> None:
         """Have the model speak; a session that is to be configured does so by itself."""
         self.open()
-        if not self._begun:
-            self._begin(asked=True)
-        elif self._is_outdated:
-            self._owed.ask_of_next()
-            self.replace_if_outdated()
-        else:
-            self._perform(self._conversation.request_response(self._now))
+        self._request_response()
+        self._begin()
+        self.replace_if_outdated()
+
+    def _request_response(self) -> None:
+        """Have the model speak, in the session that follows if this one is outdated."""
+        if self._is_outdated:
+            self._conversation.hand_over()
+        self._perform(self._conversation.request_response(self._now))
 
     def tell(self, text: str, role: MessageRole) -> None:
         """Tell the session a text that is kept; one still to begin is told of it all."""
@@ -211,17 +213,14 @@ class WantedSession:
         converted = self._in_force.tools_with(tools)
         self._perform(self._conversation.update_tools(converted, self._now))
 
-    def _begin(self, *, asked: bool = False) -> None:
-        """Put the service in use: configure the session, now or as soon as there is one.
-
-        Args:
-            asked: Whether the model has something to answer.
-        """
+    def _begin(self) -> None:
+        """Put the service in use: configure the session, now or as soon as there is one."""
         self.cancel_kickoff()
         if self._begun:
             return
         self._begun = True
-        self._owed.greeting = asked or bool(self.wanted.speaks_first)
+        if self.wanted.speaks_first:
+            self._request_response()
         if self._is_outdated:
             # The model has changed: what is open is not what is to be configured.
             self.replace_if_outdated()
@@ -266,12 +265,7 @@ class WantedSession:
         for role, text in conversation.take_unsent():
             if not briefing.holds(text, self._in_force.context):
                 briefing.note(role, text)
-        if self._owed.take_asked():
-            self._perform(conversation.request_response(self._now))
-        greets = conversation.owes_reply
-        if not conversation.sessions:
-            greets = greets or self._owed.greeting
-        brief = self._brief(greet=greets)
+        brief = self._brief()
         asked = self.wanted
         knows_all = (
             brief.complete
@@ -284,7 +278,7 @@ class WantedSession:
         if brief.respond:
             self._perform(conversation.request_response(self._now))
 
-    def _brief(self, *, greet: bool) -> Brief:
+    def _brief(self) -> Brief:
         context = self._in_force.context
         # A context that came by a frame has been synced; one that was looked up has not.
         sync_tool_handlers(self._service, context.tools if context is not None else None)
@@ -298,7 +292,7 @@ class WantedSession:
             added_instruction=None if is_base_there else asked.instruction,
             voice=asked.voice,
             service_tools=self._in_force.own_schema,
-            greet=greet,
+            greet=self._conversation.owes_reply,
             under_way=self._conversation.under_way,
             hears_again=self._conversation.uplink.keeping,
         )
@@ -341,23 +335,17 @@ class WantedSession:
                     logger.debug(f"{self._service}: {message}")
                     await self._connection.replace()
             # The session may be again what the application asks for.
-            if self._connection.is_connected and self._owed.take_asked():
-                self.ask()
+            self._perform(self._conversation.keep_session(self._now))
         finally:
             self._replacer = None
 
     #
-    # Owed
+    # Replies
     #
 
-    @property
-    def reply_pending(self) -> bool:
-        """Whether there is a reply to wait for, be it one of a session not yet begun."""
-        return self._conversation.reply_pending or self._owed.is_pending
-
     def on_progress(self) -> None:
-        """A reply may have come further."""
-        self._owed.progress.set()
+        """Note that a reply may have come further."""
+        self._progress.set()
 
     async def until_replied(self, within_secs: float) -> bool:
         """Wait until no reply is in flight, but not for one that has stalled.
@@ -370,13 +358,13 @@ class WantedSession:
         """
         deadline = self._now + within_secs
         stalled_at = self._now + _STALL_SECS
-        while self._connection.is_open and self.reply_pending:
+        while self._connection.is_open and self._conversation.reply_pending:
             if self._now >= min(deadline, stalled_at):
                 return False
-            self._owed.progress.clear()
+            self._progress.clear()
             try:
                 # Not all that ends a reply tells the pipeline so.
-                await asyncio.wait_for(self._owed.progress.wait(), _POLL_SECS)
+                await asyncio.wait_for(self._progress.wait(), _POLL_SECS)
                 stalled_at = self._now + _STALL_SECS
             except TimeoutError:
                 pass
@@ -388,49 +376,3 @@ class WantedSession:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         self._connection.perform(effects)
-
-
-class _OwedReply:
-    """The reply that is owed by a session which is still to begin."""
-
-    def __init__(self, conversation: Conversation):
-        """Start with nothing owed.
-
-        Args:
-            conversation: Keeps what is owed by the session that is under way.
-        """
-        self._conversation = conversation
-        self.greeting = False
-        """Whether the first session begins with a reply."""
-        self.progress = asyncio.Event()
-        """Set when a reply may have come further."""
-        # How many turns the user had spoken when a reply was asked of the next session.
-        self._asked_at: int | None = None
-
-    def ask_of_next(self) -> None:
-        """Owe a reply in the session that follows the one that is outdated."""
-        conversation = self._conversation
-        # A turn that is over does not answer what is asked for after it.
-        over = conversation.uplink.keeping and not conversation.user_speaking
-        self._asked_at = conversation.user_turns + over
-
-    def take_asked(self) -> bool:
-        """Owe what was asked of the next session no more.
-
-        Returns:
-            Whether it was owed still.
-        """
-        was_asked = self._is_asked
-        if was_asked:
-            self._asked_at = None
-        return was_asked
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a reply is owed."""
-        return self._is_asked or (self.greeting and not self._conversation.sessions)
-
-    @property
-    def _is_asked(self) -> bool:
-        # An answer to the user says that too. Noise gets none.
-        return self._asked_at is not None and self._conversation.user_turns <= self._asked_at

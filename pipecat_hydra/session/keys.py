@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pydantic import SecretStr
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.websocket import HydraConnectionError
+from pipecat_hydra.session.failures import HydraConnectionError
 
 __all__ = ["KeySource", "Keyring"]
 

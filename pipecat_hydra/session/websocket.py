@@ -1,51 +1,41 @@
 """One WebSocket to Hydra: open it, send without waiting, read until it closes.
 
-The key travels in the URL's query by default, and a URL is what libraries log. So
-nothing in here logs it, the WebSocket library is given a logger that is silent below
-INFO, and whatever goes wrong is told by a `HydraConnectionError` of our own, which
-carries neither the library's exception nor its URL.
+The key travels in the URL's query by default, and libraries log URLs. So nothing in here
+logs the URL, the WebSocket library gets a logger that is silent below INFO, and each failure
+becomes a `HydraConnectionError` (failures.py), which carries neither the library's exception
+nor its URL.
 
-A connection that is gone without a word is noticed too: by pings that nobody answers,
-and by a server that takes nothing any more. What either side may pile up is bounded.
+A connection that is gone without a close is noticed by pings that nobody answers, and by a
+server that takes no data any more. What may pile up on either side is bounded. Two supervised
+tasks send and ping; the caller reads. If one of the two dies, the connection is dropped and
+says so, since a connection that only reads looks alive for ever.
 
 Protocol: §1.
 """
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
-from typing import Final, Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Final, Self
 
 from loguru import logger
-from pydantic import SecretStr
 from typing_extensions import override
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import (
-    ConcurrencyError,
-    ConnectionClosed,
-    InvalidHandshake,
-    InvalidProxy,
-    InvalidStatus,
-    ProxyError,
-)
+from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
-from websockets.http11 import Response
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.failures import (
+    HydraConnectionError,
+    describe_close,
+    describe_failure,
+)
+from pipecat_hydra.session.supervision import Supervised
 
-__all__ = ["AuthStyle", "Endpoint", "HydraConnectionError", "HydraWebSocket"]
-
-AuthStyle = Literal["query", "header"]
-"""Where the key goes: `api_key` in the URL's query, or an `Authorization` header."""
+__all__ = ["HydraWebSocket"]
 
 _CLOSE_TIMEOUT_SECS: Final = 2.0
 
@@ -68,123 +58,12 @@ _MAX_EVENT_MIB: Final = 16
 # many events, and the one that is being read.
 _MAX_UNREAD_EVENTS: Final = 1
 
-# A longer wait is either a mistake or of no use to a call.
-_MAX_RETRY_AFTER_SECS: Final = 3600.0
-
-_CLOSINGS: Final = {
-    CLOSE_NORMAL: (FailureKind.ENDED, "ended the session"),
-    CloseCode.GOING_AWAY: (FailureKind.CONNECTIVITY, "is going away"),
-    CloseCode.INTERNAL_ERROR: (FailureKind.SERVER, "failed"),
-    CloseCode.SERVICE_RESTART: (FailureKind.SERVER, "is being restarted"),
-    CLOSE_AT_CAPACITY: (FailureKind.CAPACITY, "has no room at the moment"),
-}
-
 _hosts_warned_about: set[str] = set()
 
 _library_logger = logging.getLogger("pipecat_hydra.session.websocket.library")
 # The library logs the request line and the headers at DEBUG, and with them the key.
 _library_logger.setLevel(logging.INFO)
 _library_logger.addFilter(lambda record: record.levelno >= logging.INFO)
-
-
-class HydraConnectionError(Exception):
-    """No connection to Hydra could be made, or it broke.
-
-    Attributes:
-        kind: Why.
-        message: For a person; holds neither the key nor the URL's query.
-        retry_after_secs: How long the server asks to wait before the next attempt,
-            in seconds; None if it does not say.
-    """
-
-    def __init__(self, kind: FailureKind, message: str, retry_after_secs: float | None = None):
-        """Make the error.
-
-        Args:
-            kind: Why.
-            message: For a person.
-            retry_after_secs: How long the server asks to wait, in seconds.
-        """
-        super().__init__(kind, message, retry_after_secs)
-        self.kind = kind
-        self.message = message
-        self.retry_after_secs = retry_after_secs
-
-    def __str__(self) -> str:
-        return self.message
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where Hydra is and how to be let in.
-
-    Parameters:
-        base_url: The endpoint, `ws://` or `wss://`, without the key.
-        model: Value of the `model` query parameter.
-        api_key: The key.
-        auth: Where the key goes.
-    """
-
-    base_url: str
-    model: str
-    api_key: SecretStr
-    auth: AuthStyle = "query"
-
-    def __post_init__(self) -> None:
-        """Check the URL and the key.
-
-        Raises:
-            ValueError: If it is no WebSocket URL, or carries a key.
-            HydraConnectionError: If the key holds a control character, as no key does.
-        """
-        try:
-            parts = urlsplit(self.base_url)
-            _ = parts.port
-        except ValueError:
-            # Its text quotes the URL.
-            raise ValueError("base_url is malformed: check its host and port") from None
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            message = f"base_url must be a ws:// or wss:// URL, not {parts.scheme or 'nothing'}://"
-            raise ValueError(message)
-        keys = {"api_key", "model"} & dict(parse_qsl(parts.query)).keys()
-        if keys or parts.username is not None:
-            raise ValueError("base_url must not carry the key or the model: pass them as arguments")
-        if not self.api_key.get_secret_value().isprintable():
-            # The last line break of a file, for instance; in a header it would begin another.
-            message = "the API key holds a line break or another control character"
-            raise HydraConnectionError(FailureKind.AUTHENTICATION, message)
-
-    @property
-    def host(self) -> str:
-        """Host and port, which may be shown."""
-        return urlsplit(self.base_url).netloc
-
-    @property
-    def insecure_host(self) -> str | None:
-        """The host that is reached unencrypted over a network; None if there is none such."""
-        parts = urlsplit(self.base_url)
-        host = parts.hostname or ""
-        name = host.rstrip(".")
-        if parts.scheme == "wss" or name == "localhost" or name.endswith(".localhost"):
-            return None
-        try:
-            return None if ip_address(name).is_loopback else host
-        except ValueError:
-            return host
-
-    def url(self) -> str:
-        """The URL to connect to, with the key if it goes there. Never log it."""
-        parts = urlsplit(self.base_url)
-        query = [*parse_qsl(parts.query, keep_blank_values=True), ("model", self.model)]
-        if self.auth == "query":
-            query.append(("api_key", self.api_key.get_secret_value()))
-        return urlunsplit(parts._replace(query=urlencode(query)))
-
-    def headers(self) -> dict[str, str]:
-        """The headers to add. Never log them."""
-        if self.auth == "query":
-            return {}
-        return {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
 
 
 class _Connect(connect):
@@ -219,8 +98,12 @@ class HydraWebSocket:
         self._listening = False
         self._unanswered_pings = 0
         self._wake = asyncio.Event()
-        self._sender = asyncio.create_task(self._send_waiting(), name="hydra-websocket-sender")
-        self._pinger = asyncio.create_task(self._ping(), name="hydra-websocket-pinger")
+        self._sender = Supervised(
+            self._send_waiting(), name="hydra-websocket-sender", on_end=self._on_task_end
+        )
+        self._pinger = Supervised(
+            self._ping(), name="hydra-websocket-pinger", on_end=self._on_task_end
+        )
 
     @classmethod
     async def open(
@@ -235,7 +118,7 @@ class HydraWebSocket:
                 the server stops taking audio for so long that some must be dropped.
 
         Raises:
-            HydraConnectionError: If it cannot be had.
+            HydraConnectionError: If no connection could be made.
         """
         _warn_if_insecure(endpoint)
         connection, failure = None, None
@@ -256,7 +139,7 @@ class HydraWebSocket:
             )
         except Exception as error:
             # Whatever it is, for instance a proxy's package that is missing.
-            failure = _describe_failure(error, endpoint.host, timeout_secs)
+            failure = describe_failure(error, endpoint.host, timeout_secs)
         # Raised out here, so that the library's exception is not even its context.
         if connection is None:
             raise failure or HydraConnectionError(FailureKind.CONNECTIVITY, "no connection")
@@ -272,7 +155,7 @@ class HydraWebSocket:
                 other messages never are. When too many of those wait, or nothing at
                 all can be sent for ten seconds, the connection is given up.
         """
-        if self._failure is not None or self._sender.done():
+        if self._failure is not None or self._sender.has_ended:
             return
         self._waiting.append((message, audio_secs))
         self._wake.set()
@@ -305,25 +188,21 @@ class HydraWebSocket:
 
         None unless the connection was given up because nothing came or could be sent.
         """
-        return self._heard_at if self._failure is not None else None
+        gone = self._failure is not None and self._failure.kind is FailureKind.TIMEOUT
+        return self._heard_at if gone else None
 
     def outcome(self) -> HydraConnectionError:
         """Why the connection closed, after `messages` has ended."""
         if self._failure is not None:
             return self._failure
-        server = f"Hydra at {self._host}"
         if self._refused_with == CloseCode.MESSAGE_TOO_BIG:
-            message = f"{server} sent an event larger than {_MAX_EVENT_MIB} MiB, which was refused"
+            message = (
+                f"Hydra at {self._host} sent an event larger than {_MAX_EVENT_MIB} MiB, "
+                "which was refused"
+            )
             return HydraConnectionError(FailureKind.SERVER, message)
-        code, reason = self._connection.close_code, self._connection.close_reason
-        if code in (None, CloseCode.ABNORMAL_CLOSURE):
-            message = f"the connection to {server} broke"
-            return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-        kind, words = _CLOSINGS.get(code, (FailureKind.CONNECTIVITY, ""))
-        reason = f", {reason[:120]!r}" if reason else ""
-        words = f"{words} and " if words else ""
-        message = f"{server} {words}closed the connection (code {code}{reason})"
-        return HydraConnectionError(kind, message)
+        connection = self._connection
+        return describe_close(connection.close_code, connection.close_reason, self._host)
 
     def abort(self) -> None:
         """Drop the connection at once; `messages` then ends."""
@@ -331,11 +210,11 @@ class HydraWebSocket:
 
     async def close(self) -> None:
         """Close, politely if the server answers, and leave nothing behind."""
-        tasks = {self._sender, self._pinger}
-        for task in tasks:
-            task.cancel()
+        self._sender.stop()
+        self._pinger.stop()
         try:
-            await asyncio.wait(tasks)
+            await self._sender.wait()
+            await self._pinger.wait()
             # The library's own limit does not hold while it cannot send.
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
                 await asyncio.gather(self._connection.close(), self._read_out())
@@ -353,10 +232,19 @@ class HydraWebSocket:
                 await self._connection.recv(decode=False)
 
     def _give_up(self, why: str) -> None:
-        """Drop a connection that is of no use any more."""
-        message = f"Hydra at {self._host} {why}"
-        self._failure = HydraConnectionError(FailureKind.TIMEOUT, message)
+        """Drop the connection to a server that does not do its part any more."""
+        self._drop(FailureKind.TIMEOUT, f"Hydra at {self._host} {why}")
+
+    def _drop(self, kind: FailureKind, message: str) -> None:
+        if self._failure is None:
+            self._failure = HydraConnectionError(kind, message)
         self.abort()
+
+    def _on_task_end(self) -> None:
+        for task in (self._sender, self._pinger):
+            if task.death is not None:
+                message = f"the connection to Hydra at {self._host} failed ({task.death})"
+                self._drop(FailureKind.SERVER, message)
 
     async def _send_waiting(self) -> None:
         while True:
@@ -428,60 +316,3 @@ def _warn_if_insecure(endpoint: Endpoint) -> None:
         f"Hydra: the connection to {host} is not encrypted: whoever is on the way can read the "
         "API key and hear the call. Use wss://"
     )
-
-
-def _describe_failure(error: Exception, host: str, timeout_secs: float) -> HydraConnectionError:
-    """Say what went wrong, without the library's exception, which may hold the URL."""
-    if isinstance(error, InvalidStatus):
-        return _describe_status(error.response, host)
-    if isinstance(error, TimeoutError):
-        message = f"Hydra at {host} did not answer within {timeout_secs:g} s"
-        return HydraConnectionError(FailureKind.TIMEOUT, message)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        message = f"the TLS certificate of {host} cannot be verified: {error.verify_message}"
-        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    if isinstance(error, OSError):
-        reason = error.strerror or type(error).__name__
-        message = f"Hydra at {host} cannot be reached: {reason}. Check the network and base_url"
-        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    if isinstance(error, InvalidProxy | ProxyError):
-        message = "the proxy named in the environment is not usable"
-        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    if isinstance(error, InvalidHandshake | EOFError):
-        message = f"{host} does not speak the WebSocket protocol as Hydra does. Check base_url"
-        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-    reason = f": {error}" if isinstance(error, ImportError) else ""
-    message = f"Hydra at {host} cannot be reached ({type(error).__name__}{reason})"
-    return HydraConnectionError(FailureKind.CONNECTIVITY, message)
-
-
-def _describe_status(response: Response, host: str) -> HydraConnectionError:
-    status = response.status_code
-    if status in (401, 403):
-        message = (
-            f"Hydra at {host} refused the API key (HTTP {status}). Check that SMALLEST_API_KEY "
-            "holds a valid key with access to Hydra"
-        )
-        return HydraConnectionError(FailureKind.AUTHENTICATION, message)
-    message = f"Hydra at {host} refused the connection with HTTP {status}"
-    if status == 429:
-        return HydraConnectionError(FailureKind.CAPACITY, message, _retry_after(response))
-    if status >= 500 or status in (408, 425):
-        return HydraConnectionError(FailureKind.SERVER, message, _retry_after(response))
-    return HydraConnectionError(
-        FailureKind.CONFIGURATION, f"{message}. Check the model and base_url"
-    )
-
-
-def _retry_after(response: Response) -> float | None:
-    """How long to wait, in seconds, if the server says so and it makes sense (RFC 9110 §10.2.3)."""
-    text = ", ".join(response.headers.get_all("Retry-After")).strip()
-    try:
-        if text.isdecimal():
-            secs = float(text)
-        else:
-            secs = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, OverflowError):
-        # No date; or one without a time zone, which cannot be compared.
-        return None
-    return min(secs, _MAX_RETRY_AFTER_SECS) if secs >= 0 else None

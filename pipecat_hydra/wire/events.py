@@ -1,32 +1,18 @@
 """The wire vocabulary: every client and server event as an immutable typed model.
 
-`decode` turns one WebSocket message into one event and never raises: an unknown
-type becomes an `UnknownEvent`, what is not an event at all a `MalformedMessage`,
-and a field of the wrong shape is dropped as if it had been missing, so that a
-`response.done` with an odd `usage` still ends its response. Apart from its type,
-any field of any server event may be missing; it then reads as its default.
+A table, in the order of the protocol: server events first, then client events. How events
+become bytes, and bytes events, is in `codec.py`.
 
-`encode` gives the exact bytes of one client event. The server accepts unknown
-fields of `session.configure` silently, which loses what they were meant to say,
-so client events can hold only fields that the protocol names.
+Apart from its type, any field of any server event may be missing; it then reads as its
+default. The server accepts unknown fields of `session.configure` silently, which loses what
+they were meant to say, so client events can hold only fields that the protocol names.
 
 Protocol: §3 (server events), §4 (client events).
 """
 
-import base64
-import json
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    PrivateAttr,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 __all__ = [
     "AudioDelta",
@@ -43,6 +29,7 @@ __all__ = [
     "ItemContent",
     "ItemCreate",
     "ItemDone",
+    "KnownServerEvent",
     "MalformedMessage",
     "MessageRole",
     "ResponseCancel",
@@ -65,9 +52,6 @@ __all__ = [
     "UnknownEvent",
     "Usage",
     "WarningEvent",
-    "configuration_size",
-    "decode",
-    "encode",
 ]
 
 
@@ -380,27 +364,7 @@ class MalformedMessage(BaseModel):
     size: int
 
 
-_KnownServerEvent = Annotated[
-    WarningEvent
-    | SessionCreated
-    | SessionConfigured
-    | SessionUpdated
-    | SpeechStarted
-    | SpeechStopped
-    | ItemAdded
-    | ItemDone
-    | ResponseCreated
-    | AudioDelta
-    | AudioDone
-    | TranscriptDelta
-    | FunctionCallArgumentsDelta
-    | FunctionCallArgumentsDone
-    | ResponseDone
-    | ErrorEvent,
-    Discriminator("type"),
-]
-
-ServerEvent: TypeAlias = (
+KnownServerEvent: TypeAlias = (
     WarningEvent
     | SessionCreated
     | SessionConfigured
@@ -417,79 +381,11 @@ ServerEvent: TypeAlias = (
     | FunctionCallArgumentsDone
     | ResponseDone
     | ErrorEvent
-    | UnknownEvent
-    | MalformedMessage
 )
+"""An event of a type that this version knows; `type` tells which."""
+
+ServerEvent: TypeAlias = KnownServerEvent | UnknownEvent | MalformedMessage
 """Whatever `decode` may return."""
-
-_decoder: Final[TypeAdapter[ServerEvent]] = TypeAdapter(_KnownServerEvent)
-
-_MAX_REPAIRS: Final = 8
-"""Fields of the wrong shape that are dropped before a message is given up."""
-
-
-def decode(message: bytes | str) -> ServerEvent:
-    """Turn one WebSocket message into an event. Never raises.
-
-    Args:
-        message: A text or binary frame's content.
-
-    Returns:
-        The event; `UnknownEvent` for a type this version does not know,
-        `MalformedMessage` for what is not a JSON object with a type.
-    """
-    try:
-        return _decoder.validate_json(message)
-    except ValidationError as error:
-        return _decode_leniently(message, error)
-
-
-def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEvent:
-    """Decode a message that failed: drop its bad fields, or say what it is."""
-    size = len(message)
-    try:
-        loaded: object = json.loads(message)
-    except (ValueError, RecursionError):
-        return MalformedMessage(reason="not JSON", size=size)
-    if not isinstance(loaded, dict):
-        return MalformedMessage(reason="not a JSON object", size=size)
-    data = cast("dict[str, Any]", loaded)
-    dropped: list[str] = []
-    if not isinstance(data.get("type"), str):
-        return MalformedMessage(reason="no event type", size=size)
-    for _ in range(_MAX_REPAIRS):
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        if problems[0]["type"] == "union_tag_invalid":
-            event_id = data.get("event_id")
-            return UnknownEvent(
-                type=data["type"], event_id=event_id if isinstance(event_id, str) else None
-            )
-        for problem in problems:
-            # The first element of a location is the discriminator's tag.
-            location = problem["loc"][1:]
-            _drop(data, location)
-            dropped.append(".".join(map(str, location)))
-        try:
-            event = _decoder.validate_json(json.dumps(data))
-            event.__pydantic_private__ = {"_dropped_fields": tuple(dropped)}
-            return event
-        except ValidationError as again:
-            error = again
-        except (ValueError, RecursionError):
-            break
-    return MalformedMessage(reason=f"{data['type']} with unusable fields", size=size)
-
-
-def _drop(data: Any, location: tuple[int | str, ...]) -> None:
-    """Remove what is at `location`; a bad element of a list goes with the whole list."""
-    if not location:
-        return
-    for key, following in pairwise(location):
-        if isinstance(following, int) or not isinstance(data.get(key), dict):
-            data.pop(key, None)
-            return
-        data = data[key]
-    data.pop(location[-1], None)
 
 
 #
@@ -629,39 +525,3 @@ ClientEvent: TypeAlias = (
     | ResponseCancel
 )
 """Whatever `encode` takes."""
-
-
-class _Append:
-    # Appends are nine tenths of what is sent, and a joined string is five times
-    # faster to make than a serialized model.
-    HEAD: ClassVar = b'{"type":"input_audio_buffer.append","audio":"'
-    TAIL: ClassVar = b'"}'
-
-
-def configuration_size(configuration: SessionConfiguration) -> int:
-    """Bytes of the `session.configure` that says this, apart from its instructions."""
-    bare = configuration.model_copy(update={"instructions": ""})
-    return len(encode(SessionConfigure(session=bare, event_id="evt_0000")))
-
-
-def encode(event: ClientEvent) -> bytes:
-    """Give the JSON of one client event, UTF-8, without fields that are None.
-
-    Args:
-        event: The event to send.
-
-    Returns:
-        The content of the text frame to send.
-
-    Raises:
-        TypeError: If the parameters of a tool are not JSON.
-        ValueError: Likewise.
-    """
-    if isinstance(event, InputAudioAppend) and event.event_id is None:
-        return _Append.HEAD + base64.b64encode(event.audio) + _Append.TAIL
-    data = event.model_dump(exclude_none=True)
-    if isinstance(event, InputAudioAppend):
-        data["audio"] = base64.b64encode(event.audio).decode()
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    # Half a surrogate pair, as cut-off text may hold, is no UTF-8.
-    return text.encode(errors="replace")

@@ -29,12 +29,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
-from pipecat_hydra.session.websocket import (
-    AuthStyle,
-    Endpoint,
-    HydraConnectionError,
-    HydraWebSocket,
-)
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.websocket import HydraWebSocket
 
 KEY = "sk-5ecret/with+odd=char acters&%41{0}'t4il-9d2"
 SPELLINGS = {

@@ -2,18 +2,21 @@
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, sent
+from support.driver import PCM, Driver, sent, speak
 
-from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    Fail,
     ReplyEnded,
     Report,
+    Rest,
     UserStopped,
     VoiceEnded,
 )
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
+    ItemCreate,
     SessionConfiguration,
 )
 
@@ -86,3 +89,88 @@ def test_silence_keeps_a_quiet_session_alive(driver: Driver):
     appends = sent(driver.conversation.tick(0.4))
     assert appends
     assert all(isinstance(e, InputAudioAppend) and not any(e.audio) for e in appends)
+
+
+# Each step reaches its room
+
+
+def test_a_call_from_its_first_word_to_its_rest():
+    driver = Driver(Conversation(model="hydra", unused_timeout_secs=5.0, idle_timeout_secs=60.0))
+    conversation = driver.conversation
+    conversation.model = "hydra-v1.1"
+    assert conversation.model == "hydra-v1.1"
+    conversation.connected(0.0)
+    (rest,) = conversation.tick(5.0)
+    assert rest == Rest("the session was not used for 5.0 s")
+    assert conversation.receive(wire.created(), 5.0) == []
+    conversation.send_message("Hello?", 5.0, respond=False)
+    assert conversation.take_unsent() == [("user", "Hello?")]
+    driver.now = 5.0
+    driver.live(greet=True)
+    assert (conversation.phase, conversation.sessions) == (Phase.LIVE, 1)
+    assert not conversation.under_way
+    driver.receive(
+        wire.response_created(), wire.audio(PCM), wire.event("response.output_audio.done")
+    )
+    assert conversation.under_way
+    conversation.bot_started(5.0)
+    conversation.bot_stopped()
+    conversation.forget_playback()
+    assert conversation.update_tools((), 5.0) == []
+    assert len(sent(conversation.cancel_response(5.0))) == 1
+    driver.receive(wire.done(status="cancelled"), wire.started())
+    assert conversation.user_speaking
+    assert driver.interrupted() == []
+    driver.receive(wire.stopped(), wire.user_item("completed"), wire.response_created("r2"))
+    driver.receive(wire.call("c1", response="r2"), wire.call("c2", response="r2"), wire.done("r2"))
+    assert conversation.user_turns == 1
+    # It does not rest while functions run.
+    assert not [e for e in conversation.tick(66.0) if isinstance(e, Rest)]
+    assert len(sent(conversation.answer_call("c1", "{}", 66.0))) == 1
+    assert conversation.answer_call("c1", "{}", 66.0) == []
+    conversation.disconnected(66.0)
+    assert conversation.answer_call("c2", "{}", 66.0) == []
+    assert conversation.owes_reply
+    driver.now = 66.0
+    told = sent(driver.live(greet=True).conversation.tick(66.0))
+    assert not conversation.take_unsent()
+    assert not [event for event in told if isinstance(event, ItemCreate)]
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.done())
+    conversation.hand_over()
+    assert conversation.request_response(66.0) == []
+    assert len(sent(conversation.keep_session(66.0))) == 1
+    driver.receive(wire.response_created("r3"), wire.done("r3"))
+    conversation.tick(127.0)
+    assert conversation.phase is Phase.OFFLINE
+
+
+def test_what_goes_wrong_is_reported(driver: Driver):
+    driver.receive(wire.event("session.updated"))
+    events = [
+        wire.event("warning", message="Slow."),
+        wire.event("response.mood"),
+        wire.decode("no event"),
+        wire.error("invalid_audio"),
+        wire.error("tool_response_timeout"),
+        wire.event("session.updated", session=3),
+    ]
+    assert [type(e) for e in driver.receive(*events)] == [Report] * 6
+    late = Driver()
+    late.conversation.configure(SessionConfiguration(voice="nobody"), 0.0)
+    late.conversation.connected(0.0)
+    late.receive(wire.configured(), wire.created())
+    (fail,) = late.receive(wire.error("x", param="session.configure.session.voice"))
+    assert isinstance(fail, Fail)
+
+
+def test_words_that_no_answer_was_heard_to_are_sent_again(driver: Driver):
+    driver.receive(wire.started())
+    speak(driver)
+    driver.conversation.disconnected(driver.now)
+    assert not driver.conversation.owes_reply
+    driver.live()
+    assert driver.conversation.uplink.keeping
+    driver.now += 10.0
+    driver.conversation.tick(driver.now)
+    assert not driver.conversation.uplink.keeping
+    assert driver.conversation.output_sample_rate == 24_000

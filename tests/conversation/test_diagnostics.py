@@ -18,13 +18,13 @@ from pipecat_hydra.conversation.effects import (
     Report,
     Severity,
 )
+from pipecat_hydra.wire.codec import decode
 from pipecat_hydra.wire.events import (
     ErrorDetail,
     MalformedMessage,
     ResponseInfo,
     UnknownEvent,
     WarningEvent,
-    decode,
 )
 
 

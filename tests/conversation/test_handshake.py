@@ -18,6 +18,7 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     ErrorDetail,
     FunctionTool,
@@ -27,7 +28,6 @@ from pipecat_hydra.wire.events import (
     SessionConfiguration,
     SessionConfigure,
     SessionUpdate,
-    encode,
 )
 
 TOOL = FunctionTool(name="get_weather", parameters={"type": "object"})

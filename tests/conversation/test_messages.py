@@ -7,13 +7,8 @@ from support.driver import Driver, sent
 
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.messages import Messages
-from pipecat_hydra.wire.events import (
-    ItemCreate,
-    MessageRole,
-    ResponseCreate,
-    SessionConfiguration,
-    encode,
-)
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ItemCreate, MessageRole, ResponseCreate, SessionConfiguration
 
 
 def test_all_that_a_session_is_told_at_its_beginning_is_sent_however_much():

@@ -16,12 +16,8 @@ from pipecat_hydra.conversation.effects import (
     ToolCalls,
 )
 from pipecat_hydra.conversation.toolcalls import OpenCalls, Settled
-from pipecat_hydra.wire.events import (
-    ConversationItem,
-    ResponseCreate,
-    ResponseInfo,
-    encode,
-)
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ConversationItem, ResponseCreate, ResponseInfo
 
 DONE = ResponseInfo(id="r", status="completed")
 

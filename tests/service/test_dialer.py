@@ -6,8 +6,8 @@ from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.settings import complete_settings
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring
-from pipecat_hydra.session.websocket import Endpoint
 
 
 async def test_the_model_may_change_while_the_key_is_fetched():

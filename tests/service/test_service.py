@@ -217,7 +217,7 @@ async def test_an_end_lets_the_reply_finish(shape: Shape):
         await talk.say("hello")
         await talk.until_pushed(TTSAudioRawFrame)
         await talk.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(talk.running, 15)
+        await talk.ended()
         assert session(hydra).sent_of("response.done")[0].event["response"]["status"] == "completed"
         assert audio_of(talk) == session(hydra).sent_audio()
         assert talk.transport.heard_pcm.startswith(audio_of(talk))
@@ -229,7 +229,7 @@ async def test_an_end_just_after_the_greeting_was_asked_for_lets_it_be_heard(sha
     async with emulator(configured_delay_secs=0.3) as hydra, call(hydra, shape) as talk:
         await talk.run_llm()
         await talk.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(talk.running, 15)
+        await talk.ended()
         assert audio_of(talk) == session(hydra).sent_audio() != b""
 
 
@@ -242,7 +242,7 @@ async def test_an_end_just_after_a_greeting_was_asked_for_waits_for_the_connecti
     async with emulator() as hydra, call(hydra, shape, api_key=key) as talk:
         await talk.run_llm()
         await talk.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(talk.running, 15)
+        await talk.ended()
         assert audio_of(talk) == session(hydra).sent_audio() != b""
 
 
@@ -257,7 +257,7 @@ async def test_an_end_just_after_a_reply_by_other_settings_was_asked_for_lets_it
         await talk.worker.queue_frame(LLMUpdateSettingsFrame(delta=delta))
         await talk.run_llm()
         await talk.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(talk.running, 15)
+        await talk.ended()
         first, second = hydra.sessions
         assert second.sent_audio() != b""
         assert audio_of(talk) == first.sent_audio() + second.sent_audio()
@@ -271,7 +271,7 @@ async def test_an_end_does_not_wait_for_ever():
         await talk.run_llm()
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
         await talk.worker.queue_frame(EndFrame())
-        await asyncio.wait_for(talk.running, 5)
+        await talk.ended(within=5)
 
 
 async def test_a_cancel_is_at_once():
@@ -279,7 +279,7 @@ async def test_a_cancel_is_at_once():
         await talk.say("question")
         await talk.until_pushed(TTSAudioRawFrame)
         await talk.worker.queue_frame(CancelFrame())
-        await asyncio.wait_for(talk.running, 5)
+        await talk.ended(within=5)
         assert not session(hydra).sent_of("response.done")
         await session(hydra).wait_closed()
 
@@ -294,6 +294,6 @@ async def test_nothing_is_left_running(shape: Shape, how: str):
             await talk.until_pushed(TTSAudioRawFrame)
             if how == "end":
                 await talk.worker.queue_frame(EndFrame())
-                await asyncio.wait_for(talk.running, 15)
+                await talk.ended()
         await talk.until(lambda: session(hydra).closed)
         await talk.until(lambda: len(asyncio.all_tasks()) <= len(before))

@@ -1,14 +1,19 @@
 """Which session there is to be: in use, outdated, and the reply that is owed by the next."""
 
 import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pipecat.services.llm_service import LLMService
 from pydantic import SecretStr
+from support import wire
+from support.driver import PCM, sent
 
 from pipecat_hydra import HydraLLMSettings
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import Effect
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Briefing
 from pipecat_hydra.service.dialer import Dialer
@@ -16,8 +21,12 @@ from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.settings import complete_settings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring
-from pipecat_hydra.session.websocket import Endpoint
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ItemCreate, ServerEvent, SessionConfiguration
+
+SESSION_CONFIGURE = "session.configure"
 
 
 class Service(LLMService[HydraLLMAdapter]):
@@ -35,48 +44,25 @@ class Service(LLMService[HydraLLMAdapter]):
         await asyncio.gather(task, return_exceptions=True)
 
 
-class Conversation:
-    """Takes note of what it is asked for; each step has one effect, its name."""
-
-    def __init__(self):
-        self.model = ""
-        self.sessions = 0
-        self.user_turns = 0
-        self.under_way = self.owes_reply = self.user_speaking = self.reply_pending = False
-        self.at_turn_boundary = True
-        self.uplink = SimpleNamespace(keeping=False)
-        self.unsent: list[tuple[str, str]] = []
-
-    def take_unsent(self) -> list[tuple[str, str]]:
-        unsent, self.unsent = self.unsent, []
-        return unsent
-
-    def configure(self, configuration: Any, now: float, *, opening: Any) -> list[Any]:
-        self.sessions += 1
-        return [("configure", configuration)]
-
-    def request_response(self, now: float) -> list[Any]:
-        return ["request"]
-
-    def send_message(self, text: str, now: float, *, role: str, respond: bool) -> list[Any]:
-        return [(role, text)]
-
-
 class Connection:
-    """A connection that is open when it is told to be."""
+    """A connection that is open when it is told to be, with a server that sets sessions up."""
 
-    def __init__(self):
+    def __init__(self, conversation: Conversation):
         self.done: list[Any] = []
         self.is_connected = self.is_open = self.is_wanted = False
         self.opened = self.replaced = 0
         self.on_connected: Any = None
+        self._conversation = conversation
 
     @property
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def perform(self, effects: list[Any]) -> None:
-        self.done += effects
+    def perform(self, effects: Sequence[Effect]) -> None:
+        for event in sent(effects):
+            self.done.append(event)
+            if event.type == SESSION_CONFIGURE:
+                self.receive(wire.configured())
 
     def open(self) -> None:
         self.is_open = self.is_wanted = True
@@ -85,21 +71,32 @@ class Connection:
     def connect(self) -> None:
         self.is_connected = True
         self.on_connected()
+        self.perform(self._conversation.connected(self.now))
+        self.receive(wire.created())
+
+    def lose(self) -> None:
+        self.is_connected = False
+        self.perform(self._conversation.disconnected(self.now))
+
+    def receive(self, *events: ServerEvent) -> None:
+        for event in events:
+            self.perform(self._conversation.receive(event, self.now))
 
     async def replace(self) -> None:
         self.replaced += 1
-        self.is_connected = False
+        self.lose()
         await asyncio.sleep(0.01)
         self.connect()
 
 
 class Bench:
-    """A session with a connection and a conversation that do nothing."""
+    """A session with a connection to no server: what the server says is told by `receive`."""
 
     def __init__(self, **settings: Any):
         self.settings = complete_settings(HydraLLMSettings(voice="aria", **settings))
         self.service = Service(settings=self.settings)
-        self.connection, self.conversation = Connection(), Conversation()
+        self.conversation = Conversation(model="hydra-v1.1")
+        self.connection = Connection(self.conversation)
         self.replies_known = True
         keyring, tracing = Keyring("key"), Tracing()
         endpoint = Endpoint("ws://localhost", "hydra-v1.1", SecretStr("none yet"))
@@ -107,11 +104,10 @@ class Bench:
         adapter = HydraLLMAdapter()
         alone: Any = SimpleNamespace(context=None)
         connection: Any = self.connection
-        conversation: Any = self.conversation
         self.session = WantedSession(
             self.service,
             connection,
-            conversation,
+            self.conversation,
             settings=self.settings,
             dialer=self.dialer,
             briefing=Briefing("service", adapter, "instructions"),
@@ -123,14 +119,29 @@ class Bench:
         self.connection.on_connected = self.session.on_connected
 
     @property
-    def configured(self) -> list[Any]:
+    def configured(self) -> list[SessionConfiguration]:
         """What sessions were configured with, in order."""
-        done = self.connection.done
-        return [told[1] for told in done if isinstance(told, tuple) and told[0] == "configure"]
+        return [event.session for event in self.connection.done if event.type == SESSION_CONFIGURE]
+
+    @property
+    def greeted(self) -> list[bool | None]:
+        """Whether the model was to speak first, session by session."""
+        return [configuration.generate_initial_response for configuration in self.configured]
 
     @property
     def requests(self) -> int:
-        return self.connection.done.count("request")
+        return [event.type for event in self.connection.done].count("response.create")
+
+    def hear_reply(self) -> None:
+        """Have the model say something, without end."""
+        self.connection.receive(wire.response_created(), wire.audio(PCM))
+
+    def end_reply(self) -> None:
+        self.connection.receive(wire.done())
+
+    async def until_replaced(self) -> None:
+        """Wait until the session that is outdated is replaced by another."""
+        await asyncio.sleep(0.2)
 
     def used(self) -> "Bench":
         """Have a session under way, which nobody asked to speak."""
@@ -139,9 +150,6 @@ class Bench:
         self.session.on_user_audio()
         assert len(self.configured) == 1
         return self
-
-    async def settle(self) -> None:
-        await asyncio.sleep(0.2)
 
 
 class TestInUse:
@@ -194,9 +202,10 @@ class TestInUse:
         bench.session.ask()
         assert bench.configured == []
         bench.connection.connect()
-        bench.connection.is_connected = False
+        bench.hear_reply()
+        bench.connection.lose()
         bench.connection.connect()
-        assert [told.generate_initial_response for told in bench.configured] == [True, False]
+        assert bench.greeted == [True, False]
 
     async def test_a_service_that_is_not_usable_opens_nothing(self):
         bench = Bench()
@@ -219,7 +228,9 @@ class TestInUse:
         bench.session.tell("Hello.", "user")
         assert bench.connection.done == []
         bench.used().session.tell("Hello.", "user")
-        assert bench.connection.done[-1] == ("user", "Hello.")
+        assert encode(bench.connection.done[-1]) == encode(
+            ItemCreate.message("Hello.", role="user", event_id="evt_2")
+        )
 
     async def test_closing_stops_what_waits(self):
         bench = Bench()
@@ -235,9 +246,12 @@ class TestWhatItKnows:
         assert Bench().used().session.knows_all
 
     async def test_not_what_no_transcript_gives(self):
-        bench = Bench()
-        bench.conversation.user_turns = 1
-        assert not bench.used().session.knows_all
+        bench = Bench().used()
+        bench.connection.receive(wire.started(), wire.stopped())
+        bench.hear_reply()
+        bench.connection.lose()
+        bench.connection.connect()
+        assert not bench.session.knows_all
 
     async def test_not_replies_without_words(self):
         bench = Bench()
@@ -252,19 +266,19 @@ class TestOutdated:
         bench.session.replace_if_outdated()
         bench.settings.system_instruction = "Be brief."
         bench.session.replace_if_outdated()
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 1
         assert bench.configured[-1].voice == "sterling"
 
     async def test_nothing_is_cut(self):
         bench = Bench().used()
-        bench.conversation.at_turn_boundary = False
+        bench.hear_reply()
         bench.settings.voice = "sterling"
         bench.session.replace_if_outdated()
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 0
-        bench.conversation.at_turn_boundary = True
-        await bench.settle()
+        bench.end_reply()
+        await bench.until_replaced()
         assert bench.connection.replaced == 1
 
     async def test_closing_ends_it(self):
@@ -274,7 +288,7 @@ class TestOutdated:
         bench.session.replace_if_outdated()
         await asyncio.sleep(0)
         await bench.session.close()
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 0
 
     async def test_what_is_changed_back_costs_none(self):
@@ -282,7 +296,7 @@ class TestOutdated:
         bench.settings.voice = "sterling"
         bench.session.replace_if_outdated()
         bench.settings.voice = "aria"
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 0
 
     async def test_another_model_before_anything_was_told(self):
@@ -298,7 +312,7 @@ class TestOutdated:
     async def test_a_session_that_missed_some_of_the_call(self):
         bench = Bench().used()
         bench.session.miss_some()
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 1
         assert len(bench.configured) == 2
 
@@ -306,69 +320,74 @@ class TestOutdated:
         bench = Bench().used()
         bench.settings.generate_initial_response = True
         bench.session.replace_if_outdated()
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 0
 
 
 class TestOwed:
-    async def test_a_greeting_is_owed_until_there_is_a_session(self):
+    async def test_a_greeting_is_owed_from_the_first(self):
         bench = Bench()
-        assert not bench.session.reply_pending
+        assert not bench.conversation.reply_pending
         bench.session.ask()
-        assert bench.session.reply_pending
+        assert bench.conversation.reply_pending
         bench.connection.connect()
-        assert not bench.session.reply_pending
+        assert bench.greeted == [True]
+        bench.hear_reply()
+        bench.end_reply()
+        assert not bench.conversation.reply_pending
 
     async def test_what_is_asked_of_an_outdated_session_the_next_one_owes(self):
         bench = Bench().used()
         bench.settings.voice = "sterling"
         bench.session.ask()
         assert bench.requests == 0
-        assert bench.session.reply_pending
-        await bench.settle()
-        assert bench.requests == 1
-        assert not bench.session.reply_pending
+        assert bench.conversation.reply_pending
+        await bench.until_replaced()
+        assert bench.greeted == [False, True]
 
     async def test_the_answer_to_the_user_comes_in_its_place(self):
         bench = Bench().used()
-        bench.conversation.at_turn_boundary = False
+        bench.connection.receive(wire.started())
         bench.settings.voice = "sterling"
         bench.session.ask()
-        bench.conversation.user_turns += 1
-        assert not bench.session.reply_pending
-        bench.conversation.at_turn_boundary = True
-        await bench.settle()
+        bench.connection.receive(wire.stopped())
+        bench.hear_reply()
+        bench.end_reply()
+        assert not bench.conversation.reply_pending
+        await bench.until_replaced()
         assert bench.connection.replaced == 1
+        assert bench.greeted == [False, False]
         assert bench.requests == 0
 
     async def test_a_session_that_follows_a_loss_owes_it_too(self):
         bench = Bench().used()
-        bench.conversation.at_turn_boundary = False
+        bench.hear_reply()
         bench.settings.voice = "sterling"
         bench.session.ask()
-        bench.connection.is_connected = False
+        bench.connection.lose()
         bench.connection.connect()
-        assert bench.requests == 1
-        assert not bench.session.reply_pending
-        await bench.settle()
-        assert bench.requests == 1
+        assert bench.greeted == [False, True]
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+        assert bench.requests == 0
 
     async def test_a_turn_that_is_over_does_not_answer_what_is_asked_after_it(self):
         bench = Bench().used()
-        bench.conversation.uplink.keeping = True
+        bench.connection.receive(wire.started(), wire.stopped())
         bench.settings.voice = "sterling"
         bench.session.ask()
-        bench.conversation.user_turns += 1
-        assert bench.session.reply_pending
-        await bench.settle()
-        assert bench.requests == 1
+        bench.hear_reply()
+        bench.end_reply()
+        assert bench.conversation.reply_pending
+        await bench.until_replaced()
+        assert bench.greeted == [False, True]
 
     async def test_what_is_owed_is_given_by_the_same_session_if_it_is_as_wanted_again(self):
         bench = Bench().used()
         bench.settings.voice = "sterling"
         bench.session.ask()
         bench.settings.voice = "aria"
-        await bench.settle()
+        await bench.until_replaced()
         assert bench.connection.replaced == 0
         assert bench.requests == 1
 
@@ -376,31 +395,31 @@ class TestOwed:
 class TestWaiting:
     async def test_for_a_reply_that_goes_on(self):
         bench = Bench().used()
-        bench.conversation.reply_pending = True
+        bench.hear_reply()
         waiting = asyncio.create_task(bench.session.until_replied(30.0))
         for _ in range(8):
             await asyncio.sleep(1.0)
             bench.session.on_progress()
         assert not waiting.done()
-        bench.conversation.reply_pending = False
+        bench.end_reply()
         assert await waiting
 
     async def test_not_for_one_that_stalls(self):
         bench = Bench().used()
-        bench.conversation.reply_pending = True
+        bench.hear_reply()
         begin = bench.connection.now
         assert not await bench.session.until_replied(30.0)
         assert bench.connection.now - begin == pytest.approx(5.0, abs=0.3)
 
     async def test_not_longer_than_is_said(self):
         bench = Bench().used()
-        bench.conversation.reply_pending = True
+        bench.hear_reply()
         begin = bench.connection.now
         assert not await bench.session.until_replied(1.0)
         assert bench.connection.now - begin == pytest.approx(1.0, abs=0.3)
 
     async def test_not_for_one_of_a_connection_that_is_gone(self):
         bench = Bench().used()
-        bench.conversation.reply_pending = True
+        bench.hear_reply()
         bench.connection.is_open = False
         assert await bench.session.until_replied(30.0)

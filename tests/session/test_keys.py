@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.keys import Keyring
-from pipecat_hydra.session.websocket import HydraConnectionError
 
 SECRET = "sk-very-secret"
 

@@ -676,7 +676,7 @@ async def test_a_cancel_ends_the_waiting_at_once():
         await hydra.drop()
         await talk.until(lambda: story.attempts)
         await asyncio.wait_for(talk.worker.cancel(), 5)
-        await asyncio.wait_for(talk.running, 5)
+        await talk.ended(within=5)
     async with asyncio.timeout(5):
         while asyncio.all_tasks() - before:
             await asyncio.sleep(0.01)
@@ -692,7 +692,7 @@ async def test_an_end_does_not_wait_for_a_server_that_is_down():
         await talk.worker.queue_frame(InputTextRawFrame("Are you there?"))
         await talk.worker.queue_frame(EndFrame())
         # Five seconds without any progress, and some for a busy machine.
-        await asyncio.wait_for(asyncio.shield(talk.running), 15)
+        await talk.ended()
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,25 @@
-"""One WebSocket: where it connects to, how it fails, and that sending never waits."""
+"""One WebSocket: sending never waits, what piles up is bounded, and a loss is noticed."""
 
 import asyncio
 import contextlib
-import copy
-import pickle
 import struct
 import time
 import tracemalloc
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pydantic import SecretStr
 from support.network import HalfOpen
-from support.tls import SELF_SIGNED, tls_server
-from websockets.asyncio.server import Server, ServerConnection, serve
+from support.sockets import KEY, server, websocket
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.websocket import (
-    AuthStyle,
-    Endpoint,
-    HydraConnectionError,
-    HydraWebSocket,
-)
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.websocket import HydraWebSocket
 
-KEY = SecretStr("sk-1 2&3")
 MIB = 2**20
 
 
@@ -38,104 +27,6 @@ def limit(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
     """Have the module wait less long."""
     for name, value in limits.items():
         monkeypatch.setattr(f"pipecat_hydra.session.websocket._{name}", value)
-
-
-def url_of(server: Server) -> str:
-    host, port = server.sockets[0].getsockname()[:2]
-    return f"ws://{host}:{port}/s2s"
-
-
-@contextlib.asynccontextmanager
-async def server(handler: Any, **options: Any) -> AsyncGenerator[str]:
-    async with serve(handler, "127.0.0.1", 0, **options) as running:
-        yield url_of(running)
-
-
-@contextlib.asynccontextmanager
-async def websocket(url: str, **options: Any) -> AsyncGenerator[HydraWebSocket]:
-    options = {"timeout_secs": 5.0, "on_congested": lambda secs: None, **options}
-    opened = await HydraWebSocket.open(Endpoint(url, "hydra-v1.1", KEY), **options)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-@pytest.mark.parametrize("auth", ["query", "header"])
-async def test_the_key_goes_where_it_is_to_go(auth: AuthStyle):
-    requests: list[Request] = []
-
-    async def handler(connection: ServerConnection):
-        assert connection.request is not None
-        requests.append(connection.request)
-
-    async with server(handler) as url:
-        endpoint = Endpoint(f"{url}?region=eu", "hydra-v1.0", KEY, auth)
-        opened = await HydraWebSocket.open(endpoint, timeout_secs=5, on_congested=print)
-        assert [message async for message in opened.messages()] == []
-        await opened.close()
-    (request,) = requests
-    query = parse_qs(urlsplit(request.path).query)
-    assert query["model"] == ["hydra-v1.0"]
-    assert query["region"] == ["eu"]
-    if auth == "query":
-        assert query["api_key"] == ["sk-1 2&3"]
-        assert "Authorization" not in request.headers
-    else:
-        assert "api_key" not in query
-        assert request.headers["Authorization"] == "Bearer sk-1 2&3"
-    assert "Sec-WebSocket-Extensions" not in request.headers
-
-
-@pytest.mark.parametrize(
-    "base_url",
-    [
-        "https://api.smallest.ai/waves/v1/s2s",
-        "api.smallest.ai",
-        "",
-        "wss://",
-        "wss://example.com/s2s?api_key=k",
-        "wss://example.com/s2s?model=hydra",
-        "wss://user:secret@example.com/s2s",
-        "wss://secret@example.com/s2s",
-        "wss://example.com:secret/s2s",
-        "wss://example.com:99999/s2s",
-        "wss://[secret/s2s",
-    ],
-)
-def test_a_url_that_cannot_be_right_is_refused(base_url: str):
-    with pytest.raises(ValueError, match="base_url") as raised:
-        Endpoint(base_url, "hydra-v1.1", KEY)
-    assert "secret" not in str(raised.value)
-    assert raised.value.__cause__ is None
-
-
-def test_a_key_that_would_break_a_header_is_refused():
-    with pytest.raises(HydraConnectionError, match="line break") as raised:
-        Endpoint("wss://example.com/s2s", "hydra-v1.1", SecretStr("secret\n"))
-    assert raised.value.kind is FailureKind.AUTHENTICATION
-    assert "secret" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("base_url", "host"),
-    [
-        ("wss://api.smallest.ai/s2s", None),
-        ("ws://localhost:8765/s2s", None),
-        ("ws://LOCALHOST./s2s", None),
-        ("ws://hydra.localhost/s2s", None),
-        ("ws://127.0.0.1:8765/s2s", None),
-        ("ws://127.255.0.9/s2s", None),
-        ("ws://[::1]:8765/s2s", None),
-        ("ws://api.smallest.ai/s2s", "api.smallest.ai"),
-        ("ws://192.168.0.2:8765/s2s", "192.168.0.2"),
-        ("ws://[2001:db8::1]/s2s", "2001:db8::1"),
-        ("ws://localhost.example.com/s2s", "localhost.example.com"),
-        ("ws://notlocalhost/s2s", "notlocalhost"),
-    ],
-)
-def test_where_the_call_could_be_overheard_is_known(base_url: str, host: str | None):
-    assert Endpoint(base_url, "hydra-v1.1", KEY).insecure_host == host
 
 
 async def test_a_connection_that_can_be_overheard_is_warned_of_once(warnings: list[str]):
@@ -146,76 +37,6 @@ async def test_a_connection_that_can_be_overheard_is_warned_of_once(warnings: li
     (warning,) = warnings
     assert "overheard.invalid is not encrypted" in warning
     assert KEY.get_secret_value() not in warning
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [
-        (401, FailureKind.AUTHENTICATION),
-        (403, FailureKind.AUTHENTICATION),
-        (400, FailureKind.CONFIGURATION),
-        (404, FailureKind.CONFIGURATION),
-        (408, FailureKind.SERVER),
-        (425, FailureKind.SERVER),
-        (429, FailureKind.CAPACITY),
-        (500, FailureKind.SERVER),
-        (503, FailureKind.SERVER),
-    ],
-)
-async def test_a_refusal_tells_its_status(status: int, kind: FailureKind):
-    def refuse(connection: ServerConnection, request: Request) -> Response:
-        return connection.respond(HTTPStatus(status), "no")
-
-    async def handler(connection: ServerConnection):
-        raise AssertionError("it was refused")
-
-    async with server(handler, process_request=refuse) as url:
-        with pytest.raises(HydraConnectionError, match=str(status)) as raised:
-            async with websocket(url):
-                pass
-    assert raised.value.kind is kind
-    assert raised.value.retry_after_secs is None
-
-
-IN_AN_HOUR = "the date that it is in an hour"
-
-
-@pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize(
-    ("header", "secs"),
-    [
-        ("7", 7.0),
-        ("0", 0.0),
-        (" 7 ", 7.0),
-        (IN_AN_HOUR, 3600.0),
-        ("86400", 3600.0),
-        ("9" * 5_000, 3600.0),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
-        ("Sun Nov  6 08:49:37 1994", None),
-        ("-1", None),
-        ("1.5", None),
-        ("nan", None),
-        ("soon", None),
-        ("", None),
-    ],
-)
-async def test_when_to_come_back_is_told_if_it_makes_sense(
-    status: int, header: str, secs: float | None
-):
-    def refuse(connection: ServerConnection, request: Request) -> Response:
-        response = connection.respond(HTTPStatus(status), "later")
-        date = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
-        response.headers["Retry-After"] = date if header == IN_AN_HOUR else header
-        return response
-
-    async with server(lambda connection: None, process_request=refuse) as url:
-        with pytest.raises(HydraConnectionError) as raised:
-            async with websocket(url):
-                pass
-    told = raised.value.retry_after_secs
-    # A date has whole seconds, and a busy machine takes some to read it.
-    assert told == (secs if secs is None else pytest.approx(secs, abs=30 if secs == 3600 else 0))
 
 
 async def test_a_close_is_polite_though_much_is_still_to_be_read():
@@ -230,15 +51,6 @@ async def test_a_close_is_polite_though_much_is_still_to_be_read():
             break
     # Dropped without the server's answer, it would be CONNECTIVITY.
     assert made.outcome().kind is FailureKind.ENDED
-
-
-@pytest.mark.parametrize("secs", [None, 7.0])
-def test_an_error_survives_pickling_and_copying(secs: float | None):
-    error = HydraConnectionError(FailureKind.CAPACITY, "full", secs)
-    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert type(copied) is HydraConnectionError
-        assert vars(copied) == vars(error)
-        assert str(copied) == "full"
 
 
 @pytest.mark.parametrize("auth", ["query", "header"])
@@ -261,54 +73,6 @@ async def test_a_redirect_is_not_followed(auth: AuthStyle):
     assert raised.value.kind is FailureKind.CONFIGURATION
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(monkeypatch: pytest.MonkeyPatch):
-    async with tls_server(monkeypatch) as url:
-        with pytest.raises(HydraConnectionError, match=r"certificate of 127\.0\.0\.1") as raised:
-            async with websocket(url):
-                pass
-    assert raised.value.kind is FailureKind.CONNECTIVITY
-
-
-async def test_a_certificate_of_another_host_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(SELF_SIGNED))
-    async with tls_server(monkeypatch) as url:
-        async with websocket(url):
-            pass
-        with pytest.raises(HydraConnectionError, match="certificate of localhost") as raised:
-            async with websocket(url.replace("127.0.0.1", "localhost")):
-                pass
-    assert raised.value.kind is FailureKind.CONNECTIVITY
-
-
-async def test_a_server_that_accepts_and_says_nothing_times_out():
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        with contextlib.closing(writer):
-            await reader.read()
-
-    running = await asyncio.start_server(silent, "127.0.0.1", 0)
-    async with running:
-        port = running.sockets[0].getsockname()[1]
-        with pytest.raises(HydraConnectionError) as raised:
-            async with websocket(f"ws://127.0.0.1:{port}/", timeout_secs=0.1):
-                pass
-    assert raised.value.kind is FailureKind.TIMEOUT
-
-
-async def test_a_server_that_speaks_something_else_is_told_so():
-    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
-        with contextlib.closing(writer):
-            writer.write(b"220 smtp ready\r\n")
-            await writer.drain()
-
-    running = await asyncio.start_server(other, "127.0.0.1", 0)
-    async with running:
-        port = running.sockets[0].getsockname()[1]
-        with pytest.raises(HydraConnectionError, match="WebSocket") as raised:
-            async with websocket(f"ws://127.0.0.1:{port}/"):
-                pass
-    assert raised.value.kind is FailureKind.CONNECTIVITY
-
-
 async def test_messages_arrive_whole_whatever_their_size_or_kind():
     large = "x" * 3_000_000
 
@@ -320,54 +84,6 @@ async def test_messages_arrive_whole_whatever_their_size_or_kind():
     async with server(handler) as url, websocket(url) as opened:
         messages = [message async for message in opened.messages()]
     assert messages == [b"text", b"binary", large.encode()]
-
-
-@pytest.mark.parametrize(
-    ("code", "kind", "words"),
-    [
-        (1000, FailureKind.ENDED, "ended the session and closed"),
-        (1013, FailureKind.CAPACITY, "has no room at the moment and closed"),
-        (1011, FailureKind.SERVER, "failed and closed"),
-        (1012, FailureKind.SERVER, "is being restarted and closed"),
-        (1001, FailureKind.CONNECTIVITY, "is going away and closed"),
-        (1009, FailureKind.CONNECTIVITY, "closed"),
-        (4000, FailureKind.CONNECTIVITY, "closed"),
-    ],
-)
-async def test_a_close_tells_why(code: int, kind: FailureKind, words: str):
-    async def handler(connection: ServerConnection):
-        await connection.close(code, "be\x1b[31mcause\n")
-
-    async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
-        outcome = opened.outcome()
-    assert outcome.kind is kind
-    host = urlsplit(url).netloc
-    reason = r"'be\x1b[31mcause\n'"
-    told = f"Hydra at {host} {words} the connection (code {code}, {reason})"
-    assert outcome.message == told
-    assert outcome.retry_after_secs is None
-
-
-async def test_a_close_without_a_code_tells_so():
-    async def handler(connection: ServerConnection):
-        connection.transport.write(b"\x88\x00")
-        await connection.wait_closed()
-
-    async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
-        assert opened.outcome().kind is FailureKind.CONNECTIVITY
-        assert "closed the connection (code 1005)" in opened.outcome().message
-
-
-async def test_a_connection_that_breaks_tells_so():
-    async def handler(connection: ServerConnection):
-        connection.transport.abort()
-
-    async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
-        assert opened.outcome().kind is FailureKind.CONNECTIVITY
-        assert "broke" in opened.outcome().message
 
 
 async def test_what_is_sent_arrives_as_text_and_in_order():
@@ -606,7 +322,7 @@ async def test_a_giant_event_ends_also_when_the_server_goes_on_sending_it(
         while not connection.transport.is_closing():
             connection.transport.write(b"x" * 65_536)
             await connection.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
     async with server(handler, close_timeout=0.1) as url, websocket(url) as opened:
         async with asyncio.timeout(5):
@@ -645,3 +361,22 @@ async def test_closing_twice_does_no_harm():
             await opened.close()
         opened.send(b"y")
         assert opened.outcome().kind is FailureKind.ENDED
+
+
+@pytest.mark.parametrize("name", ["hydra-websocket-sender", "hydra-websocket-pinger"])
+async def test_a_task_that_dies_ends_the_connection(name: str, warnings: list[str]):
+    async def handler(connection: ServerConnection):
+        await connection.wait_closed()
+
+    async with server(handler) as url, websocket(url) as opened:
+        (task,) = (task for task in asyncio.all_tasks() if task.get_name() == name)
+        task.cancel()
+        async with asyncio.timeout(5):
+            assert [message async for message in opened.messages()] == []
+        outcome = opened.outcome()
+        opened.send(b"x")
+    assert outcome.kind is FailureKind.SERVER
+    assert "failed (cancelled by somebody else)" in outcome.message
+    # The server is not gone, and has heard what was sent.
+    assert opened.unheard_since is None
+    assert f"the task {name} died" in warnings[0]

@@ -146,6 +146,10 @@ class Call:
         """Wait until the service has pushed so many frames of a kind downstream."""
         await self.until(lambda: len(self.frames.of(kind)) >= count, **kwargs)
 
+    async def ended(self, *, within: float = 15.0) -> None:
+        """Wait until the pipeline ends by itself; `wait_for` alone would end it, and not fail."""
+        await asyncio.wait_for(asyncio.shield(self.running), within)
+
     async def until_quiet(self) -> None:
         """Wait until each reply that was begun has been played, or cut off."""
 

@@ -7,13 +7,13 @@ from support import wire
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send, ToolCall, ToolCalls
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     ClientEvent,
     ItemCreate,
     ResponseCreate,
     ServerEvent,
     SessionConfiguration,
-    encode,
 )
 
 PCM = bytes(range(1, 241)) * 4

@@ -4,7 +4,8 @@ import base64
 import json
 from typing import Any
 
-from pipecat_hydra.wire.events import ServerEvent, decode
+from pipecat_hydra.wire.codec import decode
+from pipecat_hydra.wire.events import ServerEvent
 
 
 def event(type_: str, **fields: Any) -> ServerEvent:

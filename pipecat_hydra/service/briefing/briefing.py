@@ -24,13 +24,12 @@ from pipecat_hydra.service.briefing.entries import (
 )
 from pipecat_hydra.service.briefing.history import Turn, turns_of, with_history
 from pipecat_hydra.service.briefing.ledger import Ledger, NewText
+from pipecat_hydra.wire.codec import configuration_size, encode
 from pipecat_hydra.wire.events import (
     ItemCreate,
     MessageRole,
     SessionConfiguration,
     SessionConfigure,
-    configuration_size,
-    encode,
 )
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 

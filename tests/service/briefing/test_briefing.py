@@ -9,7 +9,8 @@ from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMe
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.service.briefing.ledger import NewText
-from pipecat_hydra.wire.events import ItemCreate, SessionConfigure, encode
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import ItemCreate, SessionConfigure
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 

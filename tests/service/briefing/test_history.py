@@ -14,7 +14,8 @@ from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMe
 from pipecat_hydra.service.briefing.entries import entry_of, split_instructions
 from pipecat_hydra.service.briefing.history import History, Speaker, Turn, with_history
 from pipecat_hydra.service.briefing.history import turns_of as turns_of_entries
-from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure, encode
+from pipecat_hydra.wire.codec import encode
+from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 PLENTY = 1_000_000

@@ -1,0 +1,66 @@
+"""A timer for one deadline that moves often, on any event loop.
+
+The conversation's deadline moves with nearly every step, mostly to a later time. The timer
+therefore keeps the deadline itself and leaves an armed event loop timer alone as long as
+that fires early enough: it fires, finds that the deadline is still to come, and sleeps on.
+Only an earlier deadline arms the event loop anew. The time that the event loop's timer is
+armed for is kept here, since uvloop's handle of a timer that is due at once does not tell it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["DeadlineTimer"]
+
+# Some event loops fire up to a millisecond early. A shorter sleep would be a busy loop.
+_SHORTEST_SLEEP_SECS: Final = 0.001
+
+
+class DeadlineTimer:
+    """Calls a function when a deadline has passed that may be moved at any time."""
+
+    def __init__(self, on_due: Callable[[], None]):
+        """Make a timer without a deadline.
+
+        Args:
+            on_due: Called when the deadline has passed, never before. There is no deadline
+                any more by then; the function may set another.
+        """
+        self._on_due = on_due
+        self._deadline: float | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_for = 0.0
+
+    def move(self, deadline: float | None) -> None:
+        """Set the deadline, in the event loop's time; None for no deadline."""
+        self._deadline = deadline
+        if deadline is None:
+            return
+        if self._handle is not None:
+            if self._armed_for <= deadline:
+                return
+            self._handle.cancel()
+        self._arm(deadline)
+
+    def cancel(self) -> None:
+        """Drop the deadline, and leave no timer in the event loop."""
+        self._deadline = None
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, when: float) -> None:
+        self._armed_for = when
+        self._handle = asyncio.get_running_loop().call_at(when, self._fire)
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._deadline is None:
+            return
+        now = asyncio.get_running_loop().time()
+        if now < self._deadline:
+            self._arm(max(self._deadline, now + _SHORTEST_SLEEP_SECS))
+            return
+        self._deadline = None
+        self._on_due()

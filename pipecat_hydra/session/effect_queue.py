@@ -1,0 +1,133 @@
+"""The queue of effects for the pipeline, and the task that hands them on in order.
+
+Effects come from synchronous steps and go to a coroutine function that may take its time:
+the queue is what keeps the two from waiting for each other (S6). One supervised task hands
+the effects on, one at a time. If the task dies, the effect in hand is lost; the queue
+starts another task for the effects behind it, and tells its owner, who ends the session
+because the pipeline no longer knows all of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from loguru import logger
+
+from pipecat_hydra.conversation.effects import AudioChunk, PipelineEffect, TextChunk
+from pipecat_hydra.session.supervision import Supervised, log_bug
+
+__all__ = ["EffectQueue"]
+
+_DRAIN_TIMEOUT_SECS: Final = 1.0
+
+
+class EffectQueue:
+    """Hands effects on in order. After the first `put` you must `close` it."""
+
+    def __init__(
+        self,
+        on_effect: Callable[[PipelineEffect], Awaitable[None]],
+        *,
+        on_death: Callable[[str], None],
+    ):
+        """Make an empty queue.
+
+        Args:
+            on_effect: Awaited with each effect, one at a time. An exception that it raises
+                is logged and ends nothing.
+            on_death: Called with the cause when the task that hands on has died; another
+                one takes its place.
+        """
+        self._on_effect = on_effect
+        self._on_death = on_death
+        self._effects: deque[PipelineEffect] = deque()
+        self._waiting = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._handing_on = asyncio.Lock()
+        self._task: Supervised[None] | None = None
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._effects)
+
+    def put(self, effect: PipelineEffect) -> None:
+        """Add an effect; it is handed on soon, unless the queue is closed."""
+        if self._closed:
+            return
+        # First, so that nothing is handed on before this returns, even if tasks start eagerly.
+        self._ensure_task()
+        self._effects.append(effect)
+        self._drained.clear()
+        self._waiting.set()
+
+    def discard_speech(self) -> None:
+        """Drop the audio and the text of responses that wait in the queue."""
+        kept = [e for e in self._effects if not isinstance(e, AudioChunk | TextChunk)]
+        self._effects.clear()
+        self._effects.extend(kept)
+
+    async def drained(self) -> None:
+        """Wait until all effects have been handed on."""
+        await self._drained.wait()
+
+    @asynccontextmanager
+    async def between(self) -> AsyncGenerator[None]:
+        """Run the body while no effect is being handed on.
+
+        Inside `on_effect` the body runs at once.
+        """
+        if self._task is not None and self._task.is_current:
+            yield
+            return
+        async with self._handing_on:
+            yield
+
+    async def close(self, *, drain: bool) -> None:
+        """Stop handing on, for good. Idempotent.
+
+        Args:
+            drain: Whether to hand on first what waits, within a second.
+        """
+        if drain and self._task is not None:
+            try:
+                await asyncio.wait_for(self._drained.wait(), _DRAIN_TIMEOUT_SECS)
+            except TimeoutError:
+                logger.debug("Hydra: the pipeline did not take all that it was told in time")
+        self._closed = True
+        if self._task is not None:
+            self._task.stop()
+            await self._task.wait()
+        self._effects.clear()
+
+    def _ensure_task(self) -> None:
+        if self._task is None:
+            self._task = Supervised(self._work(), name="hydra-effects", on_end=self._ended)
+
+    def _ended(self) -> None:
+        task, self._task = self._task, None
+        if task is None or task.death is None or self._closed:
+            return
+        self._on_death(task.death)
+        if not self._drained.is_set():
+            # No further `put` may follow to start a task for what waits.
+            self._ensure_task()
+
+    async def _work(self) -> None:
+        while True:
+            await self._waiting.wait()
+            while self._effects:
+                async with self._handing_on:
+                    if self._effects:
+                        await self._hand_on(self._effects.popleft())
+            self._drained.set()
+            self._waiting.clear()
+
+    async def _hand_on(self, effect: PipelineEffect) -> None:
+        try:
+            await self._on_effect(effect)
+        except Exception as error:
+            # A frame that could not be pushed must not end the call.
+            log_bug(f"{type(effect).__name__} was not handled", error)

@@ -1,0 +1,142 @@
+"""Failures of a connection: what each means, and what a person is told of it.
+
+Each refusal, error and close becomes a `HydraConnectionError` with a `FailureKind`, which
+says whether trying again is of use, and with a message that names the cause. The error
+carries neither the WebSocket library's exception nor its URL, which may hold the key.
+
+Protocol: §1.
+"""
+
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
+from websockets.frames import CloseCode
+from websockets.http11 import Response
+
+from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
+
+__all__ = ["HydraConnectionError", "describe_close", "describe_failure"]
+
+# A longer wait is either a mistake or of no use to a call.
+_MAX_RETRY_AFTER_SECS: Final = 3600.0
+
+_CLOSINGS: Final = {
+    CLOSE_NORMAL: (FailureKind.ENDED, "ended the session"),
+    CloseCode.GOING_AWAY: (FailureKind.CONNECTIVITY, "is going away"),
+    CloseCode.INTERNAL_ERROR: (FailureKind.SERVER, "failed"),
+    CloseCode.SERVICE_RESTART: (FailureKind.SERVER, "is being restarted"),
+    CLOSE_AT_CAPACITY: (FailureKind.CAPACITY, "has no room at the moment"),
+}
+
+
+class HydraConnectionError(Exception):
+    """No connection to Hydra could be made, or it broke.
+
+    Attributes:
+        kind: Why.
+        message: For a person; holds neither the key nor the URL's query.
+        retry_after_secs: How long the server asks to wait before the next attempt,
+            in seconds; None if it does not say.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, retry_after_secs: float | None = None):
+        """Make the error.
+
+        Args:
+            kind: Why.
+            message: For a person.
+            retry_after_secs: How long the server asks to wait, in seconds.
+        """
+        super().__init__(kind, message, retry_after_secs)
+        self.kind = kind
+        self.message = message
+        self.retry_after_secs = retry_after_secs
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def describe_close(code: int | None, reason: str | None, host: str) -> HydraConnectionError:
+    """Say why a connection that was open is closed.
+
+    Args:
+        code: The close code that the server sent; None if it sent none.
+        reason: The reason that the server sent.
+        host: Host and port, which may be shown.
+    """
+    server = f"Hydra at {host}"
+    if code in (None, CloseCode.ABNORMAL_CLOSURE):
+        message = f"the connection to {server} broke"
+        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    kind, words = _CLOSINGS.get(code, (FailureKind.CONNECTIVITY, ""))
+    reason = f", {reason[:120]!r}" if reason else ""
+    words = f"{words} and " if words else ""
+    message = f"{server} {words}closed the connection (code {code}{reason})"
+    return HydraConnectionError(kind, message)
+
+
+def describe_failure(error: Exception, host: str, timeout_secs: float) -> HydraConnectionError:
+    """Say why no connection could be opened.
+
+    Args:
+        error: What the WebSocket library raised; it may hold the URL.
+        host: Host and port, which may be shown.
+        timeout_secs: How long connecting was allowed to take, in seconds.
+    """
+    if isinstance(error, InvalidStatus):
+        return _describe_status(error.response, host)
+    if isinstance(error, TimeoutError):
+        message = f"Hydra at {host} did not answer within {timeout_secs:g} s"
+        return HydraConnectionError(FailureKind.TIMEOUT, message)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        message = f"the TLS certificate of {host} cannot be verified: {error.verify_message}"
+        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        message = f"Hydra at {host} cannot be reached: {reason}. Check the network and base_url"
+        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    if isinstance(error, InvalidProxy | ProxyError):
+        message = "the proxy named in the environment is not usable"
+        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    if isinstance(error, InvalidHandshake | EOFError):
+        message = f"{host} does not speak the WebSocket protocol as Hydra does. Check base_url"
+        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    reason = f": {error}" if isinstance(error, ImportError) else ""
+    message = f"Hydra at {host} cannot be reached ({type(error).__name__}{reason})"
+    return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+
+
+def _describe_status(response: Response, host: str) -> HydraConnectionError:
+    status = response.status_code
+    if status in (401, 403):
+        message = (
+            f"Hydra at {host} refused the API key (HTTP {status}). Check that SMALLEST_API_KEY "
+            "holds a valid key with access to Hydra"
+        )
+        return HydraConnectionError(FailureKind.AUTHENTICATION, message)
+    message = f"Hydra at {host} refused the connection with HTTP {status}"
+    if status == 429:
+        return HydraConnectionError(FailureKind.CAPACITY, message, _retry_after(response))
+    if status >= 500 or status in (408, 425):
+        return HydraConnectionError(FailureKind.SERVER, message, _retry_after(response))
+    return HydraConnectionError(
+        FailureKind.CONFIGURATION, f"{message}. Check the model and base_url"
+    )
+
+
+def _retry_after(response: Response) -> float | None:
+    """How long to wait, in seconds, if the server says so and it makes sense (RFC 9110 §10.2.3)."""
+    text = ", ".join(response.headers.get_all("Retry-After")).strip()
+    try:
+        if text.isdecimal():
+            secs = float(text)
+        else:
+            secs = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, OverflowError):
+        # No date; or one without a time zone, which cannot be compared.
+        return None
+    return min(secs, _MAX_RETRY_AFTER_SECS) if secs >= 0 else None

@@ -1,0 +1,91 @@
+"""Where a session connects to: the URL, the key, and who could listen."""
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from pydantic import SecretStr
+from support.sockets import KEY, server
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request
+
+from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.websocket import HydraWebSocket
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "https://api.smallest.ai/waves/v1/s2s",
+        "api.smallest.ai",
+        "",
+        "wss://",
+        "wss://example.com/s2s?api_key=k",
+        "wss://example.com/s2s?model=hydra",
+        "wss://user:secret@example.com/s2s",
+        "wss://secret@example.com/s2s",
+        "wss://example.com:secret/s2s",
+        "wss://example.com:99999/s2s",
+        "wss://[secret/s2s",
+    ],
+)
+def test_a_url_that_cannot_be_right_is_refused(base_url: str):
+    with pytest.raises(ValueError, match="base_url") as raised:
+        Endpoint(base_url, "hydra-v1.1", KEY)
+    assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_a_key_that_would_break_a_header_is_refused():
+    with pytest.raises(HydraConnectionError, match="line break") as raised:
+        Endpoint("wss://example.com/s2s", "hydra-v1.1", SecretStr("secret\n"))
+    assert raised.value.kind is FailureKind.AUTHENTICATION
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "host"),
+    [
+        ("wss://api.smallest.ai/s2s", None),
+        ("ws://localhost:8765/s2s", None),
+        ("ws://LOCALHOST./s2s", None),
+        ("ws://hydra.localhost/s2s", None),
+        ("ws://127.0.0.1:8765/s2s", None),
+        ("ws://127.255.0.9/s2s", None),
+        ("ws://[::1]:8765/s2s", None),
+        ("ws://api.smallest.ai/s2s", "api.smallest.ai"),
+        ("ws://192.168.0.2:8765/s2s", "192.168.0.2"),
+        ("ws://[2001:db8::1]/s2s", "2001:db8::1"),
+        ("ws://localhost.example.com/s2s", "localhost.example.com"),
+        ("ws://notlocalhost/s2s", "notlocalhost"),
+    ],
+)
+def test_where_the_call_could_be_overheard_is_known(base_url: str, host: str | None):
+    assert Endpoint(base_url, "hydra-v1.1", KEY).insecure_host == host
+
+
+@pytest.mark.parametrize("auth", ["query", "header"])
+async def test_the_key_goes_where_it_is_to_go(auth: AuthStyle):
+    requests: list[Request] = []
+
+    async def handler(connection: ServerConnection):
+        assert connection.request is not None
+        requests.append(connection.request)
+
+    async with server(handler) as url:
+        endpoint = Endpoint(f"{url}?region=eu", "hydra-v1.0", KEY, auth)
+        opened = await HydraWebSocket.open(endpoint, timeout_secs=5, on_congested=print)
+        assert [message async for message in opened.messages()] == []
+        await opened.close()
+    (request,) = requests
+    query = parse_qs(urlsplit(request.path).query)
+    assert query["model"] == ["hydra-v1.0"]
+    assert query["region"] == ["eu"]
+    if auth == "query":
+        assert query["api_key"] == ["sk-1 2&3"]
+        assert "Authorization" not in request.headers
+    else:
+        assert "api_key" not in query
+        assert request.headers["Authorization"] == "Bearer sk-1 2&3"
+    assert "Sec-WebSocket-Extensions" not in request.headers
