@@ -1,16 +1,16 @@
-"""A voice bot that goes on without Hydra when Hydra fails, with speech-to-text, LLM and TTS.
+"""A voice bot that falls back to speech-to-text, LLM and text-to-speech when Hydra fails.
 
-When Hydra can do its job no more, since its key is refused or its attempts to reconnect are used
-up, a cascade of OpenAI's services takes the call over. It knows what the bot has said where Hydra
-tells it, and what the user has said only if an STT service stands in front of both. Run it, and
-open http://localhost:7860 to talk to it::
+When Hydra's key is refused, or the attempts to reconnect are used up, a cascade of OpenAI's
+services takes over the call. The cascade knows what the bot has said if Hydra sends transcripts,
+and what the user has said only if an STT service stands in front of both. Run it, and open
+http://localhost:7860 to talk to it::
 
     pip install "pipecat-ai[runner,webrtc]"
     export SMALLEST_API_KEY=... OPENAI_API_KEY=...
     python examples/failover.py   # without: an emulator that refuses, and stand-ins after it
 
-None of this is needed to go over to another realtime service, such as Hydra with another key:
-`LLMSwitcher([hydra, other], ServiceSwitcherStrategyFailover)` in the place of the service does it.
+A fallback to another realtime service, such as Hydra with another key, needs none of this: use
+`LLMSwitcher([hydra, other], ServiceSwitcherStrategyFailover)` in the place of the service.
 """
 
 import os
@@ -63,7 +63,7 @@ from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 INSTRUCTION = "You are a warm, concise voice assistant. Reply in one or two short sentences."
 
-# The caller waits meanwhile, so Hydra gets less time than it would alone.
+# The caller waits during the attempts, so Hydra gets less time for them than it would alone.
 PATIENCE = RetryPolicy(attempts_per_drop=2, secs_per_drop=5.0)
 
 transport_params = {
@@ -73,7 +73,7 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give Hydra's key and URL and the cascade, or what stands in for them without keys."""
+    """Return Hydra's key and URL and the cascade, or stand-ins for them if there are no keys."""
     if key := os.getenv("SMALLEST_API_KEY"):
         openai_key = os.getenv("OPENAI_API_KEY")
         if not openai_key:
@@ -113,11 +113,11 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
-        cascade: Speech-to-text, LLM and text-to-speech, which are to answer after Hydra.
+        cascade: Speech-to-text, LLM and text-to-speech, which answer after Hydra.
     """
     llm = HydraLLMService(
         api_key=api_key,
@@ -126,8 +126,8 @@ async def run_bot(
         retry=PATIENCE,
     )
     stt, text_llm, tts = cascade
-    # Both go on with one context. But a user aggregator that has met a realtime service leaves it
-    # to the service to answer, for the rest of the call: so the cascade has one of its own.
+    # Both use one context. But a user aggregator that has met a realtime service leaves the
+    # answers to that service for the rest of the call, so the cascade has an aggregator of its own.
     context = LLMContext()
     user_of_hydra, assistant_aggregator = LLMContextAggregatorPair(
         context,
@@ -196,7 +196,7 @@ async def run_bot(
 
 
 class StandInSTT(SegmentedSTTService):
-    """Hears that something is said, but not what."""
+    """Detects that something is said, but not what."""
 
     def __init__(self):
         """Make one."""
@@ -215,10 +215,10 @@ class StandInSTT(SegmentedSTTService):
 
 
 class StandInLLM(FrameProcessor):
-    """Answers the same to everything."""
+    """Gives the same answer to everything."""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection):
-        """Answer a context, and let all else pass.
+        """Answer a context, and pass on all other frames.
 
         Args:
             frame: The frame.
@@ -234,7 +234,7 @@ class StandInLLM(FrameProcessor):
 
 
 class StandInTTS(TTSService):
-    """Says everything as a tone."""
+    """Speaks every text as a tone."""
 
     def __init__(self):
         """Make one."""

@@ -1,4 +1,4 @@
-"""A conversation in steps, by Pipecat Flows: each has its own task and its own functions.
+"""A conversation in steps with Pipecat Flows: each step has its own task and functions.
 
 Run it, and open http://localhost:7860 to order a pizza::
 
@@ -6,8 +6,9 @@ Run it, and open http://localhost:7860 to order a pizza::
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
     python examples/flows.py
 
-A step that keeps the role of the one before stays in the same Hydra session. One with another
-`role_message` begins a new session, which is told what was said, since Hydra freezes instructions.
+A step that keeps the role of the step before stays in the same Hydra session. A step with another
+`role_message` begins a new session, because Hydra freezes instructions; the new session is told
+what was said.
 """
 
 import os
@@ -39,7 +40,7 @@ transport_params = {
 }
 
 
-# Hydra waits for what these give, so an interruption cancels them.
+# Hydra waits for the results of these functions, so an interruption cancels them.
 @flows_tool_options(cancel_on_interruption=True)
 async def choose_size(flow_manager: FlowManager, size: str):
     """Take note of the size of the pizza.
@@ -90,14 +91,14 @@ def delivery_node() -> NodeConfig:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
     from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 
-    # What the user says is a size first, and an address then.
+    # The user first says a size, and then an address.
     turns = [
         [Call("choose_size", {"size": "large"}), Say.tones(2.0, "Where does the large one go?")],
         [Call("place_order", {"address": "Main Street 1"}), Say.tones(2.0, "It is on its way.")],
@@ -118,8 +119,8 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """

@@ -1,4 +1,4 @@
-"""A voice bot that calls functions: the weather at once, a restaurant when one was found.
+"""A voice bot that calls two functions: a quick one for the weather, a slow one for a restaurant.
 
 Run it, and open http://localhost:7860 to talk to it::
 
@@ -50,7 +50,7 @@ async def get_weather(params: FunctionCallParams, city: str):
 
 
 # With `cancel_on_interruption=False` the conversation goes on while the function runs: the
-# model is told at once that it is at work, and the result when there is one.
+# model is told at once that the function runs, and later its result.
 @tool_options(cancel_on_interruption=False)
 async def find_restaurant(params: FunctionCallParams, city: str, cuisine: str):
     """Find a restaurant with a free table tonight. This takes some seconds.
@@ -80,14 +80,14 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
     from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 
-    # One entry for each thing that there is to answer, whatever the user says.
+    # One entry for each answer, whatever the user says.
     turns = [
         [Call("get_weather", {"city": "Paris"}), Say.tones(2.0, "The weather is: {output}")],
         [
@@ -111,8 +111,8 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """
@@ -134,7 +134,7 @@ async def run_bot(
     )
     user_aggregator, assistant_aggregator = LLMContextAggregatorPair(
         context,
-        # Hydra detects turns itself. Without this the aggregator would come to the same
+        # Hydra detects turns itself. Without this the aggregator would choose the same
         # strategies, but would first load a turn detection model that is never used.
         user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
     )

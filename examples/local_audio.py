@@ -1,7 +1,7 @@
 """Talk to Hydra from a terminal, with this machine's own microphone and speaker.
 
-Wear headphones: nothing cancels the echo, and a bot that hears itself interrupts itself. Needs
-PortAudio (`apt-get install portaudio19-dev`, `brew install portaudio`)::
+Wear headphones: nothing cancels the echo, and a bot that hears itself interrupts itself. The
+example needs PortAudio (`apt-get install portaudio19-dev`, `brew install portaudio`)::
 
     pip install "pipecat-ai[local]"
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
@@ -67,7 +67,7 @@ def local_transport() -> BaseTransport:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
@@ -82,7 +82,7 @@ async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEF
     """Hold one conversation, until Ctrl-C.
 
     Args:
-        transport: Where the user is.
+        transport: The transport to the user.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """

@@ -1,7 +1,7 @@
-"""The smallest bot: what the user says goes to Hydra, what Hydra says to the user.
+"""The smallest bot: the user's speech goes to Hydra, and Hydra's speech to the user.
 
-No context and no aggregators. Hydra's voice activity detection takes the turns, and the service
-interrupts by itself. Run it, and open http://localhost:7860 to talk to it::
+There is no context and no aggregator. Hydra's voice activity detection finds the user's turns, and
+the service interrupts by itself. Run it, and open http://localhost:7860 to talk to it::
 
     pip install "pipecat-ai[runner,webrtc]"
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
@@ -33,7 +33,7 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
@@ -54,8 +54,8 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """

@@ -1,4 +1,4 @@
-"""A voice bot that records its calls: one stereo file each, the user left and the bot right.
+"""A voice bot that records its calls: a stereo file each, the user left and the bot right.
 
 Run it, open http://localhost:7860 to talk to it, and find the call in `recordings/`::
 
@@ -37,8 +37,8 @@ from pipecat_hydra import HydraLLMService
 from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 RECORDINGS = Path("recordings")
-# In Hz, of both sides and of the file. Where the recorder has to resample, it loses the last
-# moments of each reply, and shifts the two sides against each other.
+# In Hz, for both sides and the file. If the recorder had to resample, it would lose the last
+# moments of each reply and shift the two sides against each other.
 RATE = 24_000
 
 transport_params = {
@@ -48,7 +48,7 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
@@ -79,8 +79,8 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """
@@ -88,7 +88,7 @@ async def run_bot(
         api_key=api_key,
         base_url=base_url,
         settings=HydraLLMService.Settings(
-            # Whoever is recorded has to know it.
+            # People have to know that they are recorded.
             system_instruction=(
                 "You are a warm, concise assistant. Begin by saying that the call is recorded."
             ),
@@ -98,8 +98,8 @@ async def run_bot(
         LLMContext(),
         user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
     )
-    # After the output, so that what an interruption has cut off is not in it. The user's audio
-    # comes here too: the service hands it on.
+    # After the output, so that the recording has nothing that an interruption cut off. The
+    # user's audio comes here too, because the service passes it on.
     recorder = AudioBufferProcessor(num_channels=2, auto_start_recording=True)
 
     worker = PipelineWorker(

@@ -1,8 +1,8 @@
-"""A regression test for a bot: a recording goes in, the conversation comes out as a recording.
+"""A regression test for a bot: plays a recording to it, and records the conversation.
 
-What is tested is the whole bot at real time, without a device, a browser or a second person: its
-pipeline, its turns, its functions. It is a program, which writes what was said by both, the user on
-the left and the bot on the right::
+It tests the whole bot at real time, with its pipeline, turns and functions, and without a device, a
+browser or a second person. It is a program that writes what both have said, the user on the left
+and the bot on the right::
 
     export SMALLEST_API_KEY=...   # without, it talks to the embedded emulator
     python examples/replay_wav.py question.wav conversation.wav
@@ -33,16 +33,16 @@ from pipecat_hydra.testing import VirtualTransport
 from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
-QUIET_SECS = 2.0  # the bot has no more to say when it has said nothing for so long
-LIMIT_SECS = 30.0  # for the greeting, and for all that is said in answer
+QUIET_SECS = 2.0  # the bot has finished when it has said nothing for so long
+LIMIT_SECS = 30.0  # for the greeting, and for the whole answer
 
 
-# This is the bot. Import yours instead: whatever takes a transport can be tested so.
+# This is the bot. Import yours instead: any function that takes a transport can be tested.
 async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEFAULT_BASE_URL):
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
+        transport: The transport to the user.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """
@@ -71,17 +71,17 @@ async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEF
 
 
 async def replay(recording: Path, **endpoint: Any) -> VirtualTransport:
-    """Hold a conversation with a recording: it begins when the bot has greeted.
+    """Hold a conversation with a recording, which starts when the bot has greeted.
 
     Args:
         recording: What the user says; a file of any format, rate and channel count.
         **endpoint: Key and URL of the service.
 
     Returns:
-        The transport, which knows what was said and heard, and when.
+        The transport, which has what was said and heard, and when.
 
     Raises:
-        RuntimeError: The bot did not last the conversation, or did not answer.
+        RuntimeError: The bot ended before the conversation did, or did not answer.
         soundfile.LibsndfileError: The file cannot be read or is not audio.
     """
     line = VirtualTransport.from_file(recording)
@@ -139,7 +139,7 @@ def utterance_ends(line: VirtualTransport) -> list[float]:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
@@ -151,7 +151,7 @@ async def hydra() -> AsyncGenerator[dict[str, Any]]:
 
 
 def test_the_bot_answers_soon_and_can_be_interrupted():
-    """The test: what would be heard as wrong, in numbers."""
+    """The bot answers within a limit, and a barge-in cuts its reply off."""
     from pipecat_hydra.emulator import HydraEmulator, Say, Script
 
     async def hold() -> VirtualTransport:

@@ -1,7 +1,7 @@
-"""A voice bot that writes down who said what: a transcript as JSON and as Markdown.
+"""A voice bot that writes a transcript of each call, as JSON and as Markdown.
 
-What the user says Hydra does not tell (and what the bot says not with every model). So Pulse,
-Smallest AI's speech-to-text model, listens beside it; Hydra hears the user's voice all the same.
+Hydra gives no transcript of the user, and not every model gives one of the bot. So Pulse, Smallest
+AI's speech-to-text model, listens too; Hydra still hears the user's voice.
 Run it, open http://localhost:7860 to talk to it, and find the conversation in `transcripts/`::
 
     pip install "pipecat-ai[runner,webrtc]"
@@ -55,10 +55,10 @@ class Line:
     """Something that was said.
 
     Parameters:
-        role: By whom: `"user"` or `"assistant"`.
+        role: Who said it: `"user"` or `"assistant"`.
         text: The words.
         time: When it began, in ISO 8601.
-        interrupted: Whether the user has not heard it to its end.
+        interrupted: Whether the user has not heard all of it.
     """
 
     role: str
@@ -68,7 +68,7 @@ class Line:
 
 
 def save(lines: list[Line], path: Path) -> None:
-    """Write a transcript beside each other as JSON and as Markdown."""
+    """Write a transcript to two files, as JSON and as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ordered = sorted(lines, key=lambda line: line.time)
     told = json.dumps([asdict(line) for line in ordered], indent=2, ensure_ascii=False)
@@ -82,7 +82,7 @@ def save(lines: list[Line], path: Path) -> None:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
@@ -117,11 +117,11 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
-        stt: What writes down the user's words.
+        stt: Transcribes what the user says.
     """
     llm = HydraLLMService(
         api_key=api_key,
@@ -132,7 +132,7 @@ async def run_bot(
     )
     user_aggregator, assistant_aggregator = LLMContextAggregatorPair(
         LLMContext(),
-        # Hydra takes the turns; what Pulse hears decides nothing.
+        # Hydra finds the user's turns; Pulse has no influence on them.
         user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
     )
 

@@ -101,9 +101,9 @@ transport_params = {
 def sample_rates(runner_args: RunnerArguments) -> tuple[int, int]:
     """Tell the rates in Hz of the user's audio and the bot's.
 
-    Hydra takes 16 kHz and gives 24 kHz, but a telephone has 8 kHz. If the pipeline has it too,
-    the service resamples, which takes less than the telephone's serializer does (see
-    benchmarks/microphone_delay.py).
+    Hydra takes 16 kHz and gives 24 kHz, but a telephone has 8 kHz. With 8 kHz in the pipeline
+    too, the service resamples, which adds less delay than resampling in the telephone's
+    serializer (see benchmarks/microphone_delay.py).
     """
     if getattr(runner_args, "transport_type", None) in TELEPHONES:
         return 8_000, 8_000
@@ -112,14 +112,14 @@ def sample_rates(runner_args: RunnerArguments) -> tuple[int, int]:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Give the service's key and URL: of Hydra, or of an emulator if there is no key."""
+    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
     if key := os.getenv("SMALLEST_API_KEY"):
         yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
     from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 
-    # One entry for each time that the user speaks, whatever is said.
+    # One entry for each turn of the user, whatever is said.
     turns = [
         Say.tones(2.0, "I am well, thank you."),
         [Call("get_weather", {"city": "Paris"}), Say.tones(6.0, "In Paris: {output}")],
@@ -141,8 +141,8 @@ async def run_bot(
     """Hold one conversation.
 
     Args:
-        transport: Where the user is.
-        runner_args: How the runner wants it.
+        transport: The transport to the user.
+        runner_args: The runner's settings for this conversation.
         api_key: The Smallest AI key.
         base_url: Hydra's endpoint.
     """
@@ -164,7 +164,7 @@ async def run_bot(
     )
     user_aggregator, assistant_aggregator = LLMContextAggregatorPair(
         context,
-        # Hydra detects turns itself. Without this the aggregator would come to the same
+        # Hydra detects turns itself. Without this the aggregator would choose the same
         # strategies, but would first load a turn detection model that is never used.
         user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
     )
@@ -180,7 +180,7 @@ async def run_bot(
     )
 
     in_rate, out_rate = sample_rates(runner_args)
-    # Clients that speak RTVI are told of turns, replies and function calls without more ado.
+    # RTVI clients are told of turns, replies and function calls with no further code.
     worker = PipelineWorker(
         pipeline,
         params=PipelineParams(
@@ -190,7 +190,7 @@ async def run_bot(
             enable_usage_metrics=True,
         ),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
-        # Without Hydra there is no call: a key that is refused ends it.
+        # A key that is refused ends the call, because there is no call without Hydra.
         processor_unusable_policy=ProcessorUnusablePolicy.END,
     )
 
@@ -214,7 +214,7 @@ async def bot(runner_args: RunnerArguments):
     try:
         transport = await create_transport(runner_args, transport_params)
     except (ImportError, ValueError) as error:
-        # A package that is not installed, or a key of the telephone provider's that is not set.
+        # A package that is not installed, or a key of the telephone provider that is not set.
         logger.error(f"This call cannot be taken: {error}")
         return
     async with hydra() as endpoint:
