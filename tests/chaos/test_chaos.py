@@ -9,6 +9,7 @@ import dataclasses
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from pipecat.frames.frames import (
 from chaos import CallPlan, Evidence, campaign, hold, violations
 from chaos.campaign import judge
 from chaos.checks import CHECKS
+from chaos.clock import run
 from chaos.plan import Interrupt, Lose, Speak, Wait
 from chaos.runner import KEY_MARK, Pushed, watched_logs
 from chaos.timeline import timeline
@@ -53,6 +55,11 @@ def test_the_same_seed_gives_the_same_call(seed: int):
     assert first.sessions
     assert first.faults
     assert first == second
+
+
+def test_executors_work_in_the_thread_of_the_loop():
+    job = asyncio.to_thread(threading.get_ident)
+    assert run(job, longest_run_secs=5.0) == threading.get_ident()
 
 
 @pytest.mark.realtime
