@@ -346,7 +346,7 @@ class AnyServer(RuleBasedStateMachine):
 
 
 # 600 runs of up to 50 steps, some 27 000 in all.
-AnyServer.TestCase.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
+AnyServer.TestCase.settings = settings(max_examples=600, stateful_step_count=50)
 TestAnyServer = AnyServer.TestCase
 
 
@@ -367,7 +367,7 @@ turns = st.lists(
 
 
 @given(turns)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_with_a_server_that_keeps_to_the_protocol_nothing_is_lost(
     scripts: list[dict[str, object]],
 ):
