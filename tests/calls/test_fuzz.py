@@ -271,7 +271,7 @@ async def survives(shape: Shape, sent: list[Message]) -> None:
 ALL: list[Message] = [(json.dumps(event).encode(), True) for event in EVENTS]
 
 
-@pytest.mark.timeout(60 + 5 * EXAMPLES)
+@pytest.mark.timeout(300 + 5 * EXAMPLES)
 @settings(
     max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

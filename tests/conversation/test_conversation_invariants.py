@@ -8,7 +8,6 @@ protocol, where besides nothing may be lost.
 import struct
 from collections import defaultdict
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,9 +37,6 @@ from pipecat_hydra.wire.events import (
     SessionConfiguration,
     SessionConfigure,
 )
-
-# It waits for nothing but a processor, for half a minute if it is the only one that does.
-pytestmark = pytest.mark.timeout(300)
 
 RESPONSES = [f"resp_{n}" for n in range(12)]
 ITEMS = ["item_1", "item_2", "item_3"]
