@@ -89,6 +89,7 @@ class Conversation:
         handshake_timeout_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        longest_turn_secs: float = 60.0,
         resume_after_noise: bool = True,
     ):
         """Make a conversation that is offline.
@@ -101,12 +102,14 @@ class Conversation:
                 None for ever.
             idle_timeout_secs: How long one is kept, in seconds, in which no audio of the user
                 comes, and no response; None for ever.
+            longest_turn_secs: After how long a user turn that does not stop, as with music on the
+                line, is taken for stopped, in seconds.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
         """
         event_ids = self._event_ids = EventIds()
         self._handshake = Handshake(model, timeout_secs=handshake_timeout_secs, event_ids=event_ids)
         self._messages = Messages(event_ids)
-        self._turns = UserTurns()
+        self._turns = UserTurns(longest_turn_secs=longest_turn_secs)
         self._responses = Responses(event_ids=event_ids, resume_after_noise=resume_after_noise)
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
@@ -206,6 +209,7 @@ class Conversation:
             self._handshake.deadline,
             self._rest.deadline,
             self._turns.deadline,
+            self._responses.deadline,
             self._uplink.deadline,
             self._calls.deadline,
             self._owed.deadline,
@@ -291,6 +295,10 @@ class Conversation:
         """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
+
+    def may_be_noise(self, now: float) -> bool:
+        """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
+        return self._talk.may_be_noise(now)
 
     def interrupted(self, now: float) -> list[Effect]:
         """The pipeline was interrupted: by the echo of a user turn, or by somebody else."""

@@ -40,6 +40,7 @@ __all__ = [
     "ToolArguments",
     "ToolCall",
     "ToolCalls",
+    "TurnConfirmed",
     "TurnDiscarded",
     "UserStarted",
     "UserStopped",
@@ -227,6 +228,14 @@ class UserStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnConfirmed:
+    """What the user was heard to say was no noise: the functions that it interrupted are cancelled.
+
+    Told only when functions may be running. The user may still speak.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class TurnDiscarded:
     """What the user was heard to say was noise. The turn is over, and gets no answer."""
 
@@ -355,6 +364,7 @@ ConnectionEffect: TypeAlias = (
 PipelineEffect: TypeAlias = (
     UserStarted
     | UserStopped
+    | TurnConfirmed
     | TurnDiscarded
     | Flush
     | ReplyStarted

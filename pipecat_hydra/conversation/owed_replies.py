@@ -271,6 +271,7 @@ class OwedReplies:
             configuring: Whether the session is being configured, and may greet.
         """
         self._due.doom()
+        self._set_aside.doom()
         self._asked = self._debt = False
         self._greeting_doomed = configuring
 

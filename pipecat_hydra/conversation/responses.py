@@ -15,6 +15,9 @@ Unless the server cancels it, it is heard when the user has stopped, before the 
 An interruption by somebody else than the user kills the current response and cancels it by its id
 (T4).
 
+A response that was announced and of which nothing comes for long has stalled. It is cancelled by
+its id and given up (P1).
+
 What of a response has entered the pipeline lies in the transport for seconds, and an interruption
 throws it away. `playback.py` remembers it, so that noise costs the listener nothing: what was cut
 is kept here until the turn is decided, and said again if that was noise (T3).
@@ -32,7 +35,9 @@ from pipecat_hydra.conversation.effects import (
     Discard,
     Effect,
     Flush,
+    Report,
     Send,
+    Severity,
     TextChunk,
     ToolCalls,
     VoiceEnded,
@@ -48,6 +53,8 @@ __all__ = ["EndedResponse", "Responses"]
 _REMEMBERED_IDS: Final = 256
 # How long before the word that the user has stopped an answer to the user may begin.
 _QUICK_SECS: Final = 1.0
+# Hydra sends a reply ten times faster than it is spoken (protocol §5).
+_STALL_SECS: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +92,8 @@ class Responses:
         self._reply: Reply | None = None
         # When the current response began, if it did while the user spoke.
         self._began_over_user_at: float | None = None
+        # When something of the current response came last.
+        self._progress_at = 0.0
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
@@ -111,6 +120,29 @@ class Responses:
     def voiced(self) -> bool:
         """Whether audio of the response in flight has entered the pipeline."""
         return self._reply is not None and self._reply.active and self._reply.heard
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the user's turn keeps the listener from hearing something."""
+        return self.held or bool(self._unheard)
+
+    @property
+    def held(self) -> bool:
+        """Whether the current response is held."""
+        return self._reply is not None and self._reply.held
+
+    @property
+    def living(self) -> frozenset[str | None]:
+        """The id of the current response, which may be None; empty if there is none, or it is dead."""
+        return frozenset() if self.quiet else frozenset({self.current_id})
+
+    @property
+    def deadline(self) -> float | None:
+        """When the current response has stalled; None if it cannot."""
+        reply = self._reply
+        if reply is None or reply.dead or reply.generated:
+            return None
+        return self._progress_at + _STALL_SECS
 
     @property
     def current_id(self) -> str | None:
@@ -178,6 +210,7 @@ class Responses:
         effects += self._end(interrupted=False)
         self._begun += 1
         self._reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate)
+        self._progress_at = now
         self._began_over_user_at = now if over_user else None
         if over_user:
             effects += self._reply.hold()
@@ -197,6 +230,7 @@ class Responses:
         reply = self._reply
         if reply is None or response_id not in (None, reply.id):
             return []
+        self._progress_at = now
         return [*reply.audio(delta, now)]
 
     def text(self, response_id: str | None, delta: str, now: float) -> list[Effect]:
@@ -204,7 +238,20 @@ class Responses:
         reply = self._reply
         if reply is None or response_id not in (None, reply.id):
             return []
+        self._progress_at = now
         return [*reply.text(delta, now)]
+
+    def progressed(self, now: float) -> None:
+        """Something other than speech came of the current response, or it waits for others."""
+        self._progress_at = now
+
+    def give_up_stalled(self, now: float) -> list[Effect]:
+        """Cancel the current response if it has stalled."""
+        reply, deadline = self._reply, self.deadline
+        if reply is None or deadline is None or now < deadline:
+            return []
+        message = f"Hydra began a response and did not go on with it for {_STALL_SECS:.0f} s"
+        return [*reply.kill(), self._cancel(reply), Report(Severity.WARNING, message)]
 
     def negotiated(self, sample_rate: int) -> None:
         """The rate of the session's audio is known for sure."""

@@ -8,6 +8,10 @@ The calls of one response are a batch, and the model is asked to go on once for 
 A batch is settled when all its calls are answered: at once if the response is known to be done,
 else 200 ms after the last answer.
 
+What is missing of a call may come until a second after its response is over: done, superseded or
+given up. What was told of the call by then is the call; one of which nothing but its name was told
+is none (P1).
+
 The calls of a response that was cancelled are none. A call is an orphan when its session is lost,
 or when Hydra has waited too long for its answer. Its id means nothing any more, so the answer to it
 goes in as text.
@@ -17,6 +21,7 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 
 import json
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -54,8 +59,8 @@ class _Batch:
     ready: list[ToolCall] = field(default_factory=list[ToolCall])
     ready_at: float = 0.0
     done: bool = False
-    # Until when what is missing of its calls may come, once it is done.
-    complete_by: float = 0.0
+    # Until when what is missing of its calls may come; None while the response goes on.
+    complete_by: float | None = None
     respond: bool = False
     cancelled: bool = False
     answered_at: float = 0.0
@@ -73,7 +78,7 @@ class _Batch:
     def gathered_at(self) -> float | None:
         """When the calls that there are may be made together; None if not yet."""
         if not all(call.complete for call in self.calls.values()):
-            return self.complete_by if self.done else None
+            return self.complete_by
         if not self.ready:
             return None
         return self.ready_at if self.done else self.ready_at + _GATHER_SECS
@@ -120,6 +125,16 @@ class OpenCalls:
     def unsettled(self) -> bool:
         """Whether the model waits for an answer."""
         return bool(self._batches)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a call was made that has no answer."""
+        return any(batch.unanswered for batch in self._batches.values())
+
+    @property
+    def may_run(self) -> bool:
+        """Whether a function may be running, be it for a turn or session that is gone."""
+        return self.awaited or bool(self._orphans)
 
     @property
     def owed(self) -> bool:
@@ -234,6 +249,17 @@ class OpenCalls:
         batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
+
+    def bound(self, living: Collection[str | None], now: float) -> None:
+        """Give the calls of responses that are over a bound by which they are complete.
+
+        Args:
+            living: The responses that are not over.
+            now: The time.
+        """
+        for response_id, batch in self._batches.items():
+            if batch.complete_by is None and response_id not in living:
+                batch.complete_by = now + _LATE_ARGUMENTS_SECS
 
     def take_gathered(self, now: float) -> list[ToolCalls]:
         """Take the calls to make by `now`: those of one response together.

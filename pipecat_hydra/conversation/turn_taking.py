@@ -10,11 +10,15 @@ was typed before it, and what the turn cut stays cut. If the turn was noise, eac
 what it set aside: what was due is due again, what was withheld is asked for, what was cut is said
 again (T3).
 
+Of a turn that the server has answered, or left undecided for long, nothing is waited for
+(`user_turns.py`). A response that is held and completes after the turn's end was not barged in on:
+the turn was noise.
+
 **A turn is understood** when something of a response is heard with nobody speaking, when a
 response is completed or cancelled, or when none has come for long. No other session hears the
 user's words of that turn again.
 
-**The way is free** for a request when the session is live, the user is silent, no words of the
+**The way is free** for a request when the session is live, the user is silent or answered, no words of the
 user are being sent again, nothing is due, and nothing else is said.
 
 **An interruption** of the pipeline is the echo of a user turn, or comes from somebody else: the
@@ -36,6 +40,7 @@ from pipecat_hydra.conversation.effects import (
     Severity,
     ToolArguments,
     ToolCalls,
+    TurnConfirmed,
     TurnDiscarded,
     UserStarted,
     VoiceStarted,
@@ -121,7 +126,7 @@ class TurnTaking:
     @property
     def at_boundary(self) -> bool:
         """Whether nobody speaks, nothing is generated or due, and no call is open."""
-        return self._responses.quiet and not self._turns.speaking and not self.engaged
+        return self._responses.quiet and not self._turns.listening and not self.engaged
 
     def conclude(self, effects: Sequence[Effect], now: float) -> list[Effect]:
         """End the step of an event: make the calls that are whole, ask for what may be asked.
@@ -133,18 +138,41 @@ class TurnTaking:
         Returns:
             All that the event comes to.
         """
-        told = [*effects, *self._calls.take_gathered(now)]
+        told = [*effects, *self._take_gathered(now)]
         self.note(told, now)
         return told + self.ask(now)
 
+    def _take_gathered(self, now: float) -> list[ToolCalls]:
+        """Take the calls to make by now; of a response that is over they do not wait for ever."""
+        self._calls.bound(self._responses.living, now)
+        return self._calls.take_gathered(now)
+
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`, after `expire`."""
-        made = self._calls.take_gathered(now)
-        self.note(made, now)
+        told = [*self._give_up(now), *self._take_gathered(now)]
+        self.note(told, now)
         if self._turns.take_replayed(now):
             # There was no word in it.
             self._understood()
-        return [*made, *self.go_on_after_calls(now)]
+        return [*told, *self.go_on_after_calls(now)]
+
+    def _give_up(self, now: float) -> list[Effect]:
+        """Wait no longer for what the server has left undone for long (P1)."""
+        effects: list[Effect] = []
+        if self._turns.is_too_long(now):
+            # Whatever it is, it is no cough.
+            effects += [*self._decide_turn(), *self._responses.drop_what_was_cut()]
+            effects += self._stop_turn(now)
+        if self._turns.is_never_decided(now):
+            effects += self._discard_turn()
+        if self._calls.awaited:
+            # It may be done only when its calls are answered (protocol §6).
+            self._responses.progressed(now)
+        if stalled := self._responses.give_up_stalled(now):
+            self._owed.heard()
+            if not self._turns.listening:
+                self._understood()
+        return effects + stalled
 
     def note(self, effects: Sequence[Effect], now: float) -> None:
         """Take note of what the pipeline is told."""
@@ -152,19 +180,19 @@ class TurnTaking:
             self._responses.note(effect, now)
             if isinstance(effect, VoiceStarted | ToolCalls):
                 self._owed.heard()
-                if not self._turns.speaking:
+                if not self._turns.listening:
                     self._understood()
 
     def expire(self, now: float) -> None:
         """What was due and has not come by now is due no more."""
-        if self._owed.expire(now) and not self._turns.speaking:
+        if self._owed.expire(now) and not self._turns.listening:
             self._understood()
 
     def ask(self, now: float) -> list[Effect]:
         """Ask for what waits to be asked for, if the way is free."""
         if not self._owed.waiting or not self._handshake.live:
             return []
-        if self._turns.speaking or self._turns.replaying:
+        if self._turns.listening or self._turns.replaying:
             return []
         self.expire(now)
         return self._owed.ask(
@@ -188,12 +216,20 @@ class TurnTaking:
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
         if not self._turns.speaking:
             return []
-        resumed, is_answered = self._responses.turn_stopped(now)
-        if not is_answered:
+        return self._stop_turn(now, self._uplink.silence_since(event.audio_end_ms))
+
+    def _stop_turn(self, now: float, silence_secs: float = 0.0) -> list[Effect]:
+        """The user has stopped: an answer is due, unless it has come already."""
+        resumed, is_answer = self._responses.turn_stopped(now)
+        if not (is_answer or self._turns.answered):
             self._owed.expect(now)
-        silence_secs = self._uplink.silence_since(event.audio_end_ms)
         self._uplink.turn_ended(silence_secs)
         stopped = self._turns.stop(discarded=False, silence_secs=silence_secs)
+        if not self._turns.may_be_noise:
+            if self._turns.settle():
+                self._owed.turn_is_over()
+        else:
+            self._turns.await_decision(now, soon=self._responses.holds_back)
         if self._responses.voiced:
             self._understood()
         return [*stopped, *resumed]
@@ -219,20 +255,27 @@ class TurnTaking:
             case Verdict.NOISE:
                 return self._discard_turn()
             case Verdict.REAL:
-                self._decide_turn()
+                confirmed = self._decide_turn()
             case Verdict.EARLIER_REAL:
                 self._owed.earlier_turn_is_real()
                 self._responses.turn_is_real()
-        return self._responses.drop_what_was_cut()
+                confirmed = self._confirm()
+        return [*confirmed, *self._responses.drop_what_was_cut()]
 
-    def _decide_turn(self) -> None:
+    def _decide_turn(self) -> list[Effect]:
         """The turn is real. While the user still speaks it stays open, to be stopped."""
         if not self._turns.undecided:
-            return
+            return []
+        confirmed = self._confirm() if self._turns.may_be_noise else []
         self._owed.turn_is_real()
         self._responses.turn_is_real()
         if self._turns.settle():
             self._owed.turn_is_over()
+        return confirmed
+
+    def _confirm(self) -> list[Effect]:
+        """Tell once that a turn is real, if functions run that wait for it (F4)."""
+        return [TurnConfirmed()] if self._calls.may_run else []
 
     def _discard_turn(self) -> list[Effect]:
         """The turn was noise: all goes on as if it had not been (T3)."""
@@ -253,12 +296,19 @@ class TurnTaking:
 
     # Interruptions
 
+    def may_be_noise(self, now: float) -> bool:
+        """Whether an interruption now is the echo of a user turn that may be noise, or was."""
+        undecided = self._turns.may_be_noise or self._turns.was_noise
+        return undecided and self._turns.echo_is_due(now)
+
     def interrupted(self, now: float) -> list[Effect]:
         """The pipeline was interrupted: by the echo of a user turn, or by somebody else."""
         self._responses.cut(now)
         if not self._turns.take_echo(now):
             return self.cancel(now)
-        if self._turns.undecided:
+        if self._turns.may_be_noise:
+            if not self._turns.speaking:
+                self._turns.await_decision(now, soon=self._responses.holds_back)
             return []
         if not self._turns.was_noise:
             self._responses.turn_is_real()
@@ -273,7 +323,7 @@ class TurnTaking:
         self.expire(now)
         self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
         self._turns.interrupted()
-        if not self._turns.speaking:
+        if not self._turns.listening:
             self._understood()
         return self._responses.cancel()
 
@@ -314,12 +364,16 @@ class TurnTaking:
             over_user=over_user,
         )
         if not over_user:
-            self._decide_turn()
+            effects += self._decide_turn()
+            self._turns.answer()
         return effects + self._responses.begin(doomed=doomed)
 
     def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
         self._rest.used(now)
         info = event.response or ResponseInfo()
+        if info.status == "cancelled" and self._responses.speaking:
+            # By the server, for the user goes on in the same breath.
+            self._turns.answer(broken_off=True)
         ended = self._responses.done(info, now)
         if ended is None:
             return []
@@ -327,11 +381,14 @@ class TurnTaking:
             self._owed.heard()
         elif not ended.announced:
             self._owed.withdraw()
-        if ended.answered and not self._turns.speaking:
+        if ended.answered and not self._turns.listening:
             self._understood()
         self._calls.complete(info, ended.response_id, now)
         finished = ResponseFinished(info.id, info.status, info.usage, ended.took)
         effects = [*ended.effects, finished, *report_unfinished(info)]
+        over = self._turns.may_be_noise and not self._turns.speaking
+        if over and info.status == "completed" and ended.current and self._responses.held:
+            effects += self._discard_turn()
         return effects + self.go_on_after_calls(now)
 
     # Function calls
@@ -340,6 +397,7 @@ class TurnTaking:
         if event.call_id is None or self._calls.is_void(event.response_id):
             return []
         self._responses.adopt(event.response_id)
+        self._responses.progressed(now)
         owner = event.response_id or self._responses.current_id
         name = self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
         return [ToolArguments(event.call_id, name, event.delta)]
@@ -350,6 +408,7 @@ class TurnTaking:
             return [Report(Severity.WARNING, message)]
         if not self._calls.is_void(event.response_id):
             self._responses.adopt(event.response_id)
+            self._responses.progressed(now)
             owner = event.response_id or self._responses.current_id
             self._calls.call(event.call_id, owner, now, name=event.name, arguments=event.arguments)
         return []
@@ -359,7 +418,7 @@ class TurnTaking:
         for settled in self._calls.take_settled(now):
             if settled.respond:
                 self._owed.want_about_calls(settled.response_id)
-            elif settled.cancelled and self._turns.undecided:
+            elif settled.cancelled and self._turns.may_be_noise:
                 self._owed.withhold_about_calls(settled.response_id)
             elif settled.cancelled and self._turns.was_noise:
                 self._owed.want_about_calls(settled.response_id)

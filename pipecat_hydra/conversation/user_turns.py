@@ -5,9 +5,17 @@ stopped by its item being discarded, by another turn opening, and by the loss of
 so that each `UserStarted` is followed by exactly one `UserStopped` (T2).
 
 A turn is decided when its item is done or a response begins. `completed` or answered, it was
-real. `incomplete`, it was noise, and all goes on as if it had not been (T3). Another turn may
-open before one is decided. The item of the earlier one is remembered: if it turns out real, what
-it interrupted stays interrupted, whatever becomes of the turn after it.
+real, and stays so. `incomplete`, it was noise, and all goes on as if it had not been (T3). Another
+turn may open before one is decided. The item of the earlier one is remembered: if it turns out
+real, what it interrupted stays interrupted, whatever becomes of the turn after it.
+
+A turn that is answered before the server says that the user has stopped owes no response and
+blocks nothing, for that word may come after the answer is done, or never. Nobody listens to the
+user any more in such a turn, unless the server breaks its answer off.
+
+Each turn has an end (P1). A turn that does not stop is taken for stopped after a bound. A turn
+that is over and of which the server says nothing more is taken for noise after a while; the while
+is shorter when the turn keeps the listener from hearing something.
 
 The pipeline answers a `UserStarted` with an interruption of its own. So the first interruption
 within a turn, or within a second of its start, is that echo, and is no interruption by anybody
@@ -31,6 +39,9 @@ __all__ = ["UserTurns", "Verdict"]
 
 _ECHO_SECS: Final = 1.0
 _REPLAY_SECS: Final = 3.0
+# How long after its end a turn may be decided: if it holds nothing back, and if it does.
+_DECIDE_SECS: Final = 8.0
+_DECIDE_SOON_SECS: Final = 3.0
 _UNDECIDED_TURNS: Final = 8
 
 
@@ -52,7 +63,12 @@ class _Turn:
     """The user's turn that is open or not yet decided."""
 
     item_id: str | None
+    stops_by: float
     speaking: bool = True
+    real: bool = False
+    answered: bool = False
+    # When it is taken for noise, once it is over.
+    decided_by: float | None = None
     # The items of turns before it that are not decided either.
     earlier: tuple[str, ...] = ()
 
@@ -60,8 +76,13 @@ class _Turn:
 class UserTurns:
     """The user's turns: started, stopped, decided."""
 
-    def __init__(self) -> None:
-        """Start with a user who is silent."""
+    def __init__(self, *, longest_turn_secs: float = 60.0) -> None:
+        """Start with a user who is silent.
+
+        Args:
+            longest_turn_secs: After how long a turn that does not stop is taken for stopped.
+        """
+        self._longest_turn = longest_turn_secs
         self._turn: _Turn | None = None
         self._echo_due_until: float | None = None
         self._was_noise = False
@@ -74,9 +95,24 @@ class UserTurns:
         return self._turn is not None
 
     @property
+    def may_be_noise(self) -> bool:
+        """Whether a turn is open, or over, of which it is not known whether it is real."""
+        return self._turn is not None and not self._turn.real
+
+    @property
     def speaking(self) -> bool:
-        """Whether the user speaks."""
+        """Whether the user speaks, as far as the server has said."""
         return self._turn is not None and self._turn.speaking
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server has answered the turn that is open."""
+        return self._turn is not None and self._turn.answered
+
+    @property
+    def listening(self) -> bool:
+        """Whether the user speaks and is not answered yet."""
+        return self.speaking and not self.answered
 
     @property
     def was_noise(self) -> bool:
@@ -95,8 +131,10 @@ class UserTurns:
 
     @property
     def deadline(self) -> float | None:
-        """When the replay ends; None if there is none."""
-        return self._replay_until
+        """When the replay ends, or the turn is to end or to be decided; None for never."""
+        turn = self._turn
+        bound = None if turn is None else turn.stops_by if turn.speaking else turn.decided_by
+        return min((d for d in (self._replay_until, bound) if d is not None), default=None)
 
     def is_open(self, item_id: str | None) -> bool:
         """Whether the turn of that item is the one in which the user speaks."""
@@ -107,8 +145,8 @@ class UserTurns:
         """Open a turn; gives the stop of the one before, if that was open."""
         before = self._turn
         stopped = self.stop(discarded=False)
-        self._turn = _Turn(item_id)
-        if before is not None and before.item_id is not None:
+        self._turn = _Turn(item_id, now + self._longest_turn)
+        if before is not None and before.item_id is not None and not before.real:
             self._turn.earlier = (*before.earlier, before.item_id)[-_UNDECIDED_TURNS:]
         self._replay_until = None
         self._echo_due_until = now + _ECHO_SECS
@@ -143,6 +181,8 @@ class UserTurns:
             return Verdict.NONE
         real = item.status != "incomplete"
         if not (item.id and turn.item_id) or item.id == turn.item_id:
+            if turn.real and not real:
+                return Verdict.NONE
             return Verdict.REAL if real else Verdict.NOISE
         if item.id not in turn.earlier:
             return Verdict.NONE
@@ -154,19 +194,51 @@ class UserTurns:
 
     def settle(self) -> bool:
         """The turn is real. Returns whether it is over; else it stays open, to be stopped."""
-        if self._turn is not None and not self._turn.speaking:
-            self._turn = None
+        if self._turn is not None:
+            self._turn.real = True
+            if not self._turn.speaking:
+                self._turn = None
         return self._turn is None
+
+    def answer(self, *, broken_off: bool = False) -> None:
+        """The server answers the turn that is open, or breaks the answer off."""
+        if self.speaking and self._turn is not None:
+            self._turn.answered = not broken_off
+
+    def is_too_long(self, now: float) -> bool:
+        """Whether the turn that is open is to be taken for stopped by now."""
+        return self._turn is not None and self._turn.speaking and now >= self._turn.stops_by
+
+    def await_decision(self, now: float, *, soon: bool) -> None:
+        """Let the turn, which is over, be decided within a while.
+
+        Args:
+            now: The time.
+            soon: Whether the turn holds back what the listener is to hear if it was noise.
+        """
+        if self._turn is not None and not self._turn.speaking:
+            self._turn.decided_by = now + (_DECIDE_SOON_SECS if soon else _DECIDE_SECS)
+
+    def is_never_decided(self, now: float) -> bool:
+        """Whether the turn is over, and so long ago that nothing will decide it."""
+        decided_by = self._turn.decided_by if self._turn is not None else None
+        return decided_by is not None and now >= decided_by
 
     def discard(self) -> None:
         """The turn was noise."""
         self._turn = None
         self._was_noise = True
 
+    def echo_is_due(self, now: float) -> bool:
+        """Whether an interruption now is the echo of a turn's start."""
+        due_until = self._echo_due_until
+        return due_until is not None and (self.speaking or now <= due_until)
+
     def take_echo(self, now: float) -> bool:
         """Whether an interruption is the echo of a turn's start, which comes once."""
-        due_until, self._echo_due_until = self._echo_due_until, None
-        return due_until is not None and (self.speaking or now <= due_until)
+        is_echo = self.echo_is_due(now)
+        self._echo_due_until = None
+        return is_echo
 
     def interrupted(self) -> None:
         """Somebody else has interrupted the bot: whatever noise cut before stays cut."""

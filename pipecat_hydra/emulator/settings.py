@@ -57,6 +57,10 @@ class EmulatorSettings:
             so that noise cancels nothing.
         stopped_on_discard: Whether `speech_stopped` comes before the `incomplete` item of
             a discarded turn.
+        speech_stopped: Whether the end of a turn is told by `speech_stopped`. If not, only the
+            turn's item, or the reply, tells that the turn is over.
+        user_items: Whether the user's turns have `conversation.item.added` and `.done`. If not,
+            nothing tells a discarded turn from a real one but the missing reply.
         stopped_lag_ms: Milliseconds from the first delta of the reply until `speech_stopped`
             and `item.done` of the user's turn are sent (§3); 0 sends them before the reply,
             as documented.
@@ -115,6 +119,8 @@ class EmulatorSettings:
     min_turn_ms: int = 300
     cancel_on: Literal["speech_started", "turn_confirmed"] = "speech_started"
     stopped_on_discard: bool = True
+    speech_stopped: bool = True
+    user_items: bool = True
     stopped_lag_ms: int = 0
     late_audio_after_cancel_ms: int = 0
     respond_to_create: bool | Literal["error"] = True

@@ -2,9 +2,12 @@
 
 Pipecat runs them (`LLMService.run_function_calls`) and reports what becomes of each by
 frames that the service pushes. `FunctionAnswers` makes one answer of those frames.
+
+An interruption cancels the functions that run when it comes. If it is the echo of a user turn that
+may be noise, they run on until the turn is known to be real (F4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pipecat.frames.frames import (
@@ -20,7 +23,12 @@ from pipecat_hydra.conversation.effects import ToolCall
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments
 from pipecat_hydra.service.in_force import InForce
-from pipecat_hydra.service.pipecat_private import cancel_functions, registered_function
+from pipecat_hydra.service.pipecat_private import (
+    calling_function,
+    cancel_functions,
+    interruptible_functions,
+    registered_function,
+)
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.wanted_session import WantedSession
@@ -64,6 +72,8 @@ class FunctionCalls:
         self._in_force = in_force
         self._surroundings = surroundings
         self._tracing = tracing
+        # The calls to cancel when the user's turn turns out to be real.
+        self._at_stake: set[str] = set()
         self._answers = FunctionAnswers(
             service.name,
             answer=self._answer,
@@ -104,12 +114,34 @@ class FunctionCalls:
             self._contexts.on_cancel(frame)
 
     def cancel(self) -> None:
-        """Cancel the functions that an interruption is to cancel, in the background.
+        """Cancel the functions that run and that an interruption is to cancel.
+
+        The function that asks for the interruption, if one does, runs on.
+        """
+        running = interruptible_functions(self._service)
+        self._cancel(running - {calling_function(self._service)})
+
+    def put_at_stake(self) -> None:
+        """Cancel the functions that run as soon as the user's turn is real."""
+        self._at_stake |= interruptible_functions(self._service)
+
+    def on_turn_confirmed(self) -> None:
+        """Cancel the functions that the user's turn has interrupted: it is real."""
+        at_stake, self._at_stake = self._at_stake, set()
+        self._cancel(at_stake)
+
+    def on_turn_discarded(self) -> None:
+        """Let the functions run on that the user's turn has interrupted: it was noise."""
+        self._at_stake.clear()
+
+    def _cancel(self, call_ids: Collection[str]) -> None:
+        """Cancel the functions of these calls, in the background.
 
         Each is given time to clean up, one after the other. The user is to be heard
         meanwhile, and what is called meanwhile is not to be cancelled.
         """
-        self._service.create_task(cancel_functions(self._service), "interruption")
+        if call_ids:
+            self._service.create_task(cancel_functions(self._service, call_ids), "interruption")
 
     def close(self) -> None:
         """Answer nothing any more."""

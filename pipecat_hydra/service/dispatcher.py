@@ -45,6 +45,7 @@ from pipecat_hydra.conversation.effects import (
     TextChunk,
     ToolArguments,
     ToolCalls,
+    TurnConfirmed,
     TurnDiscarded,
     UserStarted,
     UserStopped,
@@ -189,7 +190,10 @@ class EffectDispatcher:
                 await self._announce_user_started()
             case UserStopped():
                 await self._announce_user_stopped(effect.silence_secs)
+            case TurnConfirmed():
+                self._calls.on_turn_confirmed()
             case TurnDiscarded():
+                self._calls.on_turn_discarded()
                 await self._proposals.settled()
                 if not self._conversation.reply_pending:
                     await self._surroundings.wait_for_user()
@@ -207,16 +211,25 @@ class EffectDispatcher:
         self._session.on_progress()
 
     async def interrupt(self) -> None:
-        """Interrupt the pipeline ourselves."""
+        """Interrupt the pipeline ourselves, for no turn of the user."""
+        await self._broadcast_interruption()
+        self._calls.cancel()
+
+    async def _broadcast_interruption(self) -> None:
         await let_neighbours_run()
         self._contexts.on_interruption()
         await self._service.broadcast_interruption()
-        # The broadcast goes to the neighbours only, so the base class does not see it.
-        self.cancel_functions()
 
-    def cancel_functions(self) -> None:
-        """Cancel the functions that an interruption is to cancel, in the background."""
-        self._calls.cancel()
+    def on_interruption(self) -> None:
+        """Cancel the functions that an interruption of the pipeline is to cancel.
+
+        If it is the echo of a user turn that may be noise, they are cancelled when the turn
+        is real (F4).
+        """
+        if self._conversation.may_be_noise(self._connection.now):
+            self._calls.put_at_stake()
+        else:
+            self._calls.cancel()
 
     def stop_answering(self) -> None:
         """Answer no function call any more."""
@@ -239,8 +252,9 @@ class EffectDispatcher:
             await self._proposals.start()
             return
         await self._service.broadcast_frame(UserStartedSpeakingFrame)
-        await self.interrupt()
-        # The echo of what was announced, which a broadcast does not bring back here.
+        await self._broadcast_interruption()
+        # The broadcast goes to the neighbours only, and does not come back here.
+        self.on_interruption()
         self._connection.perform(self._conversation.interrupted(self._connection.now))
 
     async def _announce_user_stopped(self, silence_secs: float) -> None:

@@ -396,7 +396,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, InterruptionFrame):
             self._dispatcher.see(frame)
             await self._on_interruption(frame, direction)
-            # After it is on its way: the base class waits for tools that it cancels.
             await super().process_frame(frame, direction)
             return
         if isinstance(frame, LLMContextFrame) and self._surroundings.is_foreign(frame.context):
@@ -480,6 +479,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Tell the conversation, and pass the frame on with nothing old behind it."""
         self._contexts.on_interruption()
         async with self._connection.between_effects():
+            self._dispatcher.on_interruption()
             self._connection.perform(self._conversation.interrupted(self._connection.now))
             await let_neighbours_run()
             await self.push_frame(frame, direction)
@@ -494,7 +494,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     @override
     async def _handle_interruptions(self, _: InterruptionFrame) -> None:
-        self._dispatcher.cancel_functions()
+        """Do nothing: the dispatcher knows which functions to cancel, and when."""
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:

@@ -8,8 +8,9 @@ when the service is imported, with an error that names what is missing, and not 
 Whoever is no subclass reaches a private name by a function of this module only.
 """
 
+import asyncio
 import inspect
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Collection, Coroutine
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
@@ -28,8 +29,10 @@ __all__ = [
     "PrivateName",
     "base_instruction",
     "call_event_handler",
+    "calling_function",
     "cancel_functions",
     "check",
+    "interruptible_functions",
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
@@ -92,6 +95,12 @@ PRIVATE_NAMES: Final = (
         LLMService,
         "_cancel_function_call_tasks",
         "cancels running functions at an interruption; no public method does",
+    ),
+    PrivateName(
+        LLMService,
+        "_function_call_tasks",
+        "tells which functions run, and which of them asks for something",
+        is_field=True,
     ),
     PrivateName(
         LLMService,
@@ -181,11 +190,28 @@ def call_event_handler(service: BaseObject, event: str, *args: Any) -> Awaitable
     return service._call_event_handler(event, *args)
 
 
-def cancel_functions(service: LLMService[Any]) -> Coroutine[Any, Any, Any]:
-    """Cancel the running functions that an interruption is to cancel."""
+def calling_function(service: LLMService[Any]) -> str | None:
+    """Return the call whose function runs in the current task; None if none does."""
+    running = service._function_call_tasks.get(asyncio.current_task())
+    return running.tool_call_id if running is not None else None
+
+
+def cancel_functions(
+    service: LLMService[Any], call_ids: Collection[str]
+) -> Coroutine[Any, Any, Any]:
+    """Cancel the functions of these calls that still run."""
     return service._cancel_function_call_tasks(
-        lambda call: call.registry_item.cancel_on_interruption, reason="interruption"
+        lambda call: call.tool_call_id in call_ids, reason="interruption"
     )
+
+
+def interruptible_functions(service: LLMService[Any]) -> set[str]:
+    """Return the calls whose functions run and are to be cancelled by an interruption."""
+    return {
+        call.tool_call_id
+        for call in service._function_call_tasks.values()
+        if call.registry_item.cancel_on_interruption
+    }
 
 
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:

@@ -540,3 +540,31 @@ def test_a_result_after_its_turn_was_abandoned_goes_in_as_text(driver: Driver):
     assert outputs(effects) == []
     assert "21 degrees" in encode(sent(effects)[0]).decode()
     assert creates(effects) == 1
+
+
+@pytest.mark.parametrize("how", ["after done", "superseded", "unnamed"])
+def test_a_call_that_never_completes_is_given_up_a_second_after_its_response(
+    driver: Driver, how: str
+):
+    response = None if how == "unnamed" else "r1"
+    if how == "after done":
+        driver.receive(wire.response_created("r1"), wire.done("r1"))
+    elif how == "superseded":
+        driver.receive(wire.response_created("r1"))
+    driver.receive(wire.call_delta("", "c1", "f", response))
+    if how == "superseded":
+        driver.receive(wire.response_created("r2"), wire.audio(b"12", "r2"), wire.done("r2"))
+    assert not driver.conversation.at_turn_boundary
+    assert driver.conversation.deadline is not None
+    assert driver.conversation.tick(1.0) == []
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_call_of_a_response_that_goes_on_may_take_its_time():
+    calls = OpenCalls()
+    calls.announce("c1", "r", name="f", fragment="{")
+    calls.bound({"r"}, 0.0)
+    assert calls.deadline is None
+    calls.bound({"r2"}, 5.0)
+    calls.bound({"r2"}, 5.5)
+    assert calls.deadline == 6.0

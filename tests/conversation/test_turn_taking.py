@@ -17,6 +17,7 @@ from pipecat_hydra.conversation.effects import (
     TextChunk,
     ToolCall,
     ToolCalls,
+    TurnConfirmed,
     TurnDiscarded,
     UserStarted,
     UserStopped,
@@ -676,3 +677,147 @@ def test_noise_after_a_question_leaves_the_question_to_be_answered(driver: Drive
     driver.receive(wire.response_created(), wire.audio(PCM))
     driver.receive(wire.started("c"), wire.stopped("c"), wire.user_item("incomplete", "c"))
     assert not driver.conversation.uplink.keeping
+
+
+@pytest.mark.parametrize("word", ["late", "never"])
+def test_a_turn_that_is_answered_owes_nothing_and_blocks_nothing(driver: Driver, word: str):
+    """The word that the user has stopped may come after the answer is done, or never."""
+    driver.receive(wire.started(), wire.response_created(), wire.call("c1"), wire.done())
+    if word == "late":
+        driver.receive(wire.stopped(), wire.user_item("completed"))
+    effects = driver.conversation.answer_call("c1", "{}", driver.now)
+    assert creates(effects) == 1
+    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
+    assert said(effects) == PCM
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello.", driver.now)) == 1
+
+
+def test_an_answer_that_the_server_breaks_off_is_none(driver: Driver):
+    """The user goes on in the same breath, and the answer to all of it is due at the end."""
+    driver.receive(wire.started(), wire.response_created())
+    driver.receive(wire.done(status="cancelled", reason="interrupted"), wire.stopped())
+    assert driver.conversation.reply_pending
+
+
+def test_a_real_turn_is_told_once_while_a_function_runs(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done())
+    assert TurnConfirmed() not in driver.receive(wire.started("a"))
+    assert driver.conversation.may_be_noise(driver.now)
+    driver.interrupted()
+    assert not driver.conversation.may_be_noise(driver.now)
+    effects = driver.receive(
+        wire.stopped("a"), wire.user_item("completed", "a"), wire.response_created("r2")
+    )
+    assert kinds(effects).count(TurnConfirmed) == 1
+    assert kinds(effects).index(TurnConfirmed) < kinds(effects).index(ReplyStarted)
+
+
+def test_noise_is_never_told_to_be_a_turn(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"), wire.done(), wire.started("a"))
+    effects = driver.receive(wire.stopped("a"), wire.user_item("incomplete", "a"))
+    assert TurnConfirmed() not in effects
+    # Its echo may come after that.
+    assert driver.conversation.may_be_noise(driver.now)
+
+
+def test_an_interruption_by_somebody_else_is_no_noise(driver: Driver):
+    assert not driver.conversation.may_be_noise(0.0)
+    driver.receive(wire.started(), wire.stopped())
+    assert not driver.conversation.may_be_noise(2.0)
+
+
+def test_a_reply_that_completes_after_the_users_turn_was_not_barged_in_on(driver: Driver):
+    """Though no item says that it was noise."""
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started())
+    driver.interrupted()
+    effects = driver.receive(wire.audio(PCM), wire.stopped(), wire.audio(PCM), wire.done())
+    assert TurnDiscarded() in effects
+    assert said(effects) == 2 * PCM
+    assert driver.conversation.at_turn_boundary
+
+
+@pytest.mark.parametrize("generated", [True, False])
+def test_what_noise_holds_back_is_heard_though_nobody_decides_the_turn(
+    driver: Driver, generated: bool
+):
+    playing(driver, generated=generated)
+    driver.receive(wire.started())
+    driver.interrupted()
+    if not generated:
+        driver.receive(wire.audio(PCM), wire.done())
+    driver.receive(wire.stopped())
+    assert driver.conversation.tick(driver.now + 2.9) == []
+    deadline = driver.conversation.deadline
+    assert deadline is not None
+    effects = driver.conversation.tick(driver.now + 3.0)
+    assert TurnDiscarded() in effects
+    rest = (3 * SECOND)[round(0.2 * 24_000) * 2 :]
+    assert said(effects) == rest + (b"" if generated else PCM)
+
+
+def test_a_turn_that_nobody_decides_is_noise_when_its_answer_does_not_come(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    assert TurnDiscarded() in driver.conversation.tick(8.0)
+    assert driver.conversation.user_turns == 1
+
+
+def test_a_turn_that_does_not_stop_is_stopped():
+    driver = Driver(Conversation(model="hydra-v1.1", longest_turn_secs=20.0)).live()
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started(), wire.audio(PCM))
+    driver.conversation.request_response(1.0)
+    driver.conversation.tick(19.9)
+    assert driver.conversation.user_speaking
+    effects = driver.conversation.tick(20.0)
+    assert UserStopped(False) in effects
+    assert said(effects) == b""
+    driver.conversation.request_response(20.5)
+    assert creates(driver.conversation.tick(28.0)) == 1
+
+
+def test_a_response_that_stalls_is_cancelled_and_told_once(driver: Driver):
+    driver.receive(wire.response_created())
+    driver.now = 5.0
+    driver.receive(wire.audio(PCM))
+    assert creates(driver.conversation.send_message("Hello?", 5.0)) == 0
+    driver.conversation.tick(16.9)
+    effects = driver.conversation.tick(17.0)
+    assert kinds(effects) == [VoiceEnded, ReplyEnded, Send, Report, Send]
+    (cancel, _) = sent(effects)
+    assert isinstance(cancel, ResponseCancel)
+    assert cancel.response_id == "resp_1"
+    assert creates(effects) == 1
+    assert said(driver.receive(wire.audio(PCM))) == b""
+
+
+def test_a_response_that_waits_for_a_function_does_not_stall(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    for secs in range(1, 40):
+        assert Report not in kinds(driver.conversation.tick(float(secs)))
+    driver.conversation.answer_call("c1", "{}", 39.0)
+    assert Report not in kinds(driver.conversation.tick(50.0))
+
+
+@pytest.mark.parametrize("cancelled", ["before", "after"])
+def test_nothing_of_what_the_application_cancelled_is_spoken_on_after_noise(
+    driver: Driver, cancelled: str
+):
+    """Whether the echo of the noise comes before the cancel or after."""
+    playing(driver)
+    driver.receive(wire.started("noise"))
+    if cancelled == "after":
+        driver.interrupted()
+    driver.conversation.cancel_response(driver.now)
+    if cancelled == "before":
+        driver.interrupted()
+    effects = driver.receive(wire.stopped("noise"), wire.user_item("incomplete", "noise"))
+    assert said(effects) == b""
+
+
+def test_what_was_due_before_noise_and_cancelled_in_it_is_cancelled_when_it_comes(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started())
+    driver.conversation.cancel_response(0.0)
+    driver.receive(wire.stopped(), wire.user_item("incomplete"))
+    (cancel,) = sent(driver.receive(wire.response_created("r1")))
+    assert isinstance(cancel, ResponseCancel)

@@ -18,8 +18,19 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
-from support.call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
+from support.call import (
+    NO_GREETING,
+    SHAPES,
+    Call,
+    Shape,
+    call,
+    configuration,
+    emulator,
+    recording,
+    session,
+)
 
+from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
 
@@ -409,3 +420,85 @@ async def test_a_result_that_is_too_large_is_warned_about(warnings: list[str]):
         await talk.say("hello")
         await narrated(talk)
     assert sum("'too_much' has 100002 bytes" in warning for warning in warnings) == 1
+
+
+@shapes
+@pytest.mark.parametrize("word", ["late", "never"])
+async def test_a_turn_that_is_answered_before_it_stops_delays_no_narration(shape: Shape, word: str):
+    settings = {"stopped_lag_ms": 20, "speech_stopped": word == "late"}
+    async with (
+        emulator(script(ToolCall("quick", {})), **settings) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, quick)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(FunctionCallsStartedFrame)
+        await talk.until(lambda: requests(hydra) == 1, within=1.0)
+        await talk.until_pushed(TTSAudioRawFrame)
+
+
+@shapes
+@pytest.mark.parametrize("is_noise", [True, False])
+async def test_a_function_is_cancelled_by_a_turn_only_if_that_is_real(shape: Shape, is_noise: bool):
+    async def long(params: FunctionCallParams):
+        """Take three seconds."""
+        await asyncio.sleep(3)
+        await params.result_callback("done")
+
+    # The second turn is noise, if it is short of this; the first never is.
+    settings: dict[str, Any] = {"min_turn_ms": 800} if is_noise else {}
+    turns = Script([[ToolCall("long", {}), Say.tones()], [Say.tones()]])
+    async with (
+        emulator(turns, **settings) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, long)) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(FunctionCallsStartedFrame)
+        await talk.transport.microphone.say(recording("hello")[:7_000])
+        await talk.until_pushed(InterruptionFrame, 2)
+        await talk.until(lambda: outputs(hydra), within=5.0)
+        ((_, output),) = outputs(hydra)
+        assert ("cancelled" in output) is not is_noise
+        await talk.until_pushed(TTSAudioRawFrame)
+        assert requests(hydra) == int(is_noise)
+
+
+@shapes
+async def test_an_interruption_by_somebody_else_cancels_a_function_at_once(shape: Shape):
+    async def long(params: FunctionCallParams):
+        """Take five seconds."""
+        await asyncio.sleep(5)
+        await params.result_callback("too late")
+
+    async with (
+        emulator(script(ToolCall("long", {}))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, long)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(FunctionCallsStartedFrame)
+        await asyncio.sleep(1.5)
+        await talk.worker.queue_frame(InterruptionFrame())
+        await talk.until(lambda: outputs(hydra), within=0.5)
+        assert "cancelled" in outputs(hydra)[0][1]
+
+
+@shapes
+@pytest.mark.parametrize("how", ["cancel", "text"])
+async def test_a_function_that_stops_the_bot_runs_on(shape: Shape, how: str):
+    async def hush(params: FunctionCallParams):
+        """Stop the bot, then take a while."""
+        llm = params.llm
+        assert isinstance(llm, HydraLLMService)
+        if how == "cancel":
+            await llm.cancel_response()
+        else:
+            await llm.send_text("Hold on.", respond=False, interrupt=True)
+        await asyncio.sleep(0.5)
+        await params.result_callback("hushed")
+
+    async with (
+        emulator(script(ToolCall("hush", {}))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, hush)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: outputs(hydra))
+        assert outputs(hydra)[0][1] == '"hushed"'

@@ -75,6 +75,8 @@ class TurnTaking:
         self._asked: deque[Callable[[], None]] = deque()
         self._user = UserTurn(
             outlet,
+            speech_stopped=settings.speech_stopped,
+            user_items=settings.user_items,
             stopped_on_discard=settings.stopped_on_discard,
             stopped_lag_secs=settings.stopped_lag_ms / 1000,
         )

@@ -18,15 +18,25 @@ class UserTurn:
 
     Args:
         outlet: Sends the events.
+        speech_stopped: Whether `speech_stopped` is sent at all.
+        user_items: Whether the items of the turns are sent.
         stopped_on_discard: Whether `speech_stopped` precedes the item of a discarded turn.
         stopped_lag_secs: Seconds from the reply's first audio to the end of the turn; 0 to send
             the end of the turn before the reply.
     """
 
     def __init__(
-        self, outlet: Outlet, *, stopped_on_discard: bool, stopped_lag_secs: float
+        self,
+        outlet: Outlet,
+        *,
+        speech_stopped: bool,
+        user_items: bool,
+        stopped_on_discard: bool,
+        stopped_lag_secs: float,
     ) -> None:
         self._outlet = outlet
+        self._speech_stopped = speech_stopped
+        self._user_items = user_items
         self._stopped_on_discard = stopped_on_discard
         self._stopped_lag_secs = stopped_lag_secs
         self._item: Event | None = None
@@ -53,14 +63,15 @@ class UserTurn:
     def add_item(self) -> None:
         """Send `item.added` of the turn that has started."""
         assert self._item is not None
-        self._outlet.item_added(self._item)
+        if self._user_items:
+            self._outlet.item_added(self._item)
 
     def discard(self, event: SpeechStopped) -> None:
         """End the turn as noise: its item is `incomplete`."""
         item_id = self._end()
         if self._stopped_on_discard:
             self._send_stopped(event, item_id)
-        self._outlet.item_done(message_item(item_id, "user", "incomplete"))
+        self._send_item_done(item_id, "incomplete")
 
     def stop(self, event: SpeechStopped, *, answered: bool) -> None:
         """End the turn; its end may be late if the turn is answered by a reply."""
@@ -68,7 +79,7 @@ class UserTurn:
 
         def stop() -> None:
             self._send_stopped(event, item_id)
-            self._outlet.item_done(message_item(item_id, "user", "completed"))
+            self._send_item_done(item_id, "completed")
 
         if answered and self._stopped_lag_secs:
             self._late_stop = stop
@@ -98,7 +109,13 @@ class UserTurn:
         item_id, self._item = self._item["id"], None
         return item_id
 
+    def _send_item_done(self, item_id: str, status: str) -> None:
+        if self._user_items:
+            self._outlet.item_done(message_item(item_id, "user", status))
+
     def _send_stopped(self, event: SpeechStopped, item_id: str) -> None:
+        if not self._speech_stopped:
+            return
         self._outlet.send(
             {
                 "type": "input_audio_buffer.speech_stopped",
