@@ -122,6 +122,11 @@ class OpenCalls:
         return bool(self._batches)
 
     @property
+    def unanswered(self) -> bool:
+        """Whether a call has no answer yet."""
+        return any(not batch.answered for batch in self._batches.values())
+
+    @property
     def owed(self) -> bool:
         """Whether the model is still to be asked to go on, with all calls answered."""
         return any(batch.answered and batch.respond for batch in self._batches.values())

@@ -28,6 +28,7 @@ from pipecat.frames.frames import (
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
     LLMUpdateSettingsFrame,
+    PipelineFlushFrame,
     ServiceSwitcherRequestMetadataFrame,
     UserMuteStoppedFrame,
 )
@@ -432,6 +433,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._session.ask()
             case ClientConnectedFrame():
                 self._session.prewarm()
+            case PipelineFlushFrame() if direction is FrameDirection.DOWNSTREAM:
+                await self._session.until_replied(self._end_timeout, spare_functions=False)
             case LLMSetToolsFrame():
                 self._session.set_tools(frame.tools)
             case UserMuteStoppedFrame():

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
@@ -30,6 +31,8 @@ __all__ = [
     "call_event_handler",
     "cancel_functions",
     "check",
+    "is_cancelled",
+    "is_function_running",
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
@@ -95,6 +98,12 @@ PRIVATE_NAMES: Final = (
     ),
     PrivateName(
         LLMService,
+        "_function_call_tasks",
+        "tells whether a function may still give its result; nothing public does",
+        is_field=True,
+    ),
+    PrivateName(
+        LLMService,
         "_sync_registered_tool_handlers",
         "registers the handlers of tools that came by no context frame",
     ),
@@ -115,6 +124,12 @@ PRIVATE_NAMES: Final = (
         AIService,
         "_warn_unhandled_updated_settings",
         "warns of settings that have no effect, in Pipecat's own words",
+    ),
+    PrivateName(
+        PipelineWorker,
+        "_cancelled",
+        "tells of a cancellation, whose frame waits until an end frame has passed all",
+        is_field=True,
     ),
     PrivateName(BaseObject, "_register_event_handler", "declares the events of the service"),
     PrivateName(BaseObject, "_call_event_handler", "raises the events of the service"),
@@ -186,6 +201,16 @@ def cancel_functions(service: LLMService[Any]) -> Coroutine[Any, Any, Any]:
     return service._cancel_function_call_tasks(
         lambda call: call.registry_item.cancel_on_interruption, reason="interruption"
     )
+
+
+def is_cancelled(worker: PipelineWorker) -> bool:
+    """Whether the pipeline is to be cancelled."""
+    return worker._cancelled
+
+
+def is_function_running(service: LLMService[Any]) -> bool:
+    """Whether a function runs that has not given its result, but may."""
+    return any(not call.settled for call in service._function_call_tasks.values())
 
 
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:
