@@ -17,6 +17,7 @@ from typing import Any, Final
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
@@ -124,6 +125,12 @@ PRIVATE_NAMES: Final = (
         AIService,
         "_warn_unhandled_updated_settings",
         "warns of settings that have no effect, in Pipecat's own words",
+    ),
+    PrivateName(
+        FrameProcessor,
+        "_cancelling",
+        "reset for another run: Pipecat lets a processor create no task once it was cancelled",
+        is_field=True,
     ),
     PrivateName(
         PipelineWorker,
