@@ -187,6 +187,11 @@ class Conversation:
         return self._talk.engaged or self._owed.for_next_session
 
     @property
+    def awaits_answers(self) -> bool:
+        """Whether a function call has no answer: the model says nothing new before it has one."""
+        return self._calls.awaited
+
+    @property
     def owes_reply(self) -> bool:
         """Whether the model, in a session that begins, owes a reply to what it is told."""
         # It hears the user's words again, and answers them by itself.

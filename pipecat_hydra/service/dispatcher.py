@@ -208,7 +208,7 @@ class EffectDispatcher:
             case _:
                 await self._on_connection(effect)
                 return
-        self._session.on_progress()
+        self._session.on_progress(effect)
 
     async def interrupt(self) -> None:
         """Interrupt the pipeline ourselves, for no turn of the user."""

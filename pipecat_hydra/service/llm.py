@@ -7,7 +7,8 @@ through one task, in order, to the `EffectDispatcher`, which makes frames of it,
 functions that the model calls, and answers them by the frames that tell what they gave.
 """
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal
 
 from loguru import logger
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -28,7 +29,9 @@ from pipecat.frames.frames import (
     LLMServiceMetadataFrame,
     LLMSetToolsFrame,
     LLMUpdateSettingsFrame,
+    PipelineFlushFrame,
     ServiceSwitcherRequestMetadataFrame,
+    StartFrame,
     UserMuteStoppedFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
@@ -134,6 +137,21 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     adapter_class = HydraLLMAdapter
 
+    # Made anew for each run of a pipeline.
+    _stage: Literal["new", "running", "ended"]
+    _early: list[Callable[[], Awaitable[None]]]
+    _audio_paused: bool
+    _last_run_id: int | None
+    _microphone: MicrophoneAudio
+    _tracing: Tracing
+    _conversation: Conversation
+    _connection: HydraConnection
+    _surroundings: Surroundings
+    _in_force: InForce
+    _session: WantedSession
+    _contexts: Contexts
+    _dispatcher: EffectDispatcher
+
     def __init__(
         self,
         *,
@@ -225,57 +243,65 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         endpoint = Endpoint(base_url, model, SecretStr("none yet"), auth)
         super().__init__(settings=complete, **kwargs)
 
-        self._audio_paused = start_audio_paused
         self._end_timeout = end_timeout_secs
-        self._last_run_id: int | None = None
-        self._microphone = MicrophoneAudio()
-        self._tracing = Tracing()
-        self._conversation = Conversation(
-            model=model,
-            uplink=Uplink(preroll_secs=preroll_secs),
-            handshake_timeout_secs=handshake_timeout_secs,
-            unused_timeout_secs=unused_timeout_secs,
-            idle_timeout_secs=idle_timeout_secs,
-            resume_after_noise=resume_after_noise,
-        )
-        self._connection = HydraConnection(
-            lambda: self._session.dial(),
-            self._conversation,
-            on_effect=lambda effect: self._dispatcher.dispatch(effect),
-            on_connected=lambda: self._session.on_connected(),
-            retry=retry,
-            open_timeout_secs=open_timeout_secs,
-        )
-        self._surroundings = Surroundings(self)
-        self._in_force = InForce(self.get_llm_adapter(), self._surroundings, tools)
-        briefing = Briefing(self.name, self.get_llm_adapter(), history)
-        self._session = WantedSession(
-            self,
-            self._connection,
-            self._conversation,
-            settings=complete,
-            dialer=Dialer(
-                endpoint, keyring, complete, self._tracing, open_timeout_secs=open_timeout_secs
-            ),
-            briefing=briefing,
-            in_force=self._in_force,
-            tracing=self._tracing,
-            are_replies_known=lambda: self._dispatcher.are_replies_known,
-            kickoff_timeout_secs=kickoff_timeout_secs,
-        )
-        self._contexts = Contexts(briefing, self._in_force, self._session)
-        self._dispatcher = EffectDispatcher(
-            self,
-            self._connection,
-            self._conversation,
-            self._session,
-            contexts=self._contexts,
-            in_force=self._in_force,
-            surroundings=self._surroundings,
-            tracing=self._tracing,
-            turn_frames=turn_frames,
-            vad_frames=vad_frames,
-        )
+
+        def assemble() -> None:
+            """Make all that has the state of one run of a pipeline."""
+            self._stage = "new"
+            self._early = []
+            self._audio_paused = start_audio_paused
+            self._last_run_id = None
+            self._microphone = MicrophoneAudio()
+            self._tracing = Tracing()
+            self._conversation = Conversation(
+                model=model,
+                uplink=Uplink(preroll_secs=preroll_secs),
+                handshake_timeout_secs=handshake_timeout_secs,
+                unused_timeout_secs=unused_timeout_secs,
+                idle_timeout_secs=idle_timeout_secs,
+                resume_after_noise=resume_after_noise,
+            )
+            self._connection = HydraConnection(
+                lambda: self._session.dial(),
+                self._conversation,
+                on_effect=lambda effect: self._dispatcher.dispatch(effect),
+                on_connected=lambda: self._session.on_connected(),
+                retry=retry,
+                open_timeout_secs=open_timeout_secs,
+            )
+            self._surroundings = Surroundings(self)
+            self._in_force = InForce(self.get_llm_adapter(), self._surroundings, tools)
+            briefing = Briefing(self.name, self.get_llm_adapter(), history)
+            self._session = WantedSession(
+                self,
+                self._connection,
+                self._conversation,
+                settings=complete,
+                dialer=Dialer(
+                    endpoint, keyring, complete, self._tracing, open_timeout_secs=open_timeout_secs
+                ),
+                briefing=briefing,
+                in_force=self._in_force,
+                tracing=self._tracing,
+                are_replies_known=lambda: self._dispatcher.are_replies_known,
+                kickoff_timeout_secs=kickoff_timeout_secs,
+            )
+            self._contexts = Contexts(briefing, self._in_force, self._session)
+            self._dispatcher = EffectDispatcher(
+                self,
+                self._connection,
+                self._conversation,
+                self._session,
+                contexts=self._contexts,
+                in_force=self._in_force,
+                surroundings=self._surroundings,
+                tracing=self._tracing,
+                turn_frames=turn_frames,
+                vad_frames=vad_frames,
+            )
+
+        self._assemble = assemble
+        assemble()
         for event in EVENTS:
             self._register_event_handler(event)
         self._warn_about_settings()
@@ -310,7 +336,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     ) -> None:
         """Put typed text into the conversation.
 
-        That Hydra takes text messages is unproven (protocol §4).
+        Text that comes before the pipeline has started is kept until it has. That Hydra takes
+        text messages is unproven (protocol §4).
 
         Args:
             text: The text.
@@ -319,6 +346,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 first; if the user is speaking, the answer to that answers both.
             interrupt: Whether to interrupt the bot first.
         """
+        if not self._is_running(lambda: self.send_text(text, role=role, respond=respond)):
+            return
         if interrupt:
             await self.cancel_response()
         self._contexts.put_in(text, role)
@@ -326,14 +355,23 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._session.ask()
 
     async def request_response(self) -> None:
-        """Have the model speak now, or when the reply in flight is done."""
-        self._session.ask()
+        """Have the model speak: once the pipeline has started, and no reply is in flight."""
+        if self._is_running(self.request_response):
+            self._session.ask()
 
     async def cancel_response(self) -> None:
         """Stop the reply in flight, at Hydra and in what is being played."""
         async with self._connection.between_effects():
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             await self._dispatcher.interrupt()
+
+    def _is_running(self, ask: Callable[[], Awaitable[None]]) -> bool:
+        """Whether the pipeline runs; what is asked before it does is asked again once it has."""
+        if self._stage == "new":
+            self._early.append(ask)
+        elif self._stage == "ended":
+            logger.warning(f"{self}: the pipeline has ended, so nothing can be said any more")
+        return self._stage == "running"
 
     #
     # Lifecycle
@@ -342,13 +380,35 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def setup(self, setup: FrameProcessorSetup):
         """Set up the service and begin to connect, in the background.
 
+        A service may be used for one pipeline after another: nothing of a run is left in the next
+        but the settings.
+
         Args:
             setup: The pipeline's configuration.
         """
+        is_used = self._stage == "ended"
+        if is_used:
+            self._assemble()
+            self._cancelling = False
         await super().setup(setup)
+        if is_used:
+            # What has made it unusable may have been of the last run only.
+            await self.set_usable(True)
         if setup.enable_tracing:
             self._tracing.begin(setup.tracing_context)
         self._connection.prewarm()
+
+    async def start(self, frame: StartFrame):
+        """Do what was asked for before there was a pipeline.
+
+        Args:
+            frame: The start frame.
+        """
+        await super().start(frame)
+        self._stage = "running"
+        early, self._early = self._early, []
+        for ask in early:
+            await ask()
 
     async def stop(self, frame: EndFrame):
         """Let the reply in flight be received whole, then close the session.
@@ -376,6 +436,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await super().cleanup()
 
     async def _teardown(self, *, drain: bool = True) -> None:
+        self._stage = "ended"
         self._dispatcher.stop_answering()
         await self._session.close()
         await self._connection.close(drain=drain)
@@ -431,6 +492,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._session.ask()
             case ClientConnectedFrame():
                 self._session.prewarm()
+            case PipelineFlushFrame() if direction is FrameDirection.DOWNSTREAM:
+                await self._session.until_replied(self._end_timeout, spare_functions=False)
             case LLMSetToolsFrame():
                 self._session.set_tools(frame.tools)
             case UserMuteStoppedFrame():

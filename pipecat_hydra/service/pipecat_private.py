@@ -16,7 +16,9 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
@@ -33,6 +35,8 @@ __all__ = [
     "cancel_functions",
     "check",
     "interruptible_functions",
+    "is_cancelled",
+    "is_function_running",
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
@@ -99,7 +103,7 @@ PRIVATE_NAMES: Final = (
     PrivateName(
         LLMService,
         "_function_call_tasks",
-        "tells which functions run, and which of them asks for something",
+        "tells which functions run, which of them may still give a result, and which one asks",
         is_field=True,
     ),
     PrivateName(
@@ -124,6 +128,18 @@ PRIVATE_NAMES: Final = (
         AIService,
         "_warn_unhandled_updated_settings",
         "warns of settings that have no effect, in Pipecat's own words",
+    ),
+    PrivateName(
+        FrameProcessor,
+        "_cancelling",
+        "reset for another run: Pipecat lets a processor create no task once it was cancelled",
+        is_field=True,
+    ),
+    PrivateName(
+        PipelineWorker,
+        "_cancelled",
+        "tells of a cancellation, whose frame waits until an end frame has passed all",
+        is_field=True,
     ),
     PrivateName(BaseObject, "_register_event_handler", "declares the events of the service"),
     PrivateName(BaseObject, "_call_event_handler", "raises the events of the service"),
@@ -212,6 +228,16 @@ def interruptible_functions(service: LLMService[Any]) -> set[str]:
         for call in service._function_call_tasks.values()
         if call.registry_item.cancel_on_interruption
     }
+
+
+def is_cancelled(worker: PipelineWorker) -> bool:
+    """Whether the pipeline is to be cancelled."""
+    return worker._cancelled
+
+
+def is_function_running(service: LLMService[Any]) -> bool:
+    """Whether a function runs that has not given its result, but may."""
+    return any(not call.settled for call in service._function_call_tasks.values())
 
 
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:

@@ -17,6 +17,13 @@ has had the call since the session was told what was said. A task then replaces 
 turn boundary, where no reply and no word is cut; changes that come together cost one new
 session.
 
+**Whether a reply can still come.** The end of the pipeline waits for the reply in flight, and so
+does a flush. Neither waits for longer than it takes to see that nothing will come: a reply
+stalls when none of it has come for a while; a session that was lost is waited for a moment only;
+and a function call that nobody answers holds back what the model might still say. The end gives
+a function that runs the time of a stall. A flush gives it none, for it may be the function that
+waits for the flush.
+
 A reply that the application asks for, the conversation owes, in whatever phase it is. It is
 told here only which session is to give the reply: the one that is under way, or, while that is
 outdated, the one that follows.
@@ -24,6 +31,7 @@ outdated, the one that follows.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,11 +39,28 @@ from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import Effect
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    Effect,
+    PipelineEffect,
+    ReplyEnded,
+    ReplyStarted,
+    ResponseFinished,
+    TextChunk,
+    ToolArguments,
+    ToolCalls,
+    VoiceEnded,
+    VoiceStarted,
+)
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.in_force import InForce
-from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_handlers
+from pipecat_hydra.service.pipecat_private import (
+    base_instruction,
+    is_cancelled,
+    is_function_running,
+    sync_tool_handlers,
+)
 from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.session.connection import HydraConnection
@@ -45,8 +70,23 @@ from pipecat_hydra.wire.events import MessageRole
 __all__ = ["WantedSession"]
 
 _SETTLE_SECS: Final = 0.05
-_STALL_SECS: Final = 5.0
+# Shorter than what a worker waits for a flush in which nothing moves, which is 5 s.
+_STALL_SECS: Final = 4.0
+_LOST_SECS: Final = 2.0
+_UNANSWERED_SECS: Final = 0.3
 _POLL_SECS: Final = 0.1
+
+_REPLY_EFFECTS = (
+    ReplyStarted
+    | VoiceStarted
+    | AudioChunk
+    | TextChunk
+    | VoiceEnded
+    | ReplyEnded
+    | ResponseFinished
+    | ToolArguments
+    | ToolCalls
+)
 
 
 @dataclass(slots=True)
@@ -111,8 +151,9 @@ class WantedSession:
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._user_was_heard = False
-        # Set when a reply may have come further.
+        # Set when something may have ended a reply, and when a reply has come further.
         self._progress = asyncio.Event()
+        self._came_further_at = 0.0
         self._told: _Told | None = None
         self._replacer: asyncio.Task[None] | None = None
 
@@ -343,32 +384,48 @@ class WantedSession:
     # Replies
     #
 
-    def on_progress(self) -> None:
-        """Note that a reply may have come further."""
+    def on_progress(self, effect: PipelineEffect) -> None:
+        """Note what the pipeline was told, which may be more of a reply."""
+        if isinstance(effect, _REPLY_EFFECTS):
+            self._came_further_at = self._now
         self._progress.set()
 
-    async def until_replied(self, within_secs: float) -> bool:
-        """Wait until no reply is in flight, but not for one that has stalled.
+    async def until_replied(self, within_secs: float, *, spare_functions: bool = True) -> bool:
+        """Wait until the pipeline was told all of the reply in flight, but only while it can come.
 
         Args:
             within_secs: How long to wait at most, in seconds.
+            spare_functions: Whether functions that run are given time for their results.
 
         Returns:
             Whether each reply was received whole.
         """
-        deadline = self._now + within_secs
-        stalled_at = self._now + _STALL_SECS
-        while self._connection.is_open and self._conversation.reply_pending:
-            if self._now >= min(deadline, stalled_at):
+        began = self._now
+        while self._connection.is_open and self._is_reply_to_come:
+            if is_cancelled(self._service.pipeline_worker):
+                # The frame that says so waits behind the end frame that waits here.
+                return False
+            now = self._now
+            if now >= min(began + within_secs, self._given_up_at(began, spare_functions)):
                 return False
             self._progress.clear()
-            try:
-                # Not all that ends a reply tells the pipeline so.
+            # Not all that ends a reply tells the pipeline so.
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._progress.wait(), _POLL_SECS)
-                stalled_at = self._now + _STALL_SECS
-            except TimeoutError:
-                pass
         return True
+
+    @property
+    def _is_reply_to_come(self) -> bool:
+        return self._conversation.reply_pending or not self._connection.is_drained
+
+    def _given_up_at(self, began: float, spare_functions: bool) -> float:
+        """When a reply that comes no further is waited for no more, as things stand."""
+        if self._conversation.awaits_answers and not (
+            spare_functions and is_function_running(self._service)
+        ):
+            return self._came_further_at + _UNANSWERED_SECS
+        secs = _LOST_SECS if self._connection.is_lost else _STALL_SECS
+        return max(began, self._came_further_at) + secs
 
     @property
     def _now(self) -> float:

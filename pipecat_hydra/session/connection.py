@@ -116,6 +116,16 @@ class HydraConnection:
         return self._runner.is_wanted
 
     @property
+    def is_lost(self) -> bool:
+        """Whether a session in use was lost, or could not be had, and there is none again yet."""
+        return self._runner.state is State.LOST
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all effects for the pipeline have been handed on."""
+        return self._effects.is_drained
+
+    @property
     def now(self) -> float:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()

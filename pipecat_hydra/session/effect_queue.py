@@ -53,6 +53,11 @@ class EffectQueue:
     def __len__(self) -> int:
         return len(self._effects)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether all effects have been handed on."""
+        return self._drained.is_set()
+
     def put(self, effect: PipelineEffect) -> None:
         """Add an effect; it is handed on soon, unless the queue is closed."""
         if self._closed:

@@ -180,9 +180,13 @@ async def call(
     context: LLMContext | None = None,
     before: Sequence[FrameProcessor] = (),
     before_aggregator: Sequence[FrameProcessor] = (),
+    llm: HydraLLMService | None = None,
     **service: Any,
 ) -> AsyncGenerator[Call]:
-    """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs."""
+    """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs.
+
+    The service is made with the arguments, unless one is given.
+    """
     transport = VirtualTransport(
         microphone,
         sample_rate=microphone_rate,
@@ -190,7 +194,7 @@ async def call(
         params=VirtualTransportParams(audio_out_sample_rate=out_rate),
     )
     arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
-    llm = HydraLLMService(settings=settings, **arguments)
+    llm = llm or HydraLLMService(settings=settings, **arguments)
     processors: list[FrameProcessor] = [transport.input(), *before, llm, transport.output()]
     processors[1:1] = before_aggregator
     if shape == "aggregators":
