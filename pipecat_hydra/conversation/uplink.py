@@ -13,7 +13,9 @@ needs to hear silence to end a turn (protocol §1, §2, §4). The microphone kno
 - when the connection is lost or replaced, it sends again what the server has not answered, before
   anything else (`sent_audio.py` says how much that is);
 - when the microphone falls quiet (mute, pause, a transport that sends nothing) it sends silence in
-  its place, at the microphone's pace.
+  its place, at the microphone's pace;
+- when no user audio has come for half a minute, it drops what it still keeps, because nobody waits
+  for an answer to that any more. Another service of a switcher has had the call meanwhile.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """

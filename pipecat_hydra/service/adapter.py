@@ -35,7 +35,7 @@ class HydraInvocationParams(TypedDict):
     turns: list[Turn]
 
 
-class HydraLLMAdapter(BaseLLMAdapter):
+class HydraLLMAdapter(BaseLLMAdapter[HydraInvocationParams]):
     """Converts Pipecat's universal context and tool schemas to Hydra's."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ result within a moment, and what it really gives goes in as a message when it co
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from loguru import logger
 from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
@@ -44,7 +44,7 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return None
-    return arguments if isinstance(arguments, dict) else None
+    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None
 
 
 def result_text(result: Any) -> str:

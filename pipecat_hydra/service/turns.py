@@ -1,11 +1,14 @@
-"""How the pipeline is told of user turns: proposals, and what becomes of them.
+"""Proposes user turns to the pipeline, and waits for the answer to each proposal.
 
-A proposal goes up to the user aggregator, whose turn strategies decide; what they decide
-comes back down as turn frames and an interruption. That takes less than a millisecond,
-but what Hydra says may come in bursts: the start of a turn and the reply to it in one
-TCP segment. So whoever proposes waits for the answer before going on. Else the reply is
-flushed by the interruption that belongs before it; and a start, which is a system frame,
-overtakes the stop before it, which is not (`frames/frames.py`).
+A proposal goes up to the user aggregator, whose turn strategies decide. Their decision comes
+back down as turn frames and an interruption. That takes less than a millisecond, but Hydra's
+events may come in bursts: the start of a turn and the reply to it in one TCP segment. So
+`TurnProposals` waits for the answer before it returns. Otherwise the reply would be flushed by
+the interruption that belongs before it, and a start, which is a system frame, would overtake
+the stop before it, which is not (`frames/frames.py`).
+
+Whether turns are proposed or broadcast is decided in `dispatcher.py`, which also broadcasts
+them.
 """
 
 import asyncio

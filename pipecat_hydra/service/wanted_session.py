@@ -1,8 +1,8 @@
 """Which session there is to be: when it is opened, configured, asked to speak and replaced.
 
 Theory of operation. A socket is cheap and may be open before anybody needs it. A session
-is configured once, with all that is known by then, and Hydra freezes what it was told. So
-the object below decides three things.
+is configured once, with all that is known by then, and Hydra freezes the configuration. So
+`WantedSession` decides two things.
 
 **When the service is in use.** Until somebody uses it, an open socket stays unconfigured
 and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
@@ -11,15 +11,15 @@ so the service waits for that for `kickoff_timeout_secs`, unless the settings sa
 first. Once in use it stays so: each socket that opens is configured as soon as it is open,
 after a lost connection, a rest, or a replacement.
 
-**Whether the session is outdated.** It is if the application has since asked for another
-model, voice or instruction, if it has reset the context, or if another service of a switcher
-has had the call since the session was told what was said. A task then replaces it at the next
-turn boundary, where no reply and no word is cut; changes that come together cost one new
-session.
+**Whether the session is outdated.** It is outdated if the application has since asked for
+another model, voice or instruction, if the application has reset the context, or if another
+service of a switcher has had the call since the session was configured. A task then replaces
+the session at the next turn boundary, where no reply and no word is cut. Changes that come
+together cost one new session.
 
-A reply that the application asks for, the conversation owes, in whatever phase it is. It is
-told here only which session is to give the reply: the one that is under way, or, while that is
-outdated, the one that follows.
+The conversation remembers each reply that the application asks for, in whatever phase it is
+(`conversation/owed_replies.py`). `WantedSession` only tells it which session is to give the
+reply: the current one or, while that is outdated, the one that follows.
 """
 
 import asyncio
@@ -44,6 +44,8 @@ from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["WantedSession"]
 
+# How long a change waits for others that come with it; and how often an outdated session is
+# checked for a turn boundary.
 _SETTLE_SECS: Final = 0.05
 _STALL_SECS: Final = 5.0
 _POLL_SECS: Final = 0.1

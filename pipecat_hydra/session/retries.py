@@ -36,8 +36,8 @@ class RetryPolicy:
         first_delay_secs: The longest delay before the first attempt, in seconds. It
             doubles with each further attempt; each delay is random between 0 and that.
             Four times as long when the server is at capacity.
-        longest_delay_secs: The longest delay of all, in seconds. A server may ask for a
-            longer one (`Retry-After`).
+        longest_delay_secs: The longest random delay, in seconds. The time that a server
+            asks for (`Retry-After`) is added to it.
         stable_secs: How long a session has to live, in seconds, for its loss to count
             as a new one.
     """

@@ -198,7 +198,7 @@ def with_history(instructions: str | None, turns: Sequence[Turn], *, budget_byte
         instructions: The instructions without history, or None.
         turns: The turns, oldest first, as `turns_of` gives them.
         budget_bytes: How long the text may be, in bytes of the JSON string that
-            `events.encode` makes of it, its two quotation marks included.
+            `codec.encode` makes of it, its two quotation marks included.
 
     Returns:
         The text. It is the instructions as they are if there is nothing to add or no
@@ -245,7 +245,7 @@ def _line(who: Speaker, text: str) -> str:
 
 
 def _encoded_size(text: str) -> int:
-    """Bytes that the text takes within a JSON string, as `events.encode` writes it."""
+    """Return how many bytes the text takes within a JSON string, as `codec.encode` writes it."""
     return len(json.dumps(text, ensure_ascii=False).encode()) - len('""')
 
 
