@@ -161,7 +161,7 @@ class WantedSession:
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._begin)
 
     def on_user_started(self) -> None:
-        """Record that the user has spoken: an `LLMRunFrame` does not ask for a greeting any more."""
+        """Record that the user has spoken, after which an `LLMRunFrame` asks for no greeting."""
         self._user_was_heard = True
 
     def run(self) -> None:
