@@ -45,7 +45,7 @@ test: $(VENV)/development.stamp ## Run the tests that need no clock, and list th
 
 # By pairs. A process or a WebRTC peer that starts on a busy machine takes its time.
 test-realtime: $(VENV)/development.stamp ## Run the tests of processes, threads and WebRTC peers
-	@$(BIN)/python -m pytest -n 2 -m realtime --ignore=tests/browser --timeout=180 --durations=10
+	@$(BIN)/python -m pytest -n 2 -m realtime --ignore=tests/browser --durations=10
 
 # One at a time: they listen to what is heard while it is heard.
 test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; needs Chromium

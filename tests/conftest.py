@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from inspect import iscoroutinefunction
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from loguru import logger
 from support.leftovers import ProcessState, left_in_loop
 
@@ -17,10 +17,11 @@ from support.virtual_time import VirtualTimeLoop
 # isort: split
 from support.models import models_loaded_once
 
+# How long an example takes says how busy the machine is, and not whether the code is right.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("ci", settings.get_profile("unhurried"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
 
 
 @pytest.hookimpl

@@ -32,6 +32,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
 from support.bursts import Puppet, audio, created, done, item_done, puppet, started, stopped
 from support.call import NO_GREETING, SHAPES, Call, Shape, call
+from support.virtual_time import VirtualTimeLoop
 from websockets.frames import Frame, Opcode
 
 EXAMPLES = int(os.environ.get("FUZZ") or 10)
@@ -270,10 +271,9 @@ async def survives(shape: Shape, sent: list[Message]) -> None:
 ALL: list[Message] = [(json.dumps(event).encode(), True) for event in EVENTS]
 
 
-@pytest.mark.timeout(60 + 5 * EXAMPLES)
+@pytest.mark.timeout(300 + 5 * EXAMPLES)
 @settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(st.sampled_from(SHAPES), st.lists(messages, min_size=1, max_size=40))
@@ -281,4 +281,5 @@ ALL: list[Message] = [(json.dumps(event).encode(), True) for event in EVENTS]
 @example("aggregators", ALL[::-1])
 @example("bare", [(b"\xff\xfe\xed\xa0\x80", True), (b"", True), (b"\xff", False), (b"", False)])
 def test_nothing_that_the_server_says_ends_a_call(shape: Shape, sent: list[Message]):
-    asyncio.run(survives(shape, sent))
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(survives(shape, sent))

@@ -33,7 +33,7 @@ from chaos.plan import CallPlan
 from chaos.runner import Evidence, hold
 from chaos.timeline import timeline
 
-# Of real time, on a machine with much else to do; a call takes a second or two of computing.
+# Of processor time, on a slow machine; a call takes a second or two.
 _LONGEST_CALL_SECS: Final = 300.0
 
 

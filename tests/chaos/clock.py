@@ -50,7 +50,7 @@ def run(
 
     Args:
         coroutine: What to run.
-        longest_run_secs: How long it may take, in seconds of real time.
+        longest_run_secs: How long it may take, in seconds of processor time.
         loop: The kind of loop.
 
     Raises:

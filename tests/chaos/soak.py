@@ -58,7 +58,7 @@ _SCRIPT: Final = Script([Call("quick"), _REPLY], greeting=_REPLY, then="repeat")
 _WARM_AFTER: Final = 100
 _GROWTH: Final = 1.05
 
-# Of real time, for any part.
+# Of processor time, for any part.
 _LEAST_LIMIT_SECS: Final = 120.0
 
 
@@ -117,7 +117,7 @@ async def _short_call(number: int) -> None:
         await talk.until_pushed(TTSStartedFrame, 2)
         if number % 4:
             await talk.worker.queue_frame(EndFrame())
-            await asyncio.wait_for(talk.running, 15)
+            await talk.ended()
         assert talk.frames.of(TTSAudioRawFrame)
 
 
@@ -346,7 +346,7 @@ def main() -> int:
     results: list[Result] = []
     try:
         for part, secs in _parts(given.calls, given.long, given.muted):
-            # Even on a busy machine the virtual time passes faster than the real one.
+            # The virtual time passes faster than the processor's.
             limit = _LEAST_LIMIT_SECS + 2 * secs
             results.append(run(part, longest_run_secs=limit, loop=VirtualTimeLoop))
             print(results[-1], flush=True)

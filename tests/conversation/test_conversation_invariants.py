@@ -8,7 +8,6 @@ protocol, where besides nothing may be lost.
 import struct
 from collections import defaultdict
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -38,9 +37,6 @@ from pipecat_hydra.wire.events import (
     SessionConfiguration,
     SessionConfigure,
 )
-
-# It waits for nothing but a processor, for half a minute if it is the only one that does.
-pytestmark = pytest.mark.timeout(300)
 
 RESPONSES = [f"resp_{n}" for n in range(12)]
 ITEMS = ["item_1", "item_2", "item_3"]
@@ -346,7 +342,7 @@ class AnyServer(RuleBasedStateMachine):
 
 
 # 600 runs of up to 50 steps, some 27 000 in all.
-AnyServer.TestCase.settings = settings(max_examples=600, stateful_step_count=50, deadline=None)
+AnyServer.TestCase.settings = settings(max_examples=600, stateful_step_count=50)
 TestAnyServer = AnyServer.TestCase
 
 
@@ -367,7 +363,7 @@ turns = st.lists(
 
 
 @given(turns)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_with_a_server_that_keeps_to_the_protocol_nothing_is_lost(
     scripts: list[dict[str, object]],
 ):

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from mutation.mutants import Mutant
 
@@ -123,11 +122,6 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.outcome = Outcome(secs=defaultdict(float))
-
-    def pytest_sessionstart(self) -> None:
-        unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-        settings.register_profile("mutation", unhurried)
-        settings.load_profile("mutation")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

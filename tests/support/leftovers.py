@@ -15,6 +15,7 @@ from support.virtual_time import VirtualTimeLoop
 __all__ = ["ProcessState", "left_in_loop"]
 
 _GRACE_SECS: Final = 3.0
+_GRACE_OF_THREADS_SECS: Final = 20.0
 _LOOK_SECS: Final = 0.05
 # Executors keep their threads to use them again, and end them with the interpreter.
 _REUSED_THREADS: Final = ("asyncio_", "ThreadPoolExecutor-")
@@ -52,7 +53,7 @@ class ProcessState:
         A thread that waits for what has ended, such as a process, gets a moment to end too.
         """
         for thread in ProcessState()._threads - self._threads:
-            thread.join(_GRACE_SECS)
+            thread.join(_GRACE_OF_THREADS_SECS)
         now = ProcessState()
         threads = [f"thread {thread.name}" for thread in now._threads - self._threads]
         return threads + [

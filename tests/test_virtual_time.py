@@ -1,0 +1,54 @@
+"""The virtual clock that the tests run by: what it does with a test that hangs."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+import pytest
+from support import virtual_time
+from support.virtual_time import HangError, VirtualTimeLoop
+
+
+async def poll_for_ever() -> None:
+    while True:
+        await asyncio.sleep(1)
+
+
+async def wait_for_nothing() -> None:
+    await asyncio.Event().wait()
+
+
+async def wait_for_a_job() -> None:
+    end = threading.Event()
+    job = asyncio.get_running_loop().run_in_executor(None, end.wait, 20)
+    try:
+        await job
+    finally:
+        end.set()
+
+
+@pytest.mark.parametrize(
+    ("hang", "why"),
+    [
+        (poll_for_ever, "it ran for 0.1 s of processor time"),
+        (wait_for_nothing, "nothing is scheduled any more"),
+        (wait_for_a_job, "a job in an executor does not end"),
+    ],
+)
+def test_a_hang_is_told_with_the_line_that_waits(
+    hang: Callable[[], Awaitable[None]], why: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(virtual_time, "_LONGEST_IDLE_SECS", 0.05)
+
+    async def main() -> None:
+        await hang()
+
+    def loop() -> VirtualTimeLoop:
+        return VirtualTimeLoop(longest_run_secs=0.1)
+
+    with (
+        asyncio.Runner(loop_factory=loop) as runner,
+        pytest.raises(HangError, match=why) as raised,
+    ):
+        runner.run(main())
+    assert "test_virtual_time.py" in str(raised.value)
