@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HydraLLMService", "HydraLLMSettings", "KeySource", "RetryPolicy"]
 
-# Importing Pipecat takes two seconds; the emulator and `--help` need none of it.
+# Importing the service takes two seconds, most of it Pipecat. `--help` needs nothing of Pipecat,
+# and the emulator only its voice activity detector.
 _HOMES = {
     "HydraLLMService": "pipecat_hydra.service.llm",
     "HydraLLMSettings": "pipecat_hydra.service.settings",

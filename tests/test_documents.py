@@ -17,6 +17,12 @@ FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 # A path in backticks, and maybe a name in it, as in `session/retries.py:Retries.next`.
 _PLACE = re.compile(r"(?P<path>[\w./-]*(?:/|\.py|\.md|\.toml))(?::(?P<name>[\w.]+))?")
 _DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_TABLE = re.compile(
+    r"^### In `(\w+)/`\n\n\| what \| where \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE
+)
+_ROWS = [
+    (table[1], row) for table in _TABLE.finditer(ARCHITECTURE) for row in table[2].splitlines()
+]
 
 
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"`([^`\n]+)`", ARCHITECTURE))))
@@ -26,6 +32,16 @@ def test_a_place_that_the_architecture_names_is_there(place: str):
         return  # A word of code that is no place.
     path = _find(match["path"])
     assert match["name"] is None or match["name"] in _names(path)
+
+
+@pytest.mark.parametrize(("folder", "row"), _ROWS)
+def test_a_row_says_where_to_change_something_with_one_place_on_each_line(folder: str, row: str):
+    _, what, where, _ = (cell.strip() for cell in row.split("|"))
+    lines = where.split("<br>")
+    assert what
+    assert all(re.fullmatch(r"`[^`]+`(: .+)?", line) for line in lines)
+    assert all(len(_places(line)) == 1 for line in lines)
+    assert any(place.startswith(f"{folder}/") for place in _places(where))
 
 
 def test_the_architecture_has_a_paragraph_for_each_folder():
@@ -72,6 +88,10 @@ def test_each_invariant_that_is_cited_is_written_down(folder: str):
             cited |= set(citation.split(", "))
     assert cited
     assert cited <= written
+
+
+def _places(text: str) -> list[str]:
+    return [word for word in re.findall(r"`([^`]+)`", text) if _PLACE.fullmatch(word)]
 
 
 def _diagram() -> str:

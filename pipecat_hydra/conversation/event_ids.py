@@ -11,6 +11,6 @@ class EventIds:
         self._given = 0
 
     def next(self) -> str:
-        """Give an id that no event has had in this conversation."""
+        """Return an id that no event has had in this conversation."""
         self._given += 1
         return f"evt_{self._given}"

@@ -209,7 +209,7 @@ class Handshake:
         return effects + self._send_tools()
 
     def update_tools(self, tools: tuple[FunctionTool, ...]) -> list[Effect]:
-        """Put other tools in force, once the session is live; what is, is not sent again."""
+        """Put other tools in force, once the session is live; send nothing if they are already."""
         self._tools_wanted = tools
         return self._send_tools()
 

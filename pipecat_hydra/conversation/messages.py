@@ -45,7 +45,7 @@ class Messages:
         self._waiting.append((role, text))
 
     def take_waiting(self) -> list[tuple[MessageRole, str]]:
-        """Remove the messages that wait and give them, each with whose it is."""
+        """Remove the messages that wait, and return them, each with its role."""
         messages = [*self._waiting]
         self._waiting.clear()
         return messages

@@ -1,4 +1,4 @@
-"""What was said and has not been heard yet, so that it can be said again.
+"""Remembers the part of a reply that was not heard yet, so that it can be said again.
 
 Hydra generates ten times faster than anybody speaks, so most of a reply lies in the
 transport when the user makes a sound, and an interruption throws it away. When the sound
@@ -51,7 +51,7 @@ class Playback:
         self._overrun = False
 
     def add(self, part: _Part, now: float) -> None:
-        """Take note of what enters the pipeline.
+        """Record audio or text that enters the pipeline.
 
         Args:
             part: Audio, or text that belongs to the audio around it.
@@ -73,7 +73,7 @@ class Playback:
                 stretch.parts.clear()
 
     def end(self) -> None:
-        """Take note that the stretch is complete."""
+        """Record that the stretch is complete."""
         if self._stretches:
             self._stretches[-1].complete = True
 
@@ -100,7 +100,7 @@ class Playback:
             self._overrun = False
 
     def cut(self, now: float) -> list[_Part]:
-        """Playback ends here; give what was not heard, from a little before, and forget all.
+        """End playback: return the parts that were not heard, from a little before; forget all.
 
         Text that belongs to audio already heard is not given again.
         """
@@ -133,7 +133,7 @@ class _Stretch:
             self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
 
     def after(self, heard: float) -> list[_Part]:
-        """What lies behind `heard` seconds; audio from a little before."""
+        """Return the parts behind `heard` seconds; audio from a little before."""
         if heard >= self.secs:
             return []
         begin = max(0.0, heard - _REWIND_SECS)

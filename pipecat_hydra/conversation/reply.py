@@ -1,17 +1,17 @@
-"""One response, and what of it reaches the pipeline.
+"""One response on its way into the pipeline: passed on, held back or dropped.
 
 A `Reply` is in one of three states:
 
-    ACTIVE  what comes passes to the pipeline
-    HELD    the user began to speak over it; what comes is kept back
-    DEAD    it was interrupted for good; what comes is dropped
+    ACTIVE  its audio and text pass to the pipeline
+    HELD    the user began to speak over it; its audio and text are kept back
+    DEAD    it was interrupted for good; its audio and text are dropped
 
 and has a bracket in the pipeline that is open or closed: `ReplyStarted`, then
 `VoiceStarted` with the first audio, then audio and text, then `VoiceEnded` and
 `ReplyEnded`. Leaving ACTIVE closes what is open, at once. A reply that is resumed opens
 a second bracket, marked so.
 
-Pure, like `conversation.py`, whose theory of operation says when which step is taken.
+`responses.py` and `turn_taking.py` say when each state is entered. Pure.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ _NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
 
 
 class ReplyState(Enum):
-    """What becomes of what a response says; see the module's text."""
+    """Whether the audio and text of a response pass; see the module's docstring."""
 
     ACTIVE = auto()
     HELD = auto()
@@ -113,7 +113,7 @@ class Reply:
         return self._take(TextChunk(delta), now)
 
     def hold(self) -> list[PipelineEffect]:
-        """Keep back what comes from now on: the user may be speaking over it."""
+        """Keep back audio and text from now on: the user may be speaking over them."""
         self.state = ReplyState.HELD
         return self.close(interrupted=True)
 
@@ -121,8 +121,8 @@ class Reply:
         """Go on: the user did not speak after all.
 
         Args:
-            unheard: What entered the pipeline before and was not heard; it goes first,
-                then what was kept back.
+            unheard: The parts that entered the pipeline before and were not heard. They go
+                first, then the parts that were kept back.
         """
         self.state = ReplyState.ACTIVE
         held, self._held, self._held_bytes = [*unheard, *self._held], [], 0
@@ -135,20 +135,20 @@ class Reply:
         return effects
 
     def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
-        """Say once more what was thrown away, in the bracket that is open, if one is."""
+        """Say parts that were thrown away once more, in the open bracket, if there is one."""
         if not self.active or not self._open:
             return []
         return [effect for part in parts for effect in self._pass(part, None)]
 
     def kill(self) -> list[PipelineEffect]:
-        """Drop what was kept back and all that still comes."""
+        """Drop the parts that were kept back, and all that still come."""
         self.state = ReplyState.DEAD
         self._held, self._held_bytes = [], 0
         self._early.clear()
         return self.close(interrupted=True)
 
     def close(self, *, interrupted: bool) -> list[PipelineEffect]:
-        """Close what is open of the bracket."""
+        """Close the bracket, if it is open."""
         if not self._open:
             return []
         voice: list[PipelineEffect] = self._take_early()

@@ -70,7 +70,7 @@ class SentAudio:
         self._session_bytes = 0
 
     def add(self, chunk: bytes, now: float) -> None:
-        """Take note of user audio that is sent."""
+        """Record user audio that is sent."""
         size = len(chunk)
         self._session_bytes += size
         self._recent.append((now, chunk))
@@ -86,7 +86,7 @@ class SentAudio:
                 self._kept_bytes = self._recent_bytes
 
     def add_silence(self, size: int) -> None:
-        """Take note of silence that is sent in the place of user audio."""
+        """Record silence that is sent in the place of user audio."""
         self._session_bytes += size
 
     def keep(self) -> None:
@@ -111,7 +111,7 @@ class SentAudio:
         return silence_secs if 0.0 <= silence_secs <= _LONGEST_SILENCE_SECS else 0.0
 
     def turn_ended(self, silence_secs: float) -> None:
-        """The user's turn is over, and was so for a while: another may have begun since.
+        """Record that the user's turn has ended, and how much was sent since then.
 
         Args:
             silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
@@ -119,19 +119,19 @@ class SentAudio:
         self._since_turn_bytes = round(silence_secs * _BYTES_PER_SEC) or None
 
     def mark(self) -> None:
-        """What was sent up to the end of the turn is understood, and need never be sent again."""
+        """Forget the audio up to the end of the turn: it is understood."""
         self._keeping = False
         self._forget(but=min(self._since_turn_bytes or 0, _REWIND_BYTES))
         self._since_turn_bytes = None
 
     def take_unheard(self, unheard_since: float | None) -> tuple[list[bytes], int]:
-        """The session is gone: give what is to be sent again, oldest first, and forget the rest.
+        """Return the audio that the next session has to hear, oldest first, and forget the rest.
 
         Args:
             unheard_since: When the server was last heard from, if it went away without a word.
 
         Returns:
-            The chunks; and how much of what should be sent again was not kept, in bytes.
+            The chunks; and how many bytes should be sent again but were not kept.
         """
         size = self._kept_bytes if self._keeping else _REWIND_BYTES
         lost_bytes = self._forgotten_bytes
@@ -150,13 +150,13 @@ class SentAudio:
         return [*chunks], lost_bytes
 
     def _unheard_bytes(self, since: float) -> int:
-        """How much the server cannot have heard, from its first sound on."""
+        """Return how many bytes the server cannot have heard, from the first sound among them."""
         unheard = (chunk for at, chunk in self._recent if at >= since - _REWIND_SECS)
         size = sum(map(len, dropwhile(_is_quiet, unheard)))
         return size + _LEAD_BYTES if size else 0
 
     def _forget(self, *, but: int = 0) -> None:
-        """Forget what was sent, but for the newest, as many whole chunks as there is room for."""
+        """Forget the audio that was sent, except the newest chunks of up to `but` bytes."""
         while self._recent_bytes > but:
             self._recent_bytes -= len(self._recent.popleft()[1])
         self._kept_bytes = self._forgotten_bytes = 0

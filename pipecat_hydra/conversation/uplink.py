@@ -13,7 +13,9 @@ needs to hear silence to end a turn (protocol §1, §2, §4). The microphone kno
 - when the connection is lost or replaced, it sends again what the server has not answered, before
   anything else (`sent_audio.py` says how much that is);
 - when the microphone falls quiet (mute, pause, a transport that sends nothing) it sends silence in
-  its place, at the microphone's pace.
+  its place, at the microphone's pace;
+- when no user audio has come for half a minute, it drops what it still keeps, because nobody waits
+  for an answer to that any more. Another service of a switcher has had the call meanwhile.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
@@ -131,7 +133,7 @@ class Uplink:
         return self._sent.silence_since(audio_end_ms)
 
     def turn_ended(self, silence_secs: float) -> None:
-        """The user's turn is over, and was so for a while: another may have begun since.
+        """Record that the user's turn has ended, and how much was sent since then.
 
         Args:
             silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
@@ -139,7 +141,7 @@ class Uplink:
         self._sent.turn_ended(silence_secs)
 
     def mark(self) -> None:
-        """What was sent up to the end of the turn is understood, and need never be sent again."""
+        """Forget the audio up to the end of the turn: it is understood."""
         self._sent.mark()
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
@@ -186,7 +188,7 @@ class Uplink:
         return [_SILENCE_CHUNK] * due
 
     def _release(self, now: float) -> list[bytes]:
-        """Take from what waits as much as may be sent by now."""
+        """Take as many waiting chunks as may be sent by now."""
         self._accrue(now)
         released: list[bytes] = []
         while self._waiting:

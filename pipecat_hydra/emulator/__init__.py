@@ -7,7 +7,7 @@ own. Faults such as `Drop` and `Refuse`, together in a `FaultPlan`, make it fail
 
 The emulator is written from the protocol document alone. It shares only the constants of
 `pipecat_hydra.wire.protocol` with the service, so that a mistake in one of the two shows when
-they meet.
+they meet. A mistake in those constants does not.
 
 `server` accepts connections and serves sessions, `conversation` holds one session's turns and
 responses, `model` decides what to say, `faults` makes things fail, and `wire` has the events.

@@ -1,4 +1,4 @@
-"""A Pipecat context as Hydra takes it: instructions, tools and what was said before."""
+"""Converts a Pipecat context to what Hydra takes: instructions, tools and earlier turns."""
 
 import json
 from typing import Any, TypedDict, cast
@@ -22,12 +22,12 @@ __all__ = ["HydraInvocationParams", "HydraLLMAdapter"]
 
 
 class HydraInvocationParams(TypedDict):
-    """What of a context goes into `session.configure`.
+    """The parts of a context that go into `session.configure`.
 
     Parameters:
         system_instruction: The instructions in force, or None.
         tools: The tools in force.
-        turns: What was said before.
+        turns: The conversation so far.
     """
 
     system_instruction: str | None
@@ -35,7 +35,7 @@ class HydraInvocationParams(TypedDict):
     turns: list[Turn]
 
 
-class HydraLLMAdapter(BaseLLMAdapter):
+class HydraLLMAdapter(BaseLLMAdapter[HydraInvocationParams]):
     """Converts Pipecat's universal context and tool schemas to Hydra's."""
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class HydraLLMAdapter(BaseLLMAdapter):
         return OWN_MESSAGES
 
     def entries(self, context: LLMContext | None) -> list[Entry]:
-        """Get the messages of a context in normal form, one entry for each.
+        """Return the messages of a context in normal form, one entry for each.
 
         Args:
             context: The context, or None in a pipeline that has none.
         """
-        # Filtered by Pipecat, messages for another service would be an error in the log each time.
+        # Pipecat's own filter would log an error for each message that is for another service.
         return [] if context is None else self._reader.read(context.get_messages())
 
     async def get_llm_invocation_params(
@@ -65,7 +65,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
         service_tools: Any = None,
         **kwargs: Any,
     ) -> HydraInvocationParams:
-        """Get what of a context Hydra is told; see `session_params`."""
+        """Return the parts of a context that Hydra is told; see `session_params`."""
         return self.session_params(
             context, system_instruction=system_instruction, service_tools=service_tools
         )
@@ -78,17 +78,17 @@ class HydraLLMAdapter(BaseLLMAdapter):
         added_instruction: str | None = None,
         service_tools: Any = None,
     ) -> HydraInvocationParams:
-        """Get what of a context Hydra is told.
+        """Return the parts of a context that Hydra is told.
 
         Args:
             context: The context, or None in a pipeline that has none.
             system_instruction: From the service's settings; wins over a system
                 message that begins the context, as in all of Pipecat.
-            added_instruction: What is said besides, whichever of the two wins.
+            added_instruction: Is appended, whichever of the two wins.
             service_tools: The service's own tools; a context's tools win.
 
         Returns:
-            The instructions and tools of the session, and what was said before.
+            The instructions and tools of the session, and the conversation so far.
         """
         _, conversation = split_instructions(self.entries(context))
         return {
@@ -105,13 +105,13 @@ class HydraLLMAdapter(BaseLLMAdapter):
         system_instruction: str | None,
         added_instruction: str | None = None,
     ) -> str | None:
-        """Get the instructions that are in force, or None.
+        """Return the instructions that are in force, or None.
 
         Args:
             context: The context, or None in a pipeline that has none.
             system_instruction: From the service's settings; wins over a system
                 message that begins the context, as in all of Pipecat.
-            added_instruction: What is said besides, whichever of the two wins.
+            added_instruction: Is appended, whichever of the two wins.
         """
         text, _ = split_instructions(self.entries(context))
         if text:
@@ -124,7 +124,7 @@ class HydraLLMAdapter(BaseLLMAdapter):
     def session_tools(
         self, context: LLMContext | None, service_tools: Any = None
     ) -> tuple[FunctionTool, ...]:
-        """Get the tools that are in force.
+        """Return the tools that are in force.
 
         Args:
             context: The context, or None in a pipeline that has none.
@@ -141,13 +141,13 @@ class HydraLLMAdapter(BaseLLMAdapter):
 
         Returns:
             One `FunctionTool` for each function; Hydra has no other kind of tool. A
-            function whose parameters are no JSON is left out, with an error in the log.
+            function whose parameters are not JSON is left out, with an error in the log.
         """
         tools = [_function_tool(schema) for schema in tools_schema.standard_tools]
         return [tool for tool in tools if _is_json(tool)]
 
     def get_messages_for_logging(self, context: LLMContext) -> list[dict[str, Any]]:
-        """Get the messages of a context in a form that is fit for logging.
+        """Return the messages of a context in a form that is fit for logging.
 
         Args:
             context: The context.

@@ -1,7 +1,7 @@
-"""The functions that the model calls: they are run, and Hydra is told what they gave.
+"""Runs the functions that the model calls, and tells Hydra their results.
 
-Pipecat runs them (`LLMService.run_function_calls`) and reports what becomes of each by
-frames that the service pushes. `FunctionAnswers` makes one answer of those frames.
+Pipecat runs them (`LLMService.run_function_calls`) and reports how each ends by frames that
+the service pushes. `FunctionAnswers` makes one answer of those frames.
 
 An interruption cancels the functions that run when it comes. If it is the echo of a user turn that
 may be noise, they run on until the turn is known to be real (F4).
@@ -60,9 +60,9 @@ class FunctionCalls:
             conversation: Takes the answers.
             session: Opened when the model shall speak about an answer.
             contexts: Told of each result.
-            in_force: Knows the context that a function is given.
+            in_force: Knows the context that is passed to a function.
             surroundings: Knows whether another service has the call.
-            tracing: Told of what is refused, answered and settled.
+            tracing: Told of each call that is refused, answered or settled.
         """
         self._service = service
         self._connection = connection
@@ -103,7 +103,7 @@ class FunctionCalls:
         await self._service.run_function_calls(runnable)
 
     def see(self, frame: Frame) -> None:
-        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
+        """Tell Hydra how a call ended, if that is what a pushed frame says."""
         if isinstance(frame, FunctionCallResultFrame):
             self._tracing.settle(frame)
             self._answers.on_result(frame)
@@ -137,19 +137,19 @@ class FunctionCalls:
     def _cancel(self, call_ids: Collection[str]) -> None:
         """Cancel the functions of these calls, in the background.
 
-        Each is given time to clean up, one after the other. The user is to be heard
-        meanwhile, and what is called meanwhile is not to be cancelled.
+        Each gets time to clean up, one after the other. The user has to be heard meanwhile,
+        and functions that are called meanwhile must not be cancelled.
         """
         if call_ids:
             self._service.create_task(cancel_functions(self._service, call_ids), "interruption")
 
     def close(self) -> None:
-        """Answer nothing any more."""
+        """Stop answering calls."""
         self._answers.close()
 
     def _answer(self, call_id: str, output: str, respond: bool, cancelled: bool) -> None:
         self._tracing.hold(call_id)
-        # It may be the function that has switched the service.
+        # The function itself may have switched to another service.
         respond = respond and not self._surroundings.is_switched_away
         self._connection.perform(
             self._conversation.answer_call(
@@ -157,5 +157,5 @@ class FunctionCalls:
             )
         )
         if respond:
-            # Its session may be gone, and none open since.
+            # The session of the call may be gone, with none open since.
             self._session.open()

@@ -1,8 +1,8 @@
-"""What the pipeline writes into the conversation: contexts, messages and typed text.
+"""Reads what the pipeline writes into the conversation: contexts, messages and typed text.
 
 The briefing keeps what a session has to be told when it begins. A session that is under
-way is told what is new as it comes. This module reads the frames, hands each text to
-both, and decides whether the model is asked to speak.
+way is told each new text as it comes. This module reads the frames, hands each text to
+the briefing and to the session, and decides whether the model is asked to speak.
 """
 
 from pipecat.frames.frames import (
@@ -31,14 +31,14 @@ class Contexts:
         Args:
             briefing: Keeps what a session has to be told when it begins.
             in_force: Knows the context.
-            session: Is told what is new, and asked to speak.
+            session: Is told each new text, and asked to speak.
         """
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
-        """Tell Hydra what is new in a context, and have it answered if Hydra does not by itself."""
+        """Tell Hydra what is new in a context; ask for an answer, unless Hydra gives it anyway."""
         if frame.speculation:
             return
         self._in_force.take_context(frame.context)
@@ -51,13 +51,14 @@ class Contexts:
         self._session.update_tools()
         new = self._briefing.news(frame.context)
         if new.reset:
-            # The session that is to begin is told all of it.
+            # The session that follows is told the whole context.
             self._session.replace_if_outdated()
         else:
             for role, text in new.typed:
                 self._session.tell(text, role)
         if new.spoken or (new.narrated and direction is FrameDirection.UPSTREAM):
-            # Hydra has heard it, or was asked to speak about it, and answers by itself.
+            # Hydra has heard the text, or was asked to speak about the result, and answers
+            # by itself.
             return
         if new.typed:
             self._session.ask()
@@ -73,7 +74,7 @@ class Contexts:
             self._session.ask()
 
     def put_in(self, text: str, role: MessageRole = "user") -> None:
-        """Put text into the conversation that no context keeps."""
+        """Put a text that no context keeps into the conversation."""
         self._briefing.note(role, text)
         self._session.tell(text, role)
 
@@ -90,17 +91,17 @@ class Contexts:
             self._briefing.say(text)
 
     def on_heard(self) -> None:
-        """Take note that the listener has heard the oldest reply to its end."""
+        """Record that the listener has heard the oldest reply to its end."""
         self._briefing.heard(self._in_force.context)
         # The application may have reset the context while the bot spoke.
         self._session.replace_if_outdated()
 
     def on_user_text(self, text: str) -> None:
-        """Take note that a message which will be in the context was spoken by the user."""
+        """Record that the user has spoken a message that will be in the context."""
         self._briefing.hear(text)
 
     def on_interruption(self) -> None:
-        """Forget what the listener has not heard; as far as it was, the context has it."""
+        """Forget what the listener has not heard; the context has what was heard."""
         self._briefing.interrupted(self._in_force.context)
 
     def on_result(self, frame: FunctionCallResultFrame) -> None:

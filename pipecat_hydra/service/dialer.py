@@ -1,4 +1,4 @@
-"""Where to connect to, with which key and for which model, each time a session is opened."""
+"""Says where to connect to, with which key and for which model, each time a session is opened."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ __all__ = ["Dialer"]
 
 
 class Dialer:
-    """Gives the endpoint of the next connection and remembers that of the last."""
+    """Returns the endpoint of the next connection and remembers that of the last one."""
 
     def __init__(
         self,
@@ -22,12 +22,12 @@ class Dialer:
         *,
         open_timeout_secs: float,
     ):
-        """Make one that has given no endpoint yet.
+        """Make a dialer that has returned no endpoint yet.
 
         Args:
             endpoint: The endpoint without a key, and the model to begin with.
-            keyring: Gives the key.
-            settings: Name the model, each time anew.
+            keyring: Has the key.
+            settings: Name the model; read anew each time.
             tracing: Told of each attempt.
             open_timeout_secs: How long getting a key may take, in seconds.
         """
@@ -39,7 +39,7 @@ class Dialer:
 
     @property
     def model(self) -> str:
-        """The model of the endpoint that was given last."""
+        """The model of the endpoint that was returned last."""
         return self._endpoint.model
 
     async def dial(self) -> Endpoint:

@@ -1,11 +1,11 @@
-"""What the conversation asks of the pipeline, done: effects become frames and events.
+"""Turns the effects of the conversation into frames and events of the service.
 
 The connection hands the effects on in order, one at a time, so the frames of a reply are
-pushed from one place only and a start of a user turn comes before the reply to it.
+pushed from one place only and the start of a user turn comes before the reply to it.
 
-User turns are proposed to the application's turn strategies, or announced by the service
-itself, which then interrupts too. A reply of a service that a switcher has put aside is
-cancelled, since it would be heard beside that of the other service.
+User turns are proposed to the application's turn strategies, or broadcast by the service
+itself, which then interrupts too. When a switcher has given the call to another service, a
+reply of this service is cancelled, because it would be heard beside that of the other one.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ _REPORT_CATEGORIES = {
 
 
 class EffectDispatcher:
-    """Does what the conversation asks of the pipeline."""
+    """Turns effects into frames and events, one after the other."""
 
     def __init__(
         self,
@@ -113,20 +113,21 @@ class EffectDispatcher:
         turn_frames: TurnFrames,
         vad_frames: bool,
     ):
-        """Make one for a service.
+        """Make the dispatcher of a service.
 
         Args:
-            service: Pushes the frames and raises the events. Its `process_frame` must let
-                us `see` each frame, and its `push_frame` `see_pushed` what goes down.
+            service: Pushes the frames and raises the events. Its `process_frame` must call
+                `see` with each frame, and its `push_frame` `see_pushed` with each frame
+                that goes downstream.
             connection: Performs what the conversation asks for. It must call `dispatch`.
             conversation: Told of interruptions.
-            session: Told of user turns, progress, and what becomes of the connection.
+            session: Told of user turns, of progress, and of the connection.
             contexts: Told of replies, interruptions and the results of functions.
-            in_force: Knows the context that a function is given.
-            surroundings: Knows what decides user turns, and who has the call.
+            in_force: Knows the context that is passed to a function.
+            surroundings: Knows which processor decides user turns, and who has the call.
             tracing: Shown each effect.
             turn_frames: How the pipeline is told of user turns.
-            vad_frames: Whether it is told of voice activity too.
+            vad_frames: Whether the pipeline is told of voice activity too.
         """
         self._service = service
         self._connection = connection
@@ -157,11 +158,11 @@ class EffectDispatcher:
         return self._speaker.are_replies_known
 
     def see(self, frame: Frame) -> None:
-        """Take note of a frame that reached the service."""
+        """Look for the answer to a proposed turn in a frame that reached the service."""
         self._proposals.see(frame)
 
     def see_pushed(self, frame: Frame) -> None:
-        """Tell Hydra what became of a call, if a frame that the service pushes says that."""
+        """Tell Hydra how a function call ended, if that is what a pushed frame says."""
         self._calls.see(frame)
 
     async def unmuted(self) -> None:
@@ -169,9 +170,10 @@ class EffectDispatcher:
         await self._proposals.unmuted()
 
     async def dispatch(self, effect: PipelineEffect) -> None:
-        """Do what an effect asks for."""
+        """Push the frames of an effect, run its functions, or raise its events."""
         if isinstance(effect, AudioChunk | TextChunk) and self._surroundings.is_switched_away:
-            # It would be heard all the same, beside the other, and no interruption would end it.
+            # The reply would be heard beside that of the other service, and no interruption
+            # would end it.
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             return
         self._tracing.see(effect)
@@ -232,11 +234,11 @@ class EffectDispatcher:
             self._calls.cancel()
 
     def stop_answering(self) -> None:
-        """Answer no function call any more."""
+        """Stop answering function calls."""
         self._calls.close()
 
     async def close(self) -> None:
-        """Tell of the end of the connection, once nobody hands on what it has told last."""
+        """Raise `on_disconnected` if a connection is still open; no effect comes any more."""
         if self._is_connected:
             await self._on_disconnected("the pipeline has ended")
 
@@ -276,7 +278,7 @@ class EffectDispatcher:
     #
 
     async def _on_connection(self, effect: ConnectionEffect) -> None:
-        """Tell what becomes of the connection."""
+        """Log changes of the connection, raise their events and push their errors."""
         match effect:
             case Connected():
                 self._is_connected = True
@@ -325,9 +327,9 @@ class EffectDispatcher:
 
     async def _on_given_up(self, given_up: GivenUp) -> None:
         self._session.cancel_kickoff()
-        # First, so that whoever is told finds it so.
+        # First, so that event handlers find the service unusable.
         await self._service.set_usable(False)
-        # Whoever makes the service usable again has a reason to.
+        # If the application makes the service usable again, the next use may connect.
         self._session.renew()
         category = _CATEGORIES[given_up.kind]
         self._push_error_soon(given_up.message, category, permanent=True)
@@ -353,7 +355,7 @@ class EffectDispatcher:
     def _push_error_soon(
         self, message: str, category: ErrorCategory, *, permanent: bool = False
     ) -> None:
-        """Push an error; nothing waits for the application's `on_error` handlers."""
+        """Push an error without waiting for the application's `on_error` handlers."""
         pushing = self._service.push_error(
             message, category=category, force_treat_as_permanent=permanent
         )
@@ -361,5 +363,5 @@ class EffectDispatcher:
 
 
 async def let_neighbours_run() -> None:
-    """Let the neighbours take what was pushed before an interruption, which would overtake it."""
+    """Let the neighbours take the frames that an interruption would overtake."""
     await asyncio.sleep(0)

@@ -1,16 +1,16 @@
-"""What became of function calls, as Hydra is told it.
+"""Answers function calls: turns Pipecat's frames about each call into what Hydra is told.
 
 Pipecat reports each call by frames: a result, intermediate results, a cancellation.
 Hydra takes exactly one answer for a call, as text, and an unanswered call stalls the
-turn (protocol §6; F1, F3). So a function that runs on while the conversation goes on
-(`cancel_on_interruption=False`) is answered with a placeholder, unless it gives its
-result within a moment, and what it really gives goes in as a message when it comes.
+turn (protocol §6; F1, F3). So a call whose function runs on while the conversation goes on
+(`cancel_on_interruption=False`) is answered with a placeholder, unless the function returns
+its result within a moment. The result goes in as a message when it comes.
 """
 
 import asyncio
 import json
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from loguru import logger
 from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
@@ -21,7 +21,7 @@ LIMIT_BYTES: Final = 16_000
 """Results above this are not sent: above some 18 kB in all Hydra falls silent (protocol §2)."""
 
 GRACE_SECS: Final = 0.3
-"""How long a function that runs on may take to give its result as the answer itself."""
+"""How long the answer to a function that runs on waits for its result."""
 
 RUNNING: Final = json.dumps(
     {"status": "running", "note": "Still at work. The result will be told to you later."}
@@ -35,24 +35,24 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
     """Read the arguments of a call.
 
     Args:
-        text: What the model wrote; nothing at all counts as no arguments.
+        text: The text that the model wrote; an empty text means no arguments.
 
     Returns:
-        The arguments, or None if the text is no JSON object.
+        The arguments, or None if the text is not a JSON object.
     """
     try:
         arguments = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return None
-    return arguments if isinstance(arguments, dict) else None
+    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None
 
 
 def result_text(result: Any) -> str:
-    """Make text of what a handler returned.
+    """Write the result of a function as text.
 
     Args:
-        result: Any JSON value, falsy ones included; None says only that it is done.
-            What JSON does not know is written as `str` writes it.
+        result: Any JSON value, falsy ones included; None says only that the function is
+            done. A value that JSON does not know is written as `str` writes it.
 
     Returns:
         The text for the model.
@@ -62,12 +62,12 @@ def result_text(result: Any) -> str:
     try:
         return json.dumps(result, ensure_ascii=False, default=str)
     except (TypeError, ValueError, RecursionError):
-        # Keys that are no text, or a structure that holds itself.
+        # Keys that are not strings, or a structure that contains itself.
         return str(result)
 
 
 class FunctionAnswers:
-    """Answers each call once, and tells later what comes later."""
+    """Answers each call once, and sends later results as messages."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class FunctionAnswers:
         answer: Callable[[str, str, bool, bool], None],
         tell: Callable[[str, bool], None],
     ):
-        """Make one for a session of the pipeline.
+        """Start with no call.
 
         Args:
             name: The service, for warnings.
@@ -88,23 +88,23 @@ class FunctionAnswers:
         self._name = name
         self._answer = answer
         self._tell = tell
-        # Calls that run on, and what will answer them for now, while it has not.
+        # Calls that run on, each with the timer of its placeholder; None once that was sent.
         self._running: dict[str, asyncio.TimerHandle | None] = {}
 
     def begin_running(self, call_id: str) -> None:
-        """A call's function runs on while the conversation does: answer it for now, soon."""
+        """Answer a call with a placeholder soon: its function runs on with the conversation."""
         timer = asyncio.get_running_loop().call_later(GRACE_SECS, self._hold_off, call_id)
         self._running[call_id] = timer
 
     def close(self) -> None:
-        """Answer nothing any more."""
+        """Stop answering calls."""
         for timer in self._running.values():
             if timer is not None:
                 timer.cancel()
         self._running.clear()
 
     def _hold_off(self, call_id: str) -> None:
-        """Answer a call that runs on for now, once."""
+        """Answer a call that runs on with the placeholder, once."""
         timer = self._running.get(call_id)
         if timer is not None:
             timer.cancel()
@@ -112,12 +112,12 @@ class FunctionAnswers:
             self._answer(call_id, RUNNING, True, False)
 
     def refuse_arguments(self, call_id: str, function: str) -> None:
-        """A call's arguments are no JSON object, so the function was not called."""
+        """Answer a call whose arguments are not a JSON object; its function is not run."""
         logger.warning(f"{self._name}: the arguments of {function!r} are no JSON object")
         self._answer(call_id, BAD_ARGUMENTS, True, False)
 
     def on_result(self, frame: FunctionCallResultFrame) -> None:
-        """A function gave a result, or an intermediate one."""
+        """Answer a call with its result, or send a later or intermediate result as a message."""
         properties = frame.properties
         respond = properties.run_llm if properties is not None else None
         if respond is None:
@@ -135,7 +135,7 @@ class FunctionAnswers:
         self._tell(f"The {kind} of {frame.function_name} is: {text}", respond is not False)
 
     def on_cancel(self, frame: FunctionCallCancelFrame) -> None:
-        """A call was cancelled: by an interruption, by its time limit, or by the model."""
+        """Tell Hydra that a call was cancelled by an interruption, its time limit or the model."""
         text = TIMED_OUT if frame.run_llm else CANCELLED
         if self._settle(frame.tool_call_id):
             self._answer(frame.tool_call_id, text, frame.run_llm, not frame.run_llm)
@@ -143,7 +143,7 @@ class FunctionAnswers:
             self._tell(f"{frame.function_name}: {text}", frame.run_llm)
 
     def _settle(self, call_id: str) -> bool:
-        """A call has come to its end. Returns whether its answer is still due."""
+        """End a call. Return whether its answer is still to be sent."""
         if call_id not in self._running:
             return True
         timer = self._running.pop(call_id)

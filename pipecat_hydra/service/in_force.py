@@ -1,8 +1,8 @@
-"""The context and the tools that are in force.
+"""Knows which context and which tools are in force.
 
-The context is the last one that came to the service by a frame; before any came, it is
-that of the service's own user aggregator. The tools are those of the context, or else the
-service's own.
+The context in force is the last one that came to the service by a frame. Before any came, it is
+the context of the service's own user aggregator. The tools in force are those of the context,
+else the service's own.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from pipecat_hydra.wire.events import FunctionTool
 __all__ = ["InForce", "ServiceTools"]
 
 ServiceTools = ToolsSchema | Sequence[FunctionSchema | DirectFunction]
-"""What an application may give as tools."""
+"""The types of tools that an application may pass."""
 
 
 class InForce:
@@ -48,12 +48,12 @@ class InForce:
         return self._context or self._surroundings.context
 
     def take_context(self, context: LLMContext) -> None:
-        """Put a context in force that came by a frame."""
+        """Put a context that came by a frame in force."""
         self._context = context
 
     @property
     def own_tools(self) -> ToolsSchema | list[Any] | None:
-        """The service's own tools, as the application gave them."""
+        """The service's own tools, as the application passed them."""
         return self._own_tools
 
     @property
@@ -68,13 +68,13 @@ class InForce:
     def take_tools(self, tools: ToolsSchema | list[Any] | NotGiven) -> None:
         """Make tools that came by a frame the service's own, if there is no context.
 
-        An aggregator puts them in its context, before or after.
+        If there is one, its aggregator puts the tools into it, sooner or later than this.
         """
         if self.context is None:
             self._own_tools = tools if is_given(tools) else None
 
     def tools_with(self, tools: ToolsSchema | list[Any] | NotGiven) -> tuple[FunctionTool, ...]:
-        """Return the tools that are in force once these are, as Hydra takes them."""
+        """Return the tools in force after `take_tools(tools)`, as Hydra takes them."""
         return self._converted(None, _schema(tools) if is_given(tools) else self.own_schema)
 
     def _converted(

@@ -5,7 +5,7 @@ and fields that are used, and the hooks of a base class that a subclass of ours 
 Importing this module checks that each of them exists, so that another Pipecat is refused
 when the service is imported, with an error that names what is missing, and not in a call.
 
-Whoever is no subclass reaches a private name by a function of this module only.
+Code outside of such subclasses reaches a private name only through a function of this module.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class PrivateName:
         """Whether this Pipecat has the name."""
         if not self.is_field:
             return hasattr(self.owner, self.name)
-        # What `__init__` assigns, an instance would show; but making one may have effects.
+        # An instance would show what `__init__` assigns, but making one may have effects.
         return self.name in inspect.unwrap(self.owner.__init__).__code__.co_names
 
 
@@ -184,8 +184,8 @@ def check() -> None:
     """Check that this Pipecat has all the private names.
 
     Raises:
-        ImportError: If it has not. The message names what is missing, what it is used
-            for, and the versions of Pipecat that are known to work.
+        ImportError: If a name is missing. The message says which, what it is used for, and
+            which versions of Pipecat are known to work.
     """
     missing = [private for private in PRIVATE_NAMES if not private.is_there]
     if missing:
@@ -197,7 +197,7 @@ def check() -> None:
 
 
 def base_instruction(service: LLMService[Any]) -> str | None:
-    """Return the instruction of the application alone, without what others had it append."""
+    """Return the application's own instruction, without the parts that Pipecat has appended."""
     return service._base_system_instruction
 
 
@@ -241,17 +241,17 @@ def is_function_running(service: LLMService[Any]) -> bool:
 
 
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:
-    """Return what is registered for a function of this name, be it the catch-all handler."""
+    """Return the registered function of this name, else the catch-all handler, else None."""
     return service._functions.get(name) or service._functions.get(None)
 
 
 def resolves_proposed_starts(decider: TurnDecider) -> bool:
-    """Whether the strategies in force take up a proposed start; they may change in a call."""
+    """Return whether the strategies in force resolve proposed starts; they may change in a call."""
     return decider._user_turn_controller.resolves_proposed_turn_start_frames
 
 
 def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
-    """Have the timer of user idleness begin again, unless somebody speaks."""
+    """Restart the timer of user idleness, unless somebody speaks."""
     return decider._user_idle_controller.wait_for_user()
 
 

@@ -1,11 +1,11 @@
-"""What a reply is in the pipeline: frames in their brackets, at one rate, with their metrics.
+"""Pushes replies into the pipeline: frames in their brackets, at one rate, with their metrics.
 
-`LLMFullResponseStartFrame`, then `TTSStartedFrame` with the first audio, audio and text,
-`TTSStoppedFrame`, `LLMFullResponseEndFrame` (A6). A transport's resampler takes only one
-rate for its life (`audio/resamplers/soxr_stream_resampler.py`), so the first that Hydra
-speaks at is that of the whole call (A4).
+A reply is an `LLMFullResponseStartFrame`, then a `TTSStartedFrame` with the first audio, audio
+and text, a `TTSStoppedFrame` and an `LLMFullResponseEndFrame` (A6). A transport's resampler
+takes only one rate for its life (`audio/resamplers/soxr_stream_resampler.py`), so the rate of
+Hydra's first audio is the rate of the whole call (A4).
 
-A reply that goes on after noise comes in brackets of its own and is no new reply: it is
+A reply that goes on after noise comes in brackets of its own, but is not a new reply: it is
 counted once, and so are its words.
 """
 
@@ -48,19 +48,19 @@ Speech = (
     | ReplyEnded
     | ResponseFinished
 )
-"""The effects that are said, and those that enclose them."""
+"""The effects of a reply: audio, text and their brackets."""
 
 
 class Speaker:
     """Pushes replies, from one place only."""
 
     def __init__(self, processor: FrameProcessor, *, on_said: Callable[[str, bool], None]):
-        """Make one for a service.
+        """Start with nothing said.
 
         Args:
             processor: Pushes the frames and measures.
-            on_said: Called at the end of each reply that has a text, with the text, and
-                whether it goes on with a reply that noise interrupted.
+            on_said: Called at the end of each reply that has a text, with the text, and with
+                whether the reply goes on after noise has interrupted it.
         """
         self._processor = processor
         self._on_said = on_said
@@ -132,8 +132,8 @@ class Speaker:
         await self._processor.push_frame(spoken)
 
     async def _report_ttfb(self, waited: float | None) -> None:
-        # Started and stopped in one go: a measurement that runs would be reported,
-        # wrongly, by whatever interrupts it.
+        # Started and stopped in one go, because an interruption would report, wrongly, a
+        # measurement that runs.
         if waited is not None:
             await self._processor.start_ttfb_metrics(start_time=time.time() - waited)
             await self._processor.stop_ttfb_metrics()

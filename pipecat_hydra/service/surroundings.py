@@ -1,11 +1,11 @@
-"""What stands around the service in the pipeline, as far as it concerns the service.
+"""Finds the processors of the pipeline that concern the service.
 
 Only a processor on the service's own path concerns it (T5). A `Pipeline` is a sequence:
 what stands before or after the service, or before or after what the service is in, is on
 its path. Every other compound processor, a `ParallelPipeline` or a service switcher, has
-branches: the branches beside the one that the service is in are not on its path, and no
-frame that the service pushes comes there. Branches that stand as a whole before or after
-the service are on its path, all of them.
+branches. The branches beside the one that holds the service are not on its path, and no
+frame that the service pushes comes there. A compound processor that stands as a whole before
+or after the service is on its path with all its branches.
 
 A processor that decides user turns, or keeps a context, may be on the path and still
 belong to another LLM service: its context frames go down to the first LLM service in each
@@ -14,11 +14,11 @@ there is none at all. So the user aggregator above a `ParallelPipeline` belongs 
 services of all branches, and that of a text LLM which stands before Hydra is not Hydra's.
 
 The context of an aggregator that belongs to another LLM service is foreign. A frame with
-it may come to the service all the same, since an assistant aggregator pushes its context
-down after each reply; it is none of the service's business.
+it may reach the service all the same, since an assistant aggregator pushes its context down
+after each reply. The service ignores such a frame.
 
-Positions do not change in a call and are found once. What can change is read each time:
-the context of an aggregator, its strategies, which service of a switcher is active.
+Positions do not change in a call and are found once. These things can change and are read each
+time: the context of an aggregator, its strategies, and which service of a switcher is active.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ _Switcher: TypeAlias = ServiceSwitcher[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Positions:
-    """What was found around the service.
+    """The processors that were found around the service.
 
     Parameters:
         holders: Each processor that the service is in, and the service itself.
@@ -66,10 +66,10 @@ class _Positions:
 
 
 class Surroundings:
-    """Knows what on the service's own path concerns it."""
+    """Knows the processors on the service's own path, and asks them what concerns the service."""
 
     def __init__(self, service: FrameProcessor):
-        """Make one for a service; nothing is looked for before the first question.
+        """Start without a look at the pipeline; the first question finds the processors.
 
         Args:
             service: The service. It must be set up when the first question is asked.
@@ -84,33 +84,33 @@ class Surroundings:
         return contexts[0] if contexts else None
 
     def is_foreign(self, context: LLMContext) -> bool:
-        """Whether a context is that of an aggregator of another LLM service alone."""
+        """Whether a context belongs only to aggregators of other LLM services."""
         if any(aggregator.context is context for aggregator in self._own_aggregators):
             return False
         return any(aggregator.context is context for aggregator in self._found.others)
 
     @property
     def is_below_aggregator(self) -> bool:
-        """Whether a frame that goes up from here comes to the service's own user aggregator."""
+        """Whether the service's own user aggregator stands above it, where frames go upstream."""
         return self._found.is_below_aggregator
 
     @property
     def decides_turns(self) -> bool:
         """Whether a processor decides the service's turns by the application's strategies.
 
-        It resolves proposed turns. Without one nothing does, and the service itself has to
-        interrupt (`processors/aggregators/llm_response_universal.py`,
-        `turns/user_turn_processor.py`).
+        Such a processor resolves proposed turns (`turns/user_turn_processor.py`,
+        `processors/aggregators/llm_response_universal.py`). Without one, the service itself
+        has to interrupt.
         """
         return bool(self._found.deciders)
 
     @property
     def ignores_proposals(self) -> bool:
-        """Whether the turn strategies that are in force take no proposed start up.
+        """Whether the turn strategies that are in force ignore proposed starts.
 
-        Strategies that go by voice activity or transcripts of their own do not. Where
-        nothing decides turns, something that cannot be seen from here may take it up, such
-        as a user aggregator of the worker that this one is bridged to.
+        Strategies with voice activity or transcripts of their own ignore them. Where no
+        processor decides turns, one that cannot be seen from here may resolve the proposal,
+        such as a user aggregator of the worker that this one is bridged to.
         """
         deciders = self._found.deciders
         return self.decides_turns and not any(map(resolves_proposed_starts, deciders))
@@ -119,17 +119,17 @@ class Surroundings:
     def is_switched_away(self) -> bool:
         """Whether a service switcher has given the call to another service.
 
-        A switcher filters what an inactive service is sent, and nothing of what it pushes
-        (`pipeline/service_switcher.py`).
+        A switcher filters the frames to an inactive service, and none of those that the
+        service pushes (`pipeline/service_switcher.py`).
         """
         found = self._found
         active = (switcher.strategy.active_service for switcher in found.switchers)
         return not all(service in found.holders for service in active)
 
     async def wait_for_user(self) -> None:
-        """Have the timers of user idleness begin again, after a turn that nobody answers.
+        """Restart the timers of user idleness, after a turn that nobody answers.
 
-        The turn has stopped them. Where an LLM of text answers, Pipecat does this by itself
+        The turn has stopped them. For a text LLM, Pipecat restarts them by itself
         (`turns/user_idle_controller.py`).
         """
         for decider in self._found.deciders:
@@ -147,10 +147,11 @@ class Surroundings:
 
 
 def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
-    """Look around a service."""
+    """Find the processors around a service."""
     holders = _way_to(service, pipeline)
     if not holders:
-        # Something holds it that does not show what it is made of. Nobody's context is foreign.
+        # A processor holds the service and does not show what it is made of. No context can be
+        # told to be foreign.
         return _Positions((), (), (), is_below_aggregator=False, others=())
     above, below = (
         [
@@ -191,7 +192,7 @@ def _way_to(target: FrameProcessor, processor: FrameProcessor) -> list[FrameProc
 
 
 def _neighbours(way: list[FrameProcessor], *, down: bool) -> Iterator[FrameProcessor]:
-    """Give what stands above or below the end of a way, the nearest first."""
+    """Yield the processors above or below the end of a way, the nearest first."""
     for holder, inner in reversed([*pairwise(way)]):
         if isinstance(holder, Pipeline):
             at = holder.processors.index(inner)
@@ -199,7 +200,7 @@ def _neighbours(way: list[FrameProcessor], *, down: bool) -> Iterator[FrameProce
 
 
 def _inner(processor: FrameProcessor, *, down: bool) -> Iterator[FrameProcessor]:
-    """Give the processors that a processor is made of, those first that are met first."""
+    """Yield the processors that a processor is made of, in the order in which a frame goes."""
     if not processor.processors:
         yield processor
     for inner in processor.processors if down else processor.processors[::-1]:
@@ -207,7 +208,7 @@ def _inner(processor: FrameProcessor, *, down: bool) -> Iterator[FrameProcessor]
 
 
 def _belongs_to(service: FrameProcessor, decider: TurnDecider, pipeline: FrameProcessor) -> bool:
-    """Whether what a decider sends down comes to a service first, or to no LLM service."""
+    """Return whether a decider's frames come to a service first, or to no LLM service at all."""
     llms, _ = _first_llms(_neighbours(_way_to(decider, pipeline), down=True))
     return service in llms or not llms
 

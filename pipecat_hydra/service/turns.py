@@ -1,11 +1,14 @@
-"""How the pipeline is told of user turns: proposals, and what becomes of them.
+"""Proposes user turns to the pipeline, and waits for the answer to each proposal.
 
-A proposal goes up to the user aggregator, whose turn strategies decide; what they decide
-comes back down as turn frames and an interruption. That takes less than a millisecond,
-but what Hydra says may come in bursts: the start of a turn and the reply to it in one
-TCP segment. So whoever proposes waits for the answer before going on. Else the reply is
-flushed by the interruption that belongs before it; and a start, which is a system frame,
-overtakes the stop before it, which is not (`frames/frames.py`).
+A proposal goes up to the user aggregator, whose turn strategies decide. Their decision comes
+back down as turn frames and an interruption. That takes less than a millisecond, but Hydra's
+events may come in bursts: the start of a turn and the reply to it in one TCP segment. So
+`TurnProposals` waits for the answer before it returns. Otherwise the reply would be flushed by
+the interruption that belongs before it, and a start, which is a system frame, would overtake
+the stop before it, which is not (`frames/frames.py`).
+
+Whether turns are proposed or broadcast is decided in `dispatcher.py`, which also broadcasts
+them.
 """
 
 import asyncio
@@ -32,15 +35,15 @@ _INTERRUPTION_SECS: Final = 0.02
 
 
 class TurnProposals:
-    """Proposes the turns of one session, each after the one before was dealt with."""
+    """Proposes user turns, each after the answer to the one before."""
 
     def __init__(self, processor: FrameProcessor, are_ignored: Callable[[], bool] = lambda: False):
-        """Make one for the service that proposes.
+        """Start with no turn proposed.
 
         Args:
-            processor: Pushes the proposals. Its `process_frame` must let us `see`
-                each frame.
-            are_ignored: Tells whether it is known that nothing takes proposals up.
+            processor: Pushes the proposals. Its `process_frame` must call `see` with each
+                frame.
+            are_ignored: Returns whether it is known that nothing resolves proposals.
         """
         self._processor = processor
         self._are_ignored = are_ignored
@@ -49,11 +52,11 @@ class TurnProposals:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._is_speaking = False
-        # What does not answer, as an aggregator that is muted, is waited for but once.
+        # An aggregator that does not answer, because it is muted, is waited for only once.
         self._answered = True
 
     def see(self, frame: Frame) -> None:
-        """Take note of a frame that reached the service."""
+        """Look for the answer to a proposal in a frame that reached the service."""
         if isinstance(frame, UserStartedSpeakingFrame):
             self._answered = True
             self._started.set()
@@ -81,13 +84,13 @@ class TurnProposals:
         await self._processor.broadcast_frame(ProposedUserStoppedSpeakingFrame)
 
     async def settled(self) -> None:
-        """Wait until the turn that was proposed to stop has stopped, if anybody stops it."""
+        """Wait for the answer to the proposed stop, for a moment at most."""
         await self._answer(self._stopped, _ANSWER_SECS)
 
     async def unmuted(self) -> None:
-        """Propose again what a muted aggregator has ignored: that the user turn has stopped.
+        """Propose again that the user turn has stopped, which a muted aggregator has ignored.
 
-        Else it would take the next start for a part of that turn, and interrupt nothing.
+        Otherwise it would take the next start for a part of that turn, and interrupt nothing.
         """
         if not (self._is_speaking or self._stopped.is_set()):
             await self.stop()

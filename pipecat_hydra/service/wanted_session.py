@@ -1,8 +1,8 @@
 """Which session there is to be: when it is opened, configured, asked to speak and replaced.
 
 Theory of operation. A socket is cheap and may be open before anybody needs it. A session
-is configured once, with all that is known by then, and Hydra freezes what it was told. So
-the object below decides three things.
+is configured once, with all that is known by then, and Hydra freezes the configuration. So
+`WantedSession` decides two things.
 
 **When the service is in use.** Until somebody uses it, an open socket stays unconfigured
 and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
@@ -11,11 +11,11 @@ so the service waits for that for `kickoff_timeout_secs`, unless the settings sa
 first. Once in use it stays so: each socket that opens is configured as soon as it is open,
 after a lost connection, a rest, or a replacement.
 
-**Whether the session is outdated.** It is if the application has since asked for another
-model, voice or instruction, if it has reset the context, or if another service of a switcher
-has had the call since the session was told what was said. A task then replaces it at the next
-turn boundary, where no reply and no word is cut; changes that come together cost one new
-session.
+**Whether the session is outdated.** It is outdated if the application has since asked for
+another model, voice or instruction, if the application has reset the context, or if another
+service of a switcher has had the call since the session was configured. A task then replaces
+the session at the next turn boundary, where no reply and no word is cut. Changes that come
+together cost one new session.
 
 **Whether a reply can still come.** The end of the pipeline waits for the reply in flight, and so
 does a flush. Neither waits for longer than it takes to see that nothing will come: a reply
@@ -24,9 +24,9 @@ and a function call that nobody answers holds back what the model might still sa
 a function that runs the time of a stall. A flush gives it none, for it may be the function that
 waits for the flush.
 
-A reply that the application asks for, the conversation owes, in whatever phase it is. It is
-told here only which session is to give the reply: the one that is under way, or, while that is
-outdated, the one that follows.
+The conversation remembers each reply that the application asks for, in whatever phase it is
+(`conversation/owed_replies.py`). `WantedSession` only tells it which session is to give the
+reply: the current one or, while that is outdated, the one that follows.
 """
 
 import asyncio
@@ -69,6 +69,8 @@ from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["WantedSession"]
 
+# How long a change waits for others that come with it; and how often an outdated session is
+# checked for a turn boundary.
 _SETTLE_SECS: Final = 0.05
 # Shorter than what a worker waits for a flush in which nothing moves, which is 5 s.
 _STALL_SECS: Final = 4.0
@@ -96,7 +98,7 @@ class _Told:
     Parameters:
         voice: The voice.
         instruction: The system instruction of the settings.
-        knows_all: Whether it was told all that was said before it.
+        knows_all: Whether it was told the whole conversation before it.
         missed_some: Whether another service has had the call since.
     """
 
@@ -107,7 +109,7 @@ class _Told:
 
 
 class WantedSession:
-    """Sees to it that there is the session that the application wants."""
+    """Opens, configures and replaces the session as the application asks."""
 
     def __init__(
         self,
@@ -164,7 +166,7 @@ class WantedSession:
 
     @property
     def knows_all(self) -> bool:
-        """Whether the session was told all that was said before it."""
+        """Whether the session was told the whole conversation before it."""
         return self._told is None or self._told.knows_all
 
     @property
@@ -182,12 +184,12 @@ class WantedSession:
             self._connection.prewarm()
 
     def open(self) -> None:
-        """Have a session, unless it is known that none can be had."""
+        """Open a session, unless there is one, or the service is unusable."""
         if self._service.is_usable:
             self._connection.open()
 
     def on_user_audio(self) -> None:
-        """Put the service in use as user audio flows, once nobody can ask for a greeting."""
+        """Put the service in use because user audio flows; wait a while for a greeting first."""
         if self._begun:
             if not (self._connection.is_wanted and self._connection.is_open):
                 self.open()
@@ -200,11 +202,11 @@ class WantedSession:
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._begin)
 
     def on_user_started(self) -> None:
-        """Note that the user has spoken: an `LLMRunFrame` asks for no greeting any more."""
+        """Record that the user has spoken, after which an `LLMRunFrame` asks for no greeting."""
         self._user_was_heard = True
 
     def run(self) -> None:
-        """Have the model speak about nothing new, unless the settings say that the user begins."""
+        """Ask the model to speak, unless the settings say who speaks first and nobody has yet."""
         if self.wanted.speaks_first is None or self._user_was_heard:
             self.ask()
             return
@@ -213,20 +215,20 @@ class WantedSession:
         self._begin()
 
     def ask(self) -> None:
-        """Have the model speak; a session that is to be configured does so by itself."""
+        """Ask the model to speak, now or first thing in the session that is still to begin."""
         self.open()
         self._request_response()
         self._begin()
         self.replace_if_outdated()
 
     def _request_response(self) -> None:
-        """Have the model speak, in the session that follows if this one is outdated."""
+        """Ask the model to speak: in this session, or in the next one if this one is outdated."""
         if self._is_outdated:
             self._conversation.hand_over()
         self._perform(self._conversation.request_response(self._now))
 
     def tell(self, text: str, role: MessageRole) -> None:
-        """Tell the session a text that is kept; one still to begin is told of it all."""
+        """Send a text that the briefing keeps to the session that is open, if there is one."""
         if self._begun and self._connection.is_connected:
             self.send_message(text, role)
 
@@ -239,7 +241,7 @@ class WantedSession:
             respond: Whether the model shall speak about it.
         """
         if respond:
-            # It may have gone to rest meanwhile.
+            # The session may have been closed for want of use.
             self.open()
         self._perform(self._conversation.send_message(text, self._now, role=role, respond=respond))
 
@@ -248,7 +250,7 @@ class WantedSession:
         self._perform(self._conversation.update_tools(self._in_force.tools(), self._now))
 
     def set_tools(self, tools: Any) -> None:
-        """Put tools in force that came by a frame."""
+        """Put tools that came by a frame in force."""
         self._in_force.take_tools(tools)
         sync_tool_handlers(self._service, tools)
         converted = self._in_force.tools_with(tools)
@@ -263,23 +265,23 @@ class WantedSession:
         if self.wanted.speaks_first:
             self._request_response()
         if self._is_outdated:
-            # The model has changed: what is open is not what is to be configured.
+            # The model has changed: the socket that is open is for another one.
             self.replace_if_outdated()
         elif self._connection.is_connected:
             self._configure()
 
     def cancel_kickoff(self) -> None:
-        """Wait no longer for somebody to ask for a greeting."""
+        """Stop waiting for somebody to ask for a greeting."""
         if self._kickoff_timer is not None:
             self._kickoff_timer.cancel()
             self._kickoff_timer = None
 
     def renew(self) -> None:
-        """Let a connection that was given up be opened again by whoever has a reason to."""
+        """Allow a connection that was given up to be opened again."""
         self._connection.renew()
 
     async def close(self) -> None:
-        """Open, configure and replace nothing any more."""
+        """Stop opening, configuring and replacing sessions."""
         self.cancel_kickoff()
         replacer, self._replacer = self._replacer, None
         if replacer is not None:
@@ -290,18 +292,18 @@ class WantedSession:
     #
 
     async def dial(self) -> Endpoint:
-        """Say where to connect to, with what is in force by now."""
+        """Return where to connect to, with the settings that are in force now."""
         endpoint = await self._dialer.dial()
         self._conversation.model = endpoint.model
         return endpoint
 
     def on_connected(self) -> None:
-        """Configure the session of a socket that has opened, if the service is in use."""
+        """Configure the session of a socket that has just opened, if the service is in use."""
         if self._begun:
             self._configure()
 
     def _configure(self) -> None:
-        """Configure the session with all that is known by now."""
+        """Configure the session with the settings, the context and the conversation so far."""
         conversation, briefing = self._conversation, self._briefing
         for role, text in conversation.take_unsent():
             if not briefing.holds(text, self._in_force.context):
@@ -321,11 +323,12 @@ class WantedSession:
 
     def _brief(self) -> Brief:
         context = self._in_force.context
-        # A context that came by a frame has been synced; one that was looked up has not.
+        # Pipecat has registered the functions of a context that came by a frame, but not those
+        # of a context that was looked up.
         sync_tool_handlers(self._service, context.tools if context is not None else None)
         asked = self.wanted
-        # Pipecat puts what it adds for functions, and what others have had it append, behind the
-        # application's instruction in the settings. If there is none, the context may have one.
+        # In the settings, Pipecat appends its own additions to the application's instruction. If
+        # the application gave none, the context may have one.
         is_base_there = bool(base_instruction(self._service))
         return self._briefing.brief(
             context,
@@ -344,7 +347,7 @@ class WantedSession:
 
     @property
     def _is_outdated(self) -> bool:
-        """Whether the session is not what the application asks for any more (S1)."""
+        """Whether the session differs from what the application now asks for (S1)."""
         if not self._connection.is_connected:
             return False
         asked, told = self.wanted, self._told
@@ -355,18 +358,18 @@ class WantedSession:
         )
 
     def miss_some(self) -> None:
-        """Note that another service has had the call, and the session knows nothing of that."""
+        """Record that another service has had the call, which the session knows nothing about."""
         if self._told is not None:
             self._told.missed_some = True
         self.replace_if_outdated()
 
     def replace_if_outdated(self) -> None:
-        """Begin another session at the next turn boundary, if this one is outdated."""
+        """Replace the session at the next turn boundary, if it is outdated."""
         if self._replacer is None and self._is_outdated:
             self._replacer = self._service.create_task(self._replace())
 
     async def _replace(self) -> None:
-        """Begin another session, where no reply and no word is cut."""
+        """Replace the session where no reply and no word is cut, unless it is current again."""
         try:
             while self._is_outdated:
                 # Changes come by one frame each; several of them cost one new session.
@@ -375,7 +378,7 @@ class WantedSession:
                     message = "beginning a session with the settings that are new"
                     logger.debug(f"{self._service}: {message}")
                     await self._connection.replace()
-            # The session may be again what the application asks for.
+            # The application may have taken its change back.
             self._perform(self._conversation.keep_session(self._now))
         finally:
             self._replacer = None
@@ -409,7 +412,7 @@ class WantedSession:
             if now >= min(began + within_secs, self._given_up_at(began, spare_functions)):
                 return False
             self._progress.clear()
-            # Not all that ends a reply tells the pipeline so.
+            # Some ends of a reply cause no effect for the pipeline.
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._progress.wait(), _POLL_SECS)
         return True

@@ -138,7 +138,7 @@ class HydraConnection:
         self._runner.prewarm()
 
     def open(self) -> None:
-        """Have a session from now on: connect, in the background, unless that is done.
+        """Use the session from now on: connect, in the background, unless that is done.
 
         After the session was given up, this does nothing until `renew` was called.
         """
@@ -166,7 +166,7 @@ class HydraConnection:
         self._deadline.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Do what a step of the conversation asked for, and mind its next deadline."""
+        """Carry out the effects of a step, and set the timer to the next deadline."""
         for effect in effects:
             match effect:
                 case Send(event):
@@ -186,10 +186,10 @@ class HydraConnection:
             self._deadline.move(self._conversation.deadline)
 
     def between_effects(self) -> AbstractAsyncContextManager[None]:
-        """Do something while no effect is being handed on.
+        """Run the body of the context while no effect is being handed on.
 
-        Inside the handing on of an effect it is done at once: a processor in direct mode
-        answers a frame before the pushing of it returns.
+        Inside the handing on of an effect the body runs at once, because a processor in direct
+        mode answers a frame before the pushing of the frame returns.
         """
         return self._effects.between()
 
@@ -295,19 +295,19 @@ class HydraConnection:
         try:
             self.perform(self._conversation.receive(decode(message), self.now))
         except Exception as error:
-            # An event that we take badly must not end the call (S3).
+            # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
 
     def _tick(self) -> None:
         try:
             self.perform(self._conversation.tick(self.now))
         except Exception as error:
-            # What was due is not done, and nothing else would do it: begin another session.
+            # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)
             self._fail(_broken(type(error).__name__))
 
     def _on_effects_death(self, death: str) -> None:
-        """The pipeline has missed an effect: begin another session, which tells it all."""
+        """End the session, because the pipeline has missed an effect; another session follows."""
         self._fail(_broken(death))
 
     def _report_congestion(self, secs: float) -> None:
@@ -319,5 +319,5 @@ class HydraConnection:
 
 
 def _broken(cause: str) -> Fail:
-    """The end of a session that one of our own parts has failed."""
+    """Make the failure of a session that one of our own parts has broken."""
     return Fail(FailureKind.SERVER, f"the session with Hydra failed ({cause})")

@@ -18,7 +18,7 @@ _SHORTEST_SLEEP_SECS: Final = 0.001
 
 
 class DeadlineTimer:
-    """Calls a function when a deadline has passed that may be moved at any time."""
+    """Calls a function when its deadline has passed; the deadline may be moved at any time."""
 
     def __init__(self, on_due: Callable[[], None]):
         """Make a timer without a deadline.

@@ -1,7 +1,7 @@
 """The queue of effects for the pipeline, and the task that hands them on in order.
 
-Effects come from synchronous steps and go to a coroutine function that may take its time:
-the queue is what keeps the two from waiting for each other (S6). One supervised task hands
+Effects come from synchronous steps and go to a coroutine function that may take its time. The
+queue keeps the two from waiting for each other (S6). One supervised task hands
 the effects on, one at a time. If the task dies, the effect in hand is lost; the queue
 starts another task for the effects behind it, and tells its owner, who ends the session
 because the pipeline no longer knows all of it.

@@ -63,7 +63,7 @@ class Endpoint:
 
     @property
     def insecure_host(self) -> str | None:
-        """The host that is reached unencrypted over a network; None if there is none such."""
+        """The host, if it is reached unencrypted over a network; else None."""
         parts = urlsplit(self.base_url)
         host = parts.hostname or ""
         name = host.rstrip(".")
@@ -75,7 +75,7 @@ class Endpoint:
             return host
 
     def url(self) -> str:
-        """The URL to connect to, with the key if it goes there. Never log it."""
+        """Return the URL to connect to, with the key if it goes there. Never log it."""
         parts = urlsplit(self.base_url)
         query = [*parse_qsl(parts.query, keep_blank_values=True), ("model", self.model)]
         if self.auth == "query":
@@ -83,7 +83,7 @@ class Endpoint:
         return urlunsplit(parts._replace(query=urlencode(query)))
 
     def headers(self) -> dict[str, str]:
-        """The headers to add. Never log them."""
+        """Return the headers to add. Never log them."""
         if self.auth == "query":
             return {}
         return {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}

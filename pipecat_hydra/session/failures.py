@@ -1,4 +1,4 @@
-"""Failures of a connection: what each means, and what a person is told of it.
+"""Describes failures of a connection: what each means, in words for a person.
 
 Each refusal, error and close becomes a `HydraConnectionError` with a `FailureKind`, which
 says whether trying again is of use, and with a message that names the cause. The error
@@ -129,7 +129,7 @@ def _describe_status(response: Response, host: str) -> HydraConnectionError:
 
 
 def _retry_after(response: Response) -> float | None:
-    """How long to wait, in seconds, if the server says so and it makes sense (RFC 9110 §10.2.3)."""
+    """Return how many seconds the server asks to wait, if it makes sense (RFC 9110 §10.2.3)."""
     text = ", ".join(response.headers.get_all("Retry-After")).strip()
     try:
         if text.isdecimal():
@@ -137,6 +137,6 @@ def _retry_after(response: Response) -> float | None:
         else:
             secs = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError):
-        # No date; or one without a time zone, which cannot be compared.
+        # Not a date, or one without a time zone, which cannot be compared.
         return None
     return min(secs, _MAX_RETRY_AFTER_SECS) if secs >= 0 else None

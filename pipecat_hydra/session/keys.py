@@ -1,4 +1,4 @@
-"""The key to Hydra: one that is given, or one that is minted each time it is needed."""
+"""Keeps the key to Hydra, or mints one each time it is needed."""
 
 import asyncio
 import inspect
@@ -13,11 +13,11 @@ from pipecat_hydra.session.failures import HydraConnectionError
 __all__ = ["KeySource", "Keyring"]
 
 KeySource: TypeAlias = Callable[[], Awaitable[str]]
-"""Gives a key, for instance a short-lived `wat_…` token (protocol §1)."""
+"""Returns a key, for instance a short-lived `wat_…` token (protocol §1)."""
 
 
 class Keyring:
-    """Has a key whenever one is needed, and shows it to nobody."""
+    """Returns a key whenever one is needed, and shows it to nobody else."""
 
     def __init__(self, api_key: str | KeySource):
         """Keep a key, or what gives one.
@@ -33,14 +33,14 @@ class Keyring:
         self._source = SecretStr(api_key) if isinstance(api_key, str) else api_key
 
     async def key(self, *, timeout_secs: float) -> SecretStr:
-        """Have a key.
+        """Return the key, or a new one.
 
         Args:
             timeout_secs: How long minting one may take, in seconds.
 
         Raises:
-            HydraConnectionError: If none could be minted. It tells the kind of error
-                only: what an error says might hold a secret.
+            HydraConnectionError: If no key could be minted. It names only the type of the
+                error, because the message might hold a secret.
         """
         if isinstance(self._source, SecretStr):
             return self._source
@@ -67,7 +67,7 @@ async def _mint(source: KeySource) -> SecretStr | None:
 
 
 async def _within(source: KeySource, timeout_secs: float) -> SecretStr | None:
-    """Await what a source gives; a source that does not take a cancellation holds nobody up."""
+    """Await the key of a source; a source that ignores its cancellation is not waited for."""
     # Not the source's own awaitable: asyncio's debug mode logs what a task has returned.
     task = asyncio.create_task(_mint(source))
     # When nobody waits for it any more, asyncio would log how it failed.

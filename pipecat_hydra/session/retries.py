@@ -1,7 +1,7 @@
 """Whether to try again, and when: backoff with full jitter, within budgets.
 
-A *drop* begins when a session is lost, or could not be had in the first place, and ends
-when one has been configured and lived for a while. So a server that accepts and closes,
+A *drop* begins when a session is lost, or the first one cannot be opened, and ends when a
+session has been configured and has lived for a while. So a server that accepts and closes,
 even one that configures and closes, gets no more attempts than one that does not answer.
 
 Each delay is drawn from the whole range between nothing and a limit that doubles with
@@ -36,8 +36,8 @@ class RetryPolicy:
         first_delay_secs: The longest delay before the first attempt, in seconds. It
             doubles with each further attempt; each delay is random between 0 and that.
             Four times as long when the server is at capacity.
-        longest_delay_secs: The longest delay of all, in seconds. A server may ask for a
-            longer one (`Retry-After`).
+        longest_delay_secs: The longest random delay, in seconds. The time that a server
+            asks for (`Retry-After`) is added to it.
         stable_secs: How long a session has to live, in seconds, for its loss to count
             as a new one.
     """
@@ -81,7 +81,7 @@ class Retries:
 
         Args:
             policy: The budgets and delays.
-            draw: Gives a random number in [0, 1).
+            draw: Returns a random number in [0, 1).
         """
         self._policy = policy
         self._draw = draw
@@ -91,13 +91,13 @@ class Retries:
         self._configured_at: float | None = None
 
     def configured(self, now: float) -> None:
-        """Take note that a session was had."""
+        """Record that a session was configured."""
         self._configured_at = now
 
     def settle(self) -> None:
-        """Take note that what comes next is no consequence of what was before.
+        """Refill the budget of a drop: the next failure belongs to another one.
 
-        What the whole call is worth stays spent.
+        The budget of the whole call stays as it is.
         """
         self._attempts = 0
         self._dropped_at = self._configured_at = None
@@ -105,7 +105,7 @@ class Retries:
     def next(
         self, kind: FailureKind, now: float, *, retry_after_secs: float | None = None
     ) -> Retry | None:
-        """Take note that a session was lost, or an attempt failed.
+        """Record that a session was lost, or an attempt failed; return the next attempt.
 
         Args:
             kind: Why.

@@ -1,4 +1,4 @@
-"""Which session is to be had: a state machine that runs one attempt after another.
+"""Runs one attempt after another to have a session: a state machine.
 
 An *attempt* is one coroutine: it connects, serves the session until that ends, and returns
 why it ended. At most one attempt runs at a time. What comes after it depends on the state
@@ -9,24 +9,25 @@ alone. `SessionRunner` is the one place that changes the state:
 | IDLE     | nobody uses a session, and there is none                     | none             |
 | SPARE    | a session that nobody uses yet                               | running          |
 | IN_USE   | somebody uses the session                                    | running or due   |
-| LOST     | the same, but it was lost, and the pipeline was told so      | running or due   |
+| LOST     | somebody uses it, but it was lost, as the pipeline was told  | running or due   |
 | RESTING  | nobody uses the session any more; it is being closed         | running          |
-| RECALLED | the same, but somebody uses a session again meanwhile        | running          |
-| GIVEN_UP | none can be had, and none is tried before `renew`            | none             |
-| CLOSED   | for good                                                     | none, or ending  |
+| RECALLED | it is being closed, but somebody uses a session again        | running          |
+| GIVEN_UP | no session can be had, and none is tried before `renew`      | none             |
+| CLOSED   | ended for good                                               | none, or ending  |
 
 `prewarm` leads from IDLE to SPARE; `open` from IDLE or SPARE to IN_USE, and from RESTING
 to RECALLED. `rest` leads from each state with an attempt to RESTING. `ready`, a configured
 session, leads from LOST back to IN_USE. When an attempt ends:
 
-- The owner has stopped it: after `replace` another begins at once, in the same state; after
-  `close` none.
+- If the owner has stopped it: after `replace` another begins at once, in the same state; after
+  `close` none does.
 - RESTING leads to IDLE; from RECALLED another attempt begins at once, IN_USE. Both tell
   `Rested`.
 - SPARE leads to IDLE and tells `Rested`: a session that nobody uses is not tried again.
 - IN_USE and LOST lead to LOST: the next attempt is due after the delay of `Retries`, which
   `Retrying` tells. `Lost` is told on the way from IN_USE, and so once for each loss.
-- If trying again is of no use, or the budget of `Retries` is spent: GIVEN_UP, told so.
+- If trying again is of no use, or the budget of `Retries` is spent, any other state leads to
+  GIVEN_UP and tells `GivenUp`.
 
 An attempt that dies (supervision.py) is an attempt that ended: the server is said to have
 failed, and the same rules apply. A due attempt is a timer and no task, so nothing is left to
@@ -133,12 +134,12 @@ class SessionRunner:
         return "the pipeline has ended" if self._state is State.CLOSED else "replaced by another"
 
     def prewarm(self) -> None:
-        """Begin to have a session that nobody uses yet."""
+        """Open a session that nobody uses yet."""
         if self._state is State.IDLE:
             self._begin_anew(State.SPARE)
 
     def open(self) -> None:
-        """Have a session in use from now on, unless all was given up."""
+        """Use a session from now on, unless all was given up."""
         match self._state:
             case State.IDLE:
                 self._begin_anew(State.IN_USE)
@@ -155,22 +156,22 @@ class SessionRunner:
             self._state = State.IDLE
 
     def ready(self) -> None:
-        """Take note that the session is configured."""
+        """Record that the session is configured."""
         self._was_ready = True
         self._retries.configured(_now())
         if self._state is State.LOST:
             self._state = State.IN_USE
 
     def rest(self) -> None:
-        """Take note that nobody uses the session any more, and that it is being closed."""
+        """Record that nobody uses the session any more, and that it is being closed."""
         if self._attempt is not None and self._state is not State.CLOSED:
             self._state = State.RESTING
 
     async def replace(self) -> None:
-        """Exchange the session for another; returns once the old one is closed.
+        """Exchange the session for another; return once the old one is closed.
 
-        Whatever becomes of the caller meanwhile, the new session follows. Does nothing while
-        a session goes to rest: whoever wants one again gets another anyway.
+        The new session follows even if the caller is cancelled meanwhile. Does nothing while a
+        session goes to rest, because the next use opens another one anyway.
         """
         if self._state in (State.RESTING, State.RECALLED, State.CLOSED):
             return
@@ -219,7 +220,7 @@ class SessionRunner:
         self._after(attempt.result or died)
 
     def _after(self, ending: Ending) -> None:
-        """Tell how an attempt ended by itself, and arrange for what follows it."""
+        """Tell how an attempt ended by itself, and move to the state that follows."""
         match self._state:
             case State.RESTING:
                 self._state = State.IDLE

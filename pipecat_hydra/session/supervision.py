@@ -2,10 +2,10 @@
 
 A task ends as it should when it returns, or when its owner stops it. Any other end is a
 *death*: an exception that nobody caught, or a `CancelledError` that the owner did not ask
-for, be it raised inside the task or caused by somebody who cancelled the task from
-outside. asyncio keeps silent about the second kind. So every task of a session is a
-`Supervised` task. It logs its death, and it tells its owner of each end; the owner ends
-the session in a way that opens another one.
+for. The `CancelledError` may be raised inside the task, or by somebody who cancels the task
+from outside; asyncio keeps silent about it. So every task of a session is a `Supervised` task.
+It logs its death, and it tells its owner of each end; the owner ends the session in a way that
+opens another one.
 """
 
 import asyncio

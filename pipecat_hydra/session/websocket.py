@@ -5,10 +5,10 @@ logs the URL, the WebSocket library gets a logger that is silent below INFO, and
 becomes a `HydraConnectionError` (failures.py), which carries neither the library's exception
 nor its URL.
 
-A connection that is gone without a close is noticed by pings that nobody answers, and by a
-server that takes no data any more. What may pile up on either side is bounded. Two supervised
-tasks send and ping; the caller reads. If one of the two dies, the connection is dropped and
-says so, since a connection that only reads looks alive for ever.
+A connection that is gone without a close is noticed by unanswered pings, or because the server
+takes no data any more. The data that waits on either side is bounded. Two supervised tasks send
+and ping; the caller reads. If one of the two dies, the connection is dropped with that as its
+outcome, since a connection that only reads looks alive for ever.
 
 Protocol: §1.
 """
@@ -54,8 +54,8 @@ _MAX_WAITING_BYTES: Final = 16 * 2**20
 # More than four minutes of reply audio, at 24 kHz, in one event.
 _MAX_EVENT_MIB: Final = 16
 
-# Beyond it the server is not read, which slows it: what it may pile up in here is this
-# many events, and the one that is being read.
+# With so many events unread, no more are read, which slows the server. So at most these events
+# wait in here, and the one that is being read.
 _MAX_UNREAD_EVENTS: Final = 1
 
 _hosts_warned_about: set[str] = set()
@@ -132,13 +132,13 @@ class HydraWebSocket:
                 max_queue=_MAX_UNREAD_EVENTS,
                 open_timeout=timeout_secs,
                 close_timeout=_CLOSE_TIMEOUT_SECS,
-                # Its pings wait behind what cannot be sent, and count for lost the
-                # answers that we have not read.
+                # The library's pings wait behind messages that cannot be sent, and answers
+                # that we have not read yet count as missing.
                 ping_interval=None,
                 logger=_library_logger,
             )
         except Exception as error:
-            # Whatever it is, for instance a proxy's package that is missing.
+            # Any exception: for instance, a package that a proxy needs may be missing.
             failure = describe_failure(error, endpoint.host, timeout_secs)
         # Raised out here, so that the library's exception is not even its context.
         if connection is None:
@@ -169,7 +169,7 @@ class HydraWebSocket:
             self._waiting_bytes += len(message)
 
     async def messages(self) -> AsyncIterator[bytes]:
-        """Yield what the server sends until the connection closes, however it does."""
+        """Yield the server's messages until the connection closes, in whatever way."""
         while True:
             self._listening = True
             try:
@@ -192,7 +192,7 @@ class HydraWebSocket:
         return self._heard_at if gone else None
 
     def outcome(self) -> HydraConnectionError:
-        """Why the connection closed, after `messages` has ended."""
+        """Return why the connection closed, after `messages` has ended."""
         if self._failure is not None:
             return self._failure
         if self._refused_with == CloseCode.MESSAGE_TOO_BIG:
@@ -225,7 +225,7 @@ class HydraWebSocket:
             self.abort()
 
     async def _read_out(self) -> None:
-        """Drop what is unread: the answer to our close stands behind it."""
+        """Drop the unread messages: the answer to our close comes behind them."""
         # Unless somebody else is reading.
         with suppress(ConnectionClosed, ConcurrencyError):
             while True:
@@ -269,7 +269,7 @@ class HydraWebSocket:
             self._waiting_audio = self._dropped_audio = 0.0
 
     async def _ping(self) -> None:
-        """Notice that the server is gone: neither pong nor event, though we listen."""
+        """Send pings; give up a server from which neither pong nor event comes while we listen."""
         while True:
             await asyncio.sleep(_PING_INTERVAL_SECS)
             if self._unanswered_pings >= _MAX_UNANSWERED_PINGS:
@@ -307,7 +307,7 @@ class HydraWebSocket:
 
 
 def _warn_if_insecure(endpoint: Endpoint) -> None:
-    """Warn of a connection that anybody on the way can listen to, once for each host."""
+    """Warn of an unencrypted connection over a network, once for each host."""
     host = endpoint.insecure_host
     if host is None or host in _hosts_warned_about:
         return

@@ -1,4 +1,4 @@
-"""Sample arithmetic: microphone audio to what Hydra takes, and whole samples out of what it sends.
+"""Sample arithmetic: microphone audio into Hydra's chunks, and Hydra's bytes into whole samples.
 
 Pure: no I/O and no Pipecat, and time is a parameter. All audio is PCM16
 little-endian.
@@ -80,7 +80,7 @@ class WholeSamples:
         self._carried = b""
 
     def push(self, pcm: bytes) -> bytes:
-        """Take the next bytes of the stream and give the samples that are complete.
+        """Take the next bytes of the stream and return the samples that are complete.
 
         Args:
             pcm: The next bytes, any number of them.
@@ -105,17 +105,17 @@ class StreamResampler:
         """Begin a stream.
 
         Args:
-            sample_rate: Rate in Hz of what is pushed.
-            new_sample_rate: Rate in Hz of what is given.
+            sample_rate: Rate in Hz of the audio that is pushed.
+            new_sample_rate: Rate in Hz of the audio that is returned.
         """
         self._stream = soxr.ResampleStream(sample_rate, new_sample_rate, 1, dtype="int16")
 
     def push(self, pcm: bytes) -> bytes:
-        """Take whole samples of PCM16 LE mono and give what they come to, possibly nothing."""
+        """Take whole samples of PCM16 LE mono and return the output so far, possibly nothing."""
         return self._stream.resample_chunk(np.frombuffer(pcm, "<i2")).tobytes()
 
     def drain(self) -> bytes:
-        """Give what is held back; nothing can be pushed after."""
+        """Return the output that is held back; nothing can be pushed after that."""
         return self._stream.resample_chunk(np.zeros(0, np.int16), last=True).tobytes()
 
 
@@ -138,7 +138,7 @@ class MicrophoneAudio:
     def push(
         self, pcm: bytes, sample_rate: int, num_channels: int, *, now: float | None = None
     ) -> list[bytes]:
-        """Take the next microphone audio and give the chunks that are due.
+        """Take the next microphone audio and return the chunks that are due.
 
         When the format changes in mid-stream, all audio of the old format comes out before
         the first of the new one; only a sample that was cut in two is lost.
@@ -174,7 +174,7 @@ class MicrophoneAudio:
         return self._chunks(pcm)
 
     def flush(self) -> list[bytes]:
-        """Give all that is still held back, and start afresh.
+        """Return the audio that is still held back, and start afresh.
 
         Returns:
             The rest of the audio, at most one chunk, padded with silence to the 320 bytes
@@ -271,7 +271,7 @@ class _Resampler:
         return output
 
     def drain(self) -> NDArray[np.float32]:
-        """Give the output that still waited for input, as if silence followed; start afresh."""
+        """Return the output that waits for input, as if silence followed; start afresh."""
         output = self.push(np.zeros(self._taps // 2, np.float32))
         self._restart()
         return output

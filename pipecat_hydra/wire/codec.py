@@ -1,11 +1,11 @@
-"""Events to bytes and bytes to events.
+"""Encodes events to bytes and decodes bytes to events.
 
 `decode` turns one WebSocket message into one event and never raises: an unknown type becomes
 an `UnknownEvent`, a message that is no event a `MalformedMessage`, and a field of the wrong
 shape is dropped as if it had been missing, so that a `response.done` with an odd `usage` still
 ends its response.
 
-`encode` gives the exact bytes of one client event.
+`encode` returns the exact bytes of one client event.
 """
 
 import base64
@@ -58,7 +58,7 @@ def decode(message: bytes | str) -> ServerEvent:
 
 
 def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEvent:
-    """Decode a message that failed: drop its bad fields, or say what it is."""
+    """Decode a message that is not valid: drop its bad fields, or say what is wrong with it."""
     size = len(message)
     try:
         loaded: object = json.loads(message)
@@ -106,13 +106,13 @@ def _drop(data: Any, location: tuple[int | str, ...]) -> None:
 
 
 def configuration_size(configuration: SessionConfiguration) -> int:
-    """Bytes of the `session.configure` that says this, apart from its instructions."""
+    """Return the bytes of a `session.configure` with this, apart from its instructions."""
     bare = configuration.model_copy(update={"instructions": ""})
     return len(encode(SessionConfigure(session=bare, event_id="evt_0000")))
 
 
 def encode(event: ClientEvent) -> bytes:
-    """Give the JSON of one client event, UTF-8, without fields that are None.
+    """Return the JSON of one client event, UTF-8, without fields that are None.
 
     Args:
         event: The event to send.

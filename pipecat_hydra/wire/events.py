@@ -4,8 +4,8 @@ A table, in the order of the protocol: server events first, then client events. 
 become bytes, and bytes events, is in `codec.py`.
 
 Apart from its type, any field of any server event may be missing; it then reads as its
-default. The server accepts unknown fields of `session.configure` silently, which loses what
-they were meant to say, so client events can hold only fields that the protocol names.
+default. The server accepts unknown fields of `session.configure` silently and ignores them, so
+client events can hold only fields that the protocol names.
 
 Protocol: §3 (server events), §4 (client events).
 """
@@ -86,7 +86,7 @@ _MAX_SHOWN_CHARS: Final = 300
 
 
 def _shown(text: str) -> str:
-    """Make one line, not without end, of what is logged and shown, with no orders to a terminal."""
+    """Make a text fit to be logged: one line of limited length, without control characters."""
     if len(text) > _MAX_SHOWN_CHARS:
         text = f"{text[:_MAX_SHOWN_CHARS]}…"
     if text.isprintable():

@@ -3,6 +3,7 @@
 Everything here is a constant of Smallest AI's realtime speech-to-speech
 WebSocket: rates, limits, models, voices, codes. No behaviour lives here, so the
 service and the emulator may both read it and still be independent of each other.
+A mistake in here is a mistake of both, and shows only in a call with Hydra.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
-"""What a session is told when it begins: who to be, what it can call, what was said before.
+"""Composes what a session is told when it begins: instructions, tools and earlier turns.
 
-Hydra is told once, by `session.configure` (protocol §2), so all of it has to be known
-then. What was said before goes into the instructions, as far as the limit on their size
-has room for it, or as message items.
+Hydra is told once, by `session.configure` (protocol §2), so everything has to be known by
+then. The earlier turns go into the instructions, as many of them as the limit on their size
+has room for, or follow as message items.
 """
 
 from collections.abc import Iterable
@@ -50,7 +50,7 @@ class Brief:
         configuration: What `session.configure` says.
         items: Messages to put in once it is configured, each with whose it is.
         respond: Whether to ask the model to speak after them.
-        complete: Whether it says all that is known to have been said before.
+        complete: Whether it holds all earlier turns that are known.
     """
 
     configuration: SessionConfiguration
@@ -60,7 +60,7 @@ class Brief:
 
 
 class Briefing:
-    """Keeps what a session that begins, now or later, has to be told."""
+    """Keeps the conversation so far, and composes what a session is told of it."""
 
     def __init__(self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle):
         """Start with nothing said.
@@ -82,11 +82,11 @@ class Briefing:
     #
 
     def note(self, role: MessageRole, text: str) -> None:
-        """Keep what was said, where no context does it."""
+        """Keep a message that no context keeps."""
         self._ledger.keep(text_entry(role, text))
 
     def note_reply(self, text: str, *, resumed: bool) -> None:
-        """Keep what the bot said, where no context does it.
+        """Keep the words of a reply that no context keeps.
 
         Args:
             text: The words.
@@ -98,50 +98,50 @@ class Briefing:
             self.note("assistant", text)
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
-        """Keep what a function was called with and gave, where no context does it."""
+        """Keep a function call and its result, which no context keeps."""
         function = {"name": name, "arguments": arguments}
         called = {"id": call_id, "type": "function", "function": function}
         self._ledger.keep(entry_of({"role": "assistant", "tool_calls": [called]}))
         self._ledger.keep(Entry("tool", Kind.RESULT, text_entry("tool", result).text, call_id))
 
     def narrate(self, call_id: str) -> None:
-        """Take note that Hydra was asked to speak about the result of a call."""
+        """Record that Hydra was asked to speak about the result of a call."""
         self._ledger.narrate(call_id)
 
     def say(self, text: str) -> None:
-        """Take note of what the bot has said, and the context will have once it was heard."""
+        """Record words of the bot that the context will hold once they were heard."""
         self._ledger.say(text)
 
     def heard(self, context: LLMContext | None) -> None:
-        """Take note that the listener has heard the oldest of what was said to its end."""
+        """Record that the listener has heard the oldest reply that was recorded to its end."""
         self._read(context)
         self._ledger.play()
 
     def interrupted(self, context: LLMContext | None) -> None:
-        """Take note that the listener hears no more of what was said.
+        """Record that the listener hears no more of the replies so far.
 
-        As far as it was heard, the context has it. Messages on their way into the context
-        are lost, as all data frames are but those that say of themselves that they are not.
+        The context has the words that were heard. Messages on their way into the context are
+        lost, as are all data frames that can be interrupted.
         """
         self._read(context)
         self._ledger.interrupt()
 
     @property
     def spoken(self) -> int:
-        """How many messages there were that the user had spoken."""
+        """How many messages the user has spoken."""
         return self._spoken
 
     def hear(self, text: str) -> None:
-        """Take note that a message which will be in the context was spoken."""
+        """Record that the user has spoken a message that will be in the context."""
         self._spoken += 1
         self._ledger.hear(text)
 
     def told(self, messages: Iterable[Any], *, lasting: bool = False) -> tuple[Text, ...]:
-        """Take messages that are on their way into the context, and say what to tell of them.
+        """Record messages that are on their way into the context; return the texts to tell.
 
         Args:
             messages: The messages, in Pipecat's universal format.
-            lasting: Whether they get there though the pipeline is interrupted.
+            lasting: Whether they get there even if the pipeline is interrupted.
 
         Returns:
             The texts that the session is to be told.
@@ -151,7 +151,7 @@ class Briefing:
         full = [entry for entry in entries if not entry.is_empty]
         for entry in full:
             self._ledger.expect(entry, lasting=lasting)
-        # To be the bot's own words, they have to be history, or items.
+        # Words of the bot can only be told as history or as items.
         texts = [entry.as_told for entry in full if entry.kind is Kind.TEXT]
         return tuple(t for t in texts if t[0] != "assistant" or self._style == "items")
 
@@ -176,7 +176,7 @@ class Briefing:
         return self._ledger.is_reset
 
     def news(self, context: LLMContext) -> NewText:
-        """Give what a context holds that Hydra has not been told, and take it for told."""
+        """Return the texts in a context that Hydra has not been told, and count them as told."""
         self._read(context)
         return self._ledger.take()
 
@@ -210,24 +210,24 @@ class Briefing:
         under_way: bool,
         hears_again: bool = False,
     ) -> Brief:
-        """Say what a session is to be told.
+        """Compose what a session is told when it begins.
 
         Args:
             context: The context, or None in a pipeline that has none.
             instruction: The system instruction from the settings.
-            added_instruction: What is said besides, be it to the system message of the
+            added_instruction: Is appended to the instruction, or to the system message of the
                 context.
             voice: The voice.
             service_tools: The service's own tools.
             greet: Whether the model shall speak first.
             under_way: Whether the session follows another one of the same call.
-            hears_again: Whether what the user has said last is sent to it as audio.
+            hears_again: Whether the user's last words are sent to it again as audio.
         """
         self._read(context)
         turns = turns_of(self._ledger.history(hears_again=hears_again))
         self._ledger.begin_session()
         if under_way and not any(turn.who == "assistant" for turn in turns):
-            # Of a bot without transcripts nothing is kept but that it was told to greet.
+            # Without transcripts of the bot, the history holds only the request to greet.
             turns.insert(0, _ALREADY_GREETED)
         configuration = SessionConfiguration(
             instructions=self._adapter.session_instruction(context, instruction, added_instruction),
@@ -236,9 +236,9 @@ class Briefing:
             generate_initial_response=greet,
         )
         if self._style == "items" and turns:
-            # With something to answer, the model is asked to once it has been told.
+            # The model is asked to speak after the items.
             quiet = configuration.model_copy(update={"generate_initial_response": False})
-            # Whether Hydra heeds them, nobody knows.
+            # It is unknown whether Hydra heeds items, so the brief is never complete.
             return Brief(quiet, self._as_items(quiet, turns), greet, complete=False)
         return self._with_history(configuration, turns)
 
@@ -252,7 +252,7 @@ class Briefing:
         return Brief(told, complete=complete)
 
     def _as_items(self, configuration: SessionConfiguration, turns: list[Turn]) -> tuple[Text, ...]:
-        """The newest turns that there is room for, which is no more than in instructions."""
+        """Return the newest turns as items, as many as instructions would have room for."""
         room = CONFIGURATION_WARNING_BYTES - len(encode(SessionConfigure(session=configuration)))
         items: list[Text] = [(_role(turn), turn.text) for turn in turns]
         sizes = (len(encode(ItemCreate.message(text, role=role))) for role, text in reversed(items))

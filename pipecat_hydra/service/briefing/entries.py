@@ -4,8 +4,8 @@ Theory of operation. A context is one list that everybody writes to: Pipecat's
 aggregators, the application, clients, other services. Its messages are dicts of many
 shapes, and may hold megabytes of images. `entry_of` is the only place that knows these
 shapes: it makes an immutable `Entry` of a message, and all other modules work with
-entries. Images, sounds and files are not looked at; an entry only says that there were
-some, for Hydra takes none (protocol §4).
+entries. Images, sounds and files are not looked at, because Hydra takes none (protocol §4);
+an entry only says that there were some.
 
 A context is read again with each frame that brings it. An `EntryReader` therefore keeps
 the entry of each message. Messages are written to in place, though: the assistant
@@ -42,13 +42,13 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal["user", "assistant", "developer", "system", "tool", ""]
-"""Whose a message is; empty for what is no message to Hydra."""
+"""Whose a message is; empty for a message that Hydra is not told."""
 
 Text: TypeAlias = tuple[MessageRole, str]
 """A text to tell a session, with whose it is."""
 
 OWN_MESSAGES: Final = "hydra"
-"""What `create_llm_specific_message` marks messages with that are for Hydra alone."""
+"""The mark that `create_llm_specific_message` puts on messages for Hydra alone."""
 
 _SPEAKERS: Final[Mapping[Any, Role]] = {
     role: role for role in ("user", "assistant", "developer", "system")
@@ -127,7 +127,7 @@ class Entry:
 
     @property
     def as_told(self) -> Text:
-        """The text as a session is told it that goes on."""
+        """The text as a session that is under way is told it."""
         if self.role == "user" or self.role == "assistant":
             return self.role, self.text
         return "system", self.text
@@ -146,14 +146,14 @@ class EntryReader:
         self._read: dict[int, _Reading] = {}
 
     def read(self, messages: Iterable[Any]) -> list[Entry]:
-        """Give the entries of messages, one for each.
+        """Return the entries of messages, one for each.
 
         Args:
-            messages: All messages of a context, in Pipecat's universal format. What was
-                read before and is not among them is forgotten.
+            messages: All messages of a context, in Pipecat's universal format. Messages that
+                were read before and are not among them are forgotten.
         """
         readings = [self._reading(message) for message in messages]
-        # A message that is held cannot pass its id on to another.
+        # While a message is held here, no other object can have its id.
         self._read = {id(reading.message): reading for reading in readings}
         return [reading.entry for reading in readings]
 
@@ -185,7 +185,7 @@ def entry_of(message: Any) -> Entry:
             `create_llm_specific_message`, which is read the same way if it is for Hydra.
 
     Returns:
-        Its entry, which is empty for what is not in that format.
+        Its entry, which is empty if the message is not in that format.
     """
     if isinstance(message, LLMSpecificMessage):
         message = message.message if message.llm == OWN_MESSAGES else None
@@ -218,7 +218,7 @@ def text_entry(role: Role, text: str) -> Entry:
 
 
 def split_instructions(entries: Sequence[Entry]) -> tuple[str, list[Entry]]:
-    """Tell the system message that begins a context from the conversation behind it.
+    """Split a context into the system message that begins it and the conversation.
 
     Args:
         entries: The entries of a whole context.
@@ -233,12 +233,12 @@ def split_instructions(entries: Sequence[Entry]) -> tuple[str, list[Entry]]:
 
 
 def one_line(text: str) -> str:
-    """Give a text with single spaces for all white space."""
+    """Return a text with each run of white space as a single space."""
     return " ".join(text.split())
 
 
 def _asynchronous(fields: dict[Any, Any]) -> Entry | None:
-    """The entry of a message about a long-running function; None if it is another."""
+    """Return the entry of a message about a long-running function; None for other messages."""
     try:
         payload = async_tool_messages.parse_message(cast("Any", fields))
     except RecursionError:

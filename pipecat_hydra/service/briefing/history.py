@@ -1,11 +1,10 @@
-r"""A saved conversation as part of the instructions, which is how Hydra takes one.
+r"""Writes the conversation so far into the instructions of a session.
 
-Theory of operation. A Hydra session begins with nothing said, and what was said in
-an earlier one reaches the model only in the instructions of `session.configure`
-(protocol §1, §2). Those are limited: in a session that is configured with too much,
-the model never speaks. So `turns_of` makes plain turns of the entries of a Pipecat
-context, and `with_history` puts as many of the newest as there is room for behind
-the instructions:
+Theory of operation. A Hydra session begins with nothing said, and the turns of an earlier
+session reach the model only in the instructions of `session.configure` (protocol §1, §2).
+Their size is limited: in a session that is configured with too much, the model never speaks.
+So `turns_of` makes plain turns of the entries of a Pipecat context, and `with_history` appends
+as many of the newest turns to the instructions as there is room for:
 
     You are a friendly travel agent.
 
@@ -80,7 +79,7 @@ class Turn:
 
     Parameters:
         who: Who it is from.
-        text: What was said, in one line; for a tool, how it was called and what came of it.
+        text: The words in one line; for a tool, the call and its result.
     """
 
     who: Speaker
@@ -115,9 +114,9 @@ def turns_of(entries: Iterable[Entry]) -> list[Turn]:
     What users said is kept word for word; only runs of white space become one space.
     Empty texts are left out.
 
-    A tool call and its result make one turn, placed where the result came. A call with
-    no result stays, as one that got none: were it left out, the model might make it
-    again, and book the table twice. Of a long-running tool each result makes a turn.
+    A tool call and its result make one turn, placed where the result came. A call without a
+    result stays and says so: if it were left out, the model might make it again, and book the
+    table twice. Each result of a long-running tool makes a turn.
 
     Args:
         entries: The entries, oldest first, without the system message that is the
@@ -185,24 +184,23 @@ class _Reader:
 
 
 def with_history(instructions: str | None, turns: Sequence[Turn], *, budget_bytes: int) -> History:
-    """Put the conversation so far behind the instructions, as much as there is room for.
+    """Append the conversation so far to the instructions, as much as there is room for.
 
-    The newest turns are kept whole, and older ones dropped. Only when that would leave
-    more than half of the room empty is the first turn that does not fit shortened, at
-    a word: of what a tool gave the beginning is kept, which says what was asked, and of
-    what was said the end, from which to go on. So nothing is ever cut but a turn that
-    is longer than half the room, and one that is longer than all of it does not cost
-    the whole conversation. Instructions are never cut.
+    The newest turns are kept whole, and older ones dropped. If that would leave more than half
+    of the room empty, the first turn that does not fit is shortened, at a word. The beginning of
+    a tool's turn is kept, which says what was asked, and the end of any other turn, from which
+    to go on. So a turn is cut only if it is longer than half the room, and a turn that is longer
+    than all of it does not cost the whole conversation. Instructions are never cut.
 
     Args:
         instructions: The instructions without history, or None.
-        turns: The turns, oldest first, as `turns_of` gives them.
+        turns: The turns, oldest first, as `turns_of` returns them.
         budget_bytes: How long the text may be, in bytes of the JSON string that
-            `events.encode` makes of it, its two quotation marks included.
+            `codec.encode` makes of it, its two quotation marks included.
 
     Returns:
-        The text. It is the instructions as they are if there is nothing to add or no
-        room; longer than the budget it is only if the instructions alone are.
+        The text. It is the instructions alone if there is nothing to add, or no room. It is
+        longer than the budget only if the instructions alone are.
     """
     nothing = History(instructions, kept=0, dropped=len(turns))
     if not turns:
@@ -245,7 +243,7 @@ def _line(who: Speaker, text: str) -> str:
 
 
 def _encoded_size(text: str) -> int:
-    """Bytes that the text takes within a JSON string, as `events.encode` writes it."""
+    """Return how many bytes the text takes within a JSON string, as `codec.encode` writes it."""
     return len(json.dumps(text, ensure_ascii=False).encode()) - len('""')
 
 

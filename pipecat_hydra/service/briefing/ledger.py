@@ -1,18 +1,17 @@
-"""What Hydra knows of a conversation, and what of it a context holds.
+"""Keeps account of what Hydra knows of a conversation, and which part of it a context holds.
 
-Theory of operation. A context is one list that everybody writes to: typed text, what
-the user was heard to say, what the bot said, function calls and their results. Hydra
-knows most of it without being told: it hears the user, it speaks, and results are
-posted to it. The ledger keeps one record for each entry of the context, in order, and
-says in its `Standing` what Hydra knows of it. Between these records stand those of what
-is not in the context, each with the reason in its `Place`: no context keeps it, or it
-is on its way into the context.
+Theory of operation. A context is one list that everybody writes to: typed text, the user's
+transcripts, the bot's words, function calls and their results. Hydra knows most of it without
+being told: it hears the user, it speaks, and results are posted to it. The ledger keeps one
+record for each entry of the context, in order; the record's `Standing` says what Hydra knows of
+the entry. Between these records stand those of entries that are not in the context. Their
+`Place` says why: no context keeps the entry, or it is on its way into the context.
 
-`Ledger.read` compares a context with the records. What is where it was keeps its
-record. What is gone loses it, and so is in no later session. An entry that arrived is,
-in this order:
+`Ledger.read` compares a context with the records. An entry that is still there keeps its
+record. An entry that is gone loses it, and is told to no later session. An entry that has
+arrived is one of these, tried in this order:
 
-1. what was on its way: a message that Hydra was told directly, a text that was spoken;
+1. an entry that was on its way: a message that Hydra was told directly, a text that was spoken;
 2. a call, a result, or a text of the bot, which Hydra knows;
 3. history, if anything stands behind it that Hydra knew before: somebody has rewritten
    the context, by a summary, say. Only the next session is told of it;
@@ -20,13 +19,13 @@ in this order:
    behind it was known: somebody has redacted what the user said last;
 5. new text, which is to be told.
 
-Only what was in the context when it was read last counts as known in (3). A text of the
-bot may come into the context after a text that was typed meanwhile, and must not make
-history of it.
+In (3), only entries that were in the context when it was read last count as known. A text of
+the bot may come into the context after a text that was typed meanwhile, and must not turn the
+typed text into history.
 
-A context that holds nothing of what Hydra knew, not even redacted, was reset. The
-session cannot forget, so another one has to begin, and until it does `Ledger.is_reset`
-holds. What no context keeps belongs to the old conversation and is forgotten too.
+A context that holds nothing of what Hydra knew, not even redacted, was reset. The session
+cannot forget, so another one has to begin; `Ledger.is_reset` is true until it does. Entries
+that no context keeps belong to the old conversation and are forgotten too.
 """
 
 import re
@@ -49,7 +48,7 @@ class Standing(Enum):
     NEW = auto()
     """Nothing: it is to be told."""
     KNOWN = auto()
-    """It was told, has said it, or it was posted to it."""
+    """All of it: Hydra was told, has said it itself, or had it posted."""
     HEARD = auto()
     """The user has said it aloud."""
     HISTORY = auto()
@@ -135,20 +134,20 @@ class Ledger:
     #
 
     def keep(self, entry: Entry) -> None:
-        """Keep what Hydra knows and no context keeps."""
+        """Keep an entry that Hydra knows and no context keeps."""
         self._add(entry, Place.KEPT)
 
     def expect(self, entry: Entry, *, lasting: bool) -> None:
-        """Take note that Hydra was told what is on its way into the context.
+        """Record an entry that Hydra was told, and that is on its way into the context.
 
         Args:
             entry: The entry.
-            lasting: Whether it gets there though the pipeline is interrupted.
+            lasting: Whether it gets there even if the pipeline is interrupted.
         """
         self._add(entry, Place.LASTING if lasting else Place.COMING)
 
     def hear(self, text: str) -> None:
-        """Take note that the user has said aloud what is, or will be, in the context."""
+        """Record that the user has spoken a text that is, or will be, in the context."""
         entry = text_entry("user", text)
         for record in reversed(self._records):
             if record.standing is Standing.NEW and _is_speech(entry, record.entry):
@@ -158,23 +157,23 @@ class Ledger:
         self._add(entry, Place.HEARD)
 
     def say(self, text: str) -> None:
-        """Take note that the bot has said what the listener has not heard yet."""
+        """Record words of the bot that the listener has not heard yet."""
         self._add(text_entry("assistant", text), Place.UNPLAYED)
 
     def play(self) -> None:
-        """The listener has heard the oldest of what was said to its end."""
+        """Forget the oldest words of the bot that were not heard: the listener has heard them."""
         unplayed = next(iter(self._at(Place.UNPLAYED)), None)
         if unplayed is not None:
             self._records.remove(unplayed)
 
     def interrupt(self) -> None:
-        """The pipeline was interrupted: what was on its way into the context is lost."""
+        """Keep here the entries on their way into the context: an interruption has stopped them."""
         self._records = [r for r in self._records if r.place is not Place.UNPLAYED]
         for record in self._at(Place.COMING):
             record.place = Place.KEPT
 
     def narrate(self, call_id: str) -> None:
-        """Take note that Hydra was asked to speak about the result of a call."""
+        """Record that Hydra was asked to speak about the result of a call."""
         self._narrated.add(call_id)
 
     def _add(self, entry: Entry, place: Place) -> None:
@@ -203,7 +202,7 @@ class Ledger:
         self._has_read = True
 
     def take(self) -> NewText:
-        """Give what is new in the context as it was read last, and take it for told."""
+        """Return the new texts of the context as it was read last, and count them as told."""
         new = [record for record in self._records if record.standing is Standing.NEW]
         new_text = NewText(
             typed=tuple(record.entry.as_told for record in new),
@@ -216,7 +215,7 @@ class Ledger:
         return new_text
 
     def begin_session(self) -> None:
-        """Take note that a session that begins is told of all that `history` gives."""
+        """Count everything that `history` returns as told: a session begins with it."""
         self._settle(r for r in self._records if r.standing in (Standing.NEW, Standing.HISTORY))
         self._is_reset = False
 
@@ -229,7 +228,7 @@ class Ledger:
     def _compare(self, held: list[_Record], present: list[Entry]) -> None:
         matches = _matches([record.entry for record in held], present)
         stayed = {match for match in matches if match is not None}
-        # The last entry that Hydra knew and that is still there: where it is, where it was.
+        # The last entry that Hydra knew and that is still there: its position now, and before.
         last, was = max(
             ((n, m) for n, m in enumerate(matches) if m is not None and held[m].is_known),
             default=(-1, -1),
@@ -262,14 +261,14 @@ class Ledger:
             self._speech_arrived = True
         elif entry.kind is not Kind.TEXT or entry.role == "assistant":
             standing = Standing.KNOWN
-        # Of what was lost on its way and comes after all, the context is the record.
+        # An entry that was lost on its way, and comes after all, is kept by the context now.
         self._has_come(entry, Place.KEPT)
         if entry.kind in (Kind.PARTIAL, Kind.RESULT):
             self._results_arrived.add(entry.call_id)
         return _Record(entry, Place.CONTEXT, standing)
 
     def _has_come(self, entry: Entry, *places: Place) -> bool:
-        """Whether an entry was expected from a place; it is expected no more."""
+        """Forget an entry that was expected from a place. Return whether it was."""
         found = next(
             (
                 r
@@ -306,9 +305,9 @@ class Ledger:
         return [r for r in merged if r.place is not Place.CONTEXT or id(r) in present]
 
     def _reset(self) -> None:
-        """Forget what belongs to the conversation that is over."""
+        """Forget the entries of the conversation that is over."""
         self._is_reset = True
-        # The text of what the user has just said may come yet.
+        # The transcript of the user's last words may come yet.
         self._records = self._at(Place.CONTEXT, Place.HEARD)
 
     #
@@ -321,20 +320,20 @@ class Ledger:
         return self._is_reset
 
     def kept(self) -> list[Entry]:
-        """Give what is not in the context, or not yet, and what Hydra was told; oldest first."""
+        """Return the entries that Hydra was told and the context does not hold; oldest first."""
         return [r.entry for r in self._at(Place.KEPT, Place.COMING, Place.LASTING)]
 
     def last_kept(self, role: Role) -> Entry | None:
-        """Give the newest entry of somebody's that no context keeps."""
+        """Return the newest entry with a role that no context keeps."""
         kept = [r.entry for r in self._at(Place.KEPT) if r.entry.role == role]
         return kept[-1] if kept else None
 
     def history(self, *, hears_again: bool = False) -> list[Entry]:
-        """Give all that was said, for a session that begins; oldest first.
+        """Return the whole conversation, for a session that begins; oldest first.
 
         Args:
-            hears_again: Whether the session hears what the user has said last, so that
-                it is not told of it.
+            hears_again: Whether the session hears the user's last words, so that it is not
+                told of them.
         """
         context = self._at(Place.CONTEXT)
         left_out: set[int] = set()
@@ -353,13 +352,13 @@ class Ledger:
 
 
 def _is_speech(spoken: Entry, entry: Entry) -> bool:
-    """Whether an entry is what the user has said; white space is the writer's."""
+    """Return whether an entry holds the user's spoken text, apart from white space."""
     same = (spoken.role, one_line(spoken.text)) == (entry.role, one_line(entry.text))
     return same and entry.kind is Kind.TEXT
 
 
 def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
-    """Say for each new entry which of the old ones it is; both stay in order."""
+    """Return for each new entry the index of the old one that it is, or None; in order."""
     begin = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
     rest = min(len(old), len(new)) - begin
     backwards = zip(reversed(old), reversed(new), strict=False)
@@ -378,14 +377,14 @@ def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
 
 
 def _redact(new: _Record, gone: list[_Record]) -> bool:
-    """Take a new text of the user for what it is if it is one that is gone, redacted.
+    """Give a new text of the user the standing of a text that is gone, if it is that, redacted.
 
     Args:
-        new: The new text.
-        gone: What is gone; if the text is one of them, it no longer is.
+        new: The record of the new text.
+        gone: The records that are gone; the one of the redacted text is removed.
 
     Returns:
-        Whether it is.
+        Whether the new text is a redacted one.
     """
     if new.standing is not Standing.NEW or new.entry.role != "user":
         return False
@@ -398,7 +397,7 @@ def _redact(new: _Record, gone: list[_Record]) -> bool:
 
 
 def _is_redacted(old: str, new: str) -> bool:
-    """Whether a text is another one with words taken out, or put in brackets."""
+    """Return whether a text is another one with words taken out, or put in brackets."""
     words = _words(new)
     return (words & _words(old)).total() >= _OWN_WORDS * words.total()
 
