@@ -133,7 +133,7 @@ class Responses:
 
     @property
     def living(self) -> frozenset[str | None]:
-        """The id of the current response, which may be None; empty if there is none, or it is dead."""
+        """The id of the current response, be it None; empty if it is dead, or there is none."""
         return frozenset() if self.quiet else frozenset({self.current_id})
 
     @property

@@ -18,8 +18,8 @@ the turn was noise.
 response is completed or cancelled, or when none has come for long. No other session hears the
 user's words of that turn again.
 
-**The way is free** for a request when the session is live, the user is silent or answered, no words of the
-user are being sent again, nothing is due, and nothing else is said.
+**The way is free** for a request when the session is live, the user is silent or answered, no
+words of the user are being sent again, nothing is due, and nothing else is said.
 
 **An interruption** of the pipeline is the echo of a user turn, or comes from somebody else: the
 application, a local VAD, a DTMF key. The server knows nothing of the second kind, so the response
