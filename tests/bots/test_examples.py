@@ -59,6 +59,7 @@ ON_THE_RUNNER = [
     "flows",
     "function_calling",
     "minimal",
+    "multi_agent",
     "recording",
     "transcripts",
     "voice_agent",
@@ -615,6 +616,55 @@ class TestFailover:
             assert given["api_key"] == "sk-of-hydra"
             names = [type(service).__name__ for service in given["cascade"]]
             assert names == ["OpenAISTTService", "OpenAILLMService", "OpenAITTSService"]
+
+
+class TestMultiAgent:
+    async def test_the_caller_is_handed_over_and_back_and_never_hears_two_at_once(self):
+        line = VirtualTransport()
+        handing_over = [Call("hand_over", {"note": "The caller is Bob."}), Say.tones(2.0)]
+        script = Script([handing_over] * 2, greeting=Say.tones(0.5))
+        async with emulator(script, honour_messages=True) as hydra:
+            run = example("multi_agent").run_bot(
+                line, RunnerArguments(), api_key=hydra.api_key, base_url=hydra.url
+            )
+            async with talking(run, line):
+                await until(lambda: any(told.sent_audio() for told in hydra.sessions))
+                reception = next(told for told in hydra.sessions if told.sent_audio())
+                await until(lambda: line.timeline.secs - line.heard_until_secs > 0.5)
+                assert loud_secs(line.heard_pcm) == pytest.approx(0.5, abs=0.1)
+                await line.microphone.say(recording("hello"))
+                await until(lambda: len([t for t in hydra.sessions if t.sent_audio()]) == 2)
+                sales = next(t for t in hydra.sessions if t.sent_audio() and t is not reception)
+                # All that the reception says was heard before sales is told to speak.
+                assert loud_secs(line.heard_pcm) == pytest.approx(2.5, abs=0.2)
+                assert "The caller is Bob." in str(sales.received)
+                await until(lambda: line.timeline.secs - line.heard_until_secs > 0.5)
+                await line.microphone.say(recording("hello"))
+                await sales.wait_for_sent("response.function_call_arguments.done", within=10)
+                told = len(reception.received_of("response.create"))
+                await until(lambda: len(reception.received_of("response.create")) > told)
+            voices = [(told.configuration or {})["voice"] for told in (reception, sales)]
+            assert voices == ["aria", "leo"]
+
+    async def test_a_farewell_is_heard_before_the_call_ends(self):
+        line = VirtualTransport()
+        script = Script([[Call("hang_up"), Say.tones(2.0)]], greeting=Say.tones(0.5))
+        async with emulator(script) as hydra:
+            run = example("multi_agent").run_bot(
+                line, RunnerArguments(), api_key=hydra.api_key, base_url=hydra.url
+            )
+            running = asyncio.create_task(run)
+            await line.timeline.started()
+            await until(lambda: line.heard_until_secs > 0)
+            await until(lambda: line.timeline.secs - line.heard_until_secs > 0.5)
+            await line.microphone.say(recording("hello"))
+            await until_ended(running)
+            assert loud_secs(line.heard_pcm) == pytest.approx(2.5, abs=0.2)
+
+
+def loud_secs(pcm: bytes) -> float:
+    """How much sound there is in what was heard at 24 kHz, in seconds."""
+    return sum(0.02 for at in range(0, len(pcm), 960) if any(pcm[at : at + 960]))
 
 
 @dataclass
