@@ -144,7 +144,7 @@ def test_whatever_the_server_does_the_conversation_goes_on(
 ):
     application = _Application()
     for step in steps:
-        if isinstance(step, float):
+        if isinstance(step, float | int):
             application.wait(step)
         elif callable(step):
             application.take(step(application.driver.conversation, application.driver.now))
