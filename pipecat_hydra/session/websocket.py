@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from loguru import logger
 from typing_extensions import override
@@ -123,7 +123,7 @@ class HydraWebSocket:
         _warn_if_insecure(endpoint)
         connection, failure, proxy = None, None, endpoint.proxy_url()
         # Of `ws://` the library takes no context, not even None.
-        tls = {"ssl": endpoint.tls} if endpoint.tls is not None else {}
+        tls: dict[str, Any] = {"ssl": endpoint.tls} if endpoint.tls is not None else {}
         try:
             connection = await _Connect(
                 endpoint.url(),

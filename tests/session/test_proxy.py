@@ -1,6 +1,7 @@
 """The way to Hydra: a proxy that is given, or that the environment names, and TLS on it."""
 
 import ssl
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -50,7 +51,7 @@ async def test_a_proxy_carries_the_connection(given: bool, monkeypatch: pytest.M
     async with server(until_closed) as url, ConnectProxy(port_of(url)) as proxy:
         if not given:
             monkeypatch.setenv("HTTPS_PROXY", proxy.url)
-        more = {"proxy": proxy.url} if given else {}
+        more: dict[str, Any] = {"proxy": proxy.url} if given else {}
         await reach(Endpoint("ws://hydra.invalid/s2s", "hydra-v1.1", KEY, **more))
     (asked,) = proxy.asked
     assert asked.startswith("CONNECT hydra.invalid:80 ")
