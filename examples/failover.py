@@ -59,7 +59,6 @@ from pipecat.utils.time import time_now_iso8601
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 INSTRUCTION = "You are a warm, concise voice assistant. Reply in one or two short sentences."
 
@@ -74,7 +73,7 @@ transport_params = {
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
     """Return Hydra's key and URL and the cascade, or stand-ins for them if there are no keys."""
-    if key := os.getenv("SMALLEST_API_KEY"):
+    if os.getenv("SMALLEST_API_KEY"):
         openai_key = os.getenv("OPENAI_API_KEY")
         if not openai_key:
             raise ValueError("the cascade needs an OPENAI_API_KEY")
@@ -86,7 +85,7 @@ async def hydra() -> AsyncGenerator[dict[str, Any]]:
             ),
             OpenAITTSService(api_key=openai_key),
         )
-        yield {"api_key": key, "base_url": DEFAULT_BASE_URL, "cascade": cascade}
+        yield {"cascade": cascade}
         return
     logger.warning(
         "SMALLEST_API_KEY is not set: talking to an emulator, which refuses, and then "
@@ -106,8 +105,8 @@ async def run_bot(
     transport: BaseTransport,
     runner_args: RunnerArguments,
     *,
-    api_key: str,
-    base_url: str = DEFAULT_BASE_URL,
+    api_key: str | None = None,
+    base_url: str | None = None,
     cascade: tuple[FrameProcessor, FrameProcessor, FrameProcessor],
 ):
     """Hold one conversation.
@@ -115,8 +114,8 @@ async def run_bot(
     Args:
         transport: The transport to the user.
         runner_args: The runner's settings for this conversation.
-        api_key: The Smallest AI key.
-        base_url: Hydra's endpoint.
+        api_key: The Smallest AI key; by default that of the environment.
+        base_url: Hydra's endpoint; by default that of the environment, or the public one.
         cascade: Speech-to-text, LLM and text-to-speech, which answer after Hydra.
     """
     llm = HydraLLMService(

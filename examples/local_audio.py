@@ -24,7 +24,6 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 IN_RATE = 16_000  # Hz
 OUT_RATE = 24_000
@@ -67,9 +66,9 @@ def local_transport() -> BaseTransport:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
-    if key := os.getenv("SMALLEST_API_KEY"):
-        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
+    if os.getenv("SMALLEST_API_KEY"):
+        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
     from pipecat_hydra.emulator import HydraEmulator
@@ -78,13 +77,15 @@ async def hydra() -> AsyncGenerator[dict[str, Any]]:
         yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
-async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEFAULT_BASE_URL):
+async def run_bot(
+    transport: BaseTransport, *, api_key: str | None = None, base_url: str | None = None
+):
     """Hold one conversation, until Ctrl-C.
 
     Args:
         transport: The transport to the user.
-        api_key: The Smallest AI key.
-        base_url: Hydra's endpoint.
+        api_key: The Smallest AI key; by default that of the environment.
+        base_url: Hydra's endpoint; by default that of the environment, or the public one.
     """
     llm = HydraLLMService(
         api_key=api_key,

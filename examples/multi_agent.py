@@ -32,7 +32,6 @@ from pipecat.workers.llm import LLMWorker, LLMWorkerActivationArgs, tool
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
@@ -41,9 +40,9 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
-    if key := os.getenv("SMALLEST_API_KEY"):
-        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+    """Return what the service cannot find in the environment: an emulator, if there is no key."""
+    if os.getenv("SMALLEST_API_KEY"):
+        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which hands over")
     from pipecat_hydra.emulator import Call, HydraEmulator, Say, Script
@@ -103,16 +102,16 @@ async def run_bot(
     transport: BaseTransport,
     runner_args: RunnerArguments,
     *,
-    api_key: str,
-    base_url: str = DEFAULT_BASE_URL,
+    api_key: str | None = None,
+    base_url: str | None = None,
 ):
     """Hold one conversation.
 
     Args:
         transport: The transport to the user.
         runner_args: The runner's settings for this conversation.
-        api_key: The Smallest AI key.
-        base_url: Hydra's endpoint.
+        api_key: The Smallest AI key; by default that of the environment.
+        base_url: Hydra's endpoint; by default that of the environment, or the public one.
     """
 
     def service(voice: str, task: str) -> HydraLLMService:

@@ -34,7 +34,6 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 RECORDINGS = Path("recordings")
 # In Hz, for both sides and the file. If the recorder had to resample, it would lose the last
@@ -48,9 +47,9 @@ transport_params = {
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
-    if key := os.getenv("SMALLEST_API_KEY"):
-        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
+    if os.getenv("SMALLEST_API_KEY"):
+        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
     from pipecat_hydra.emulator import HydraEmulator
@@ -73,16 +72,16 @@ async def run_bot(
     transport: BaseTransport,
     runner_args: RunnerArguments,
     *,
-    api_key: str,
-    base_url: str = DEFAULT_BASE_URL,
+    api_key: str | None = None,
+    base_url: str | None = None,
 ):
     """Hold one conversation.
 
     Args:
         transport: The transport to the user.
         runner_args: The runner's settings for this conversation.
-        api_key: The Smallest AI key.
-        base_url: Hydra's endpoint.
+        api_key: The Smallest AI key; by default that of the environment.
+        base_url: Hydra's endpoint; by default that of the environment, or the public one.
     """
     llm = HydraLLMService(
         api_key=api_key,

@@ -30,7 +30,6 @@ from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.testing import VirtualTransport
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
 QUIET_SECS = 2.0  # the bot has finished when it has said nothing for so long
@@ -38,13 +37,15 @@ LIMIT_SECS = 30.0  # for the greeting, and for the whole answer
 
 
 # This is the bot. Import yours instead: any function that takes a transport can be tested.
-async def run_bot(transport: BaseTransport, *, api_key: str, base_url: str = DEFAULT_BASE_URL):
+async def run_bot(
+    transport: BaseTransport, *, api_key: str | None = None, base_url: str | None = None
+):
     """Hold one conversation.
 
     Args:
         transport: The transport to the user.
-        api_key: The Smallest AI key.
-        base_url: Hydra's endpoint.
+        api_key: The Smallest AI key; by default that of the environment.
+        base_url: Hydra's endpoint; by default that of the environment, or the public one.
     """
     llm = HydraLLMService(
         api_key=api_key,
@@ -139,9 +140,9 @@ def utterance_ends(line: VirtualTransport) -> list[float]:
 
 @asynccontextmanager
 async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the service's key and URL: of Hydra, or of an emulator if there is no key."""
-    if key := os.getenv("SMALLEST_API_KEY"):
-        yield {"api_key": key, "base_url": DEFAULT_BASE_URL}
+    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
+    if os.getenv("SMALLEST_API_KEY"):
+        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
         return
     logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
     from pipecat_hydra.emulator import HydraEmulator

@@ -102,10 +102,7 @@ def test_the_readme_lists_the_arguments_with_their_defaults():
     keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     assert list(listed) == [parameter.name for parameter in keyword_only]
     for parameter in keyword_only:
-        if parameter.default is inspect.Parameter.empty:
-            assert listed[parameter.name] == "required"
-        else:
-            assert ast.literal_eval(listed[parameter.name].strip("`")) == parameter.default
+        assert ast.literal_eval(listed[parameter.name].strip("`")) == parameter.default
 
 
 def test_the_readme_lists_the_settings():

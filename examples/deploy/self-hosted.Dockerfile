@@ -5,6 +5,9 @@ COPY pyproject.toml README.md LICENSE /opt/pipecat-hydra/
 COPY pipecat_hydra /opt/pipecat-hydra/pipecat_hydra
 RUN pip install --no-cache-dir /opt/pipecat-hydra "pipecat-ai[runner,webrtc,websocket]>=1.14,<2"
 
+# Without SMALLEST_API_KEY it does not start.
+ENV HYDRA_KEY_REQUIRED=1
+
 RUN useradd --create-home bot
 USER bot
 WORKDIR /home/bot

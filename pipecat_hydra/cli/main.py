@@ -17,7 +17,12 @@ import typer
 from loguru import logger
 
 from pipecat_hydra.cli.terminal import prepare, say
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL
+from pipecat_hydra.wire.protocol import (
+    BASE_URL_VARIABLE,
+    DEFAULT_BASE_URL,
+    DEFAULT_MODEL,
+    KEY_VARIABLE,
+)
 
 if TYPE_CHECKING:
     from pipecat_hydra.emulator import Activity, HydraEmulator
@@ -32,8 +37,6 @@ app = typer.Typer(
 
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show logs, on standard error.")]
 
-KEY_VARIABLE = "SMALLEST_API_KEY"
-
 # Options that `talk` and `web` share.
 Emulated = Annotated[
     bool,
@@ -44,7 +47,10 @@ Voice = Annotated[str | None, typer.Option(help="Its voice.", show_default="the 
 Instructions = Annotated[
     str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
 ]
-Url = Annotated[str | None, typer.Option(help="Endpoint.", show_default=DEFAULT_BASE_URL)]
+Url = Annotated[
+    str | None,
+    typer.Option(help="Endpoint.", show_default=f"{BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}"),
+]
 
 INTERRUPTED = 130
 
@@ -114,7 +120,7 @@ def talk(
     has finished its last reply. The conversation becomes a stereo file, interruptions
     included, and a table tells turns, latencies, barge-in time, bytes and tokens.
     """
-    key = _key(emulator, script, url)
+    key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
         from pipecat_hydra.cli import talk as talking
 
@@ -122,7 +128,7 @@ def talk(
             recording=recording,
             output=output,
             api_key=key or None,
-            base_url=url or DEFAULT_BASE_URL,
+            base_url=base_url,
             model=model,
             voice=voice,
             instructions=instructions or talking.DEFAULT_INSTRUCTIONS,
@@ -164,7 +170,7 @@ def web(
     'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
     so that by default only this machine can open it.
     """
-    key = _key(emulator, script, url)
+    key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
         from pipecat_hydra.cli import web as page
 
@@ -172,7 +178,7 @@ def web(
             host=host,
             port=port,
             api_key=key or None,
-            base_url=url or DEFAULT_BASE_URL,
+            base_url=base_url,
             model=model,
             voice=voice,
             instructions=instructions or page.DEFAULT_INSTRUCTIONS,
@@ -288,6 +294,7 @@ async def _serve(hydra: "HydraEmulator") -> None:
     async with hydra:
         say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
         say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
+        say(f"  {KEY_VARIABLE}={hydra.api_key} {BASE_URL_VARIABLE}={hydra.url} python any_bot.py")
         if hydra.faults.faults:
             say(f"faults: {hydra.faults}")
         await ended.wait()
@@ -310,16 +317,19 @@ def _show_activity(activity: "Activity") -> None:
         say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
 
 
-def _key(emulator: bool, script: Path | None, url: str | None) -> str:
-    """Return the key for Hydra, or `None` for the emulator."""
+def _endpoint(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:
+    """Return the key for Hydra, which is empty for the emulator, and the endpoint."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
-    emulator = emulator or script is not None
-    if emulator and url:
-        option = "--script" if script else "--emulator"
-        raise typer.BadParameter(f"{option} and --url exclude each other")
-    if url and not key:
-        raise typer.BadParameter(f"--url needs a key: set {KEY_VARIABLE}")
-    return "" if emulator else key
+    if emulator or script is not None:
+        if url:
+            option = "--script" if script else "--emulator"
+            raise typer.BadParameter(f"{option} and --url exclude each other")
+        return "", DEFAULT_BASE_URL
+    base_url = url or os.environ.get(BASE_URL_VARIABLE, "").strip()
+    if base_url and not key:
+        source = "--url" if url else BASE_URL_VARIABLE
+        raise typer.BadParameter(f"{source} needs a key: set {KEY_VARIABLE}")
+    return key, base_url or DEFAULT_BASE_URL
 
 
 @contextmanager

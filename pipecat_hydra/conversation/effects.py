@@ -90,10 +90,17 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Give this session up: close the socket and report why."""
+    """Give this session up: close the socket and report why.
+
+    Parameters:
+        kind: Why.
+        message: The same, for a person.
+        is_of_voice: Whether Hydra has rejected the voice, so that another may do.
+    """
 
     kind: FailureKind
     message: str
+    is_of_voice: bool = False
 
 
 @dataclass(frozen=True, slots=True)

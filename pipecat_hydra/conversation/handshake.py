@@ -197,7 +197,7 @@ class Handshake:
         self._output_sample_rate = self._negotiate_rate(session.output_audio_sample_rate)
         effects: list[Effect] = [Ready(session, self._output_sample_rate, lost_secs)]
         voice = self._configuration.voice if self._configuration else None
-        if session.voice is not None and session.voice != voice:
+        if voice is not None and session.voice not in (None, voice):
             message = f"Hydra speaks with voice {session.voice!r}, not {voice!r} as asked"
             effects.append(Report(Severity.WARNING, message))
         if lost_secs:
@@ -227,7 +227,7 @@ class Handshake:
         self._deadline = None
         voice = self._configuration.voice if self._configuration else None
         message = f"Hydra's {self.model} has no voice {voice!r}: {error.message or error.code}"
-        return [Fail(FailureKind.CONFIGURATION, message)]
+        return [Fail(FailureKind.CONFIGURATION, message, is_of_voice=voice is not None)]
 
     def tick(self, now: float) -> list[Effect]:
         """Give the session up if the server has not answered by `now`."""

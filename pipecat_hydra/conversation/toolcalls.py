@@ -71,8 +71,13 @@ class _Batch:
 
     @property
     def unanswered(self) -> dict[str, str]:
-        """The calls that were made and have no answer, id to name."""
+        """The calls that are complete and have no answer, id to name."""
         return {i: c.name for i, c in self.calls.items() if c.complete and not c.answered}
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a call was handed out to be made, and has no answer."""
+        return bool(self.unanswered.keys() - {call.call_id for call in self.ready})
 
     @property
     def gathered_at(self) -> float | None:
@@ -128,8 +133,8 @@ class OpenCalls:
 
     @property
     def awaited(self) -> bool:
-        """Whether a call was made that has no answer."""
-        return any(batch.unanswered for batch in self._batches.values())
+        """Whether a call was handed out to be made, and has no answer."""
+        return any(batch.awaited for batch in self._batches.values())
 
     @property
     def may_run(self) -> bool:

@@ -1,14 +1,172 @@
-"""Checks of the service's constructor arguments."""
+"""Checks of the service's constructor arguments, and what the environment says in their place.
 
-__all__ = ["check_positive"]
+Pipecat's base classes take any keyword and drop those that they do not know, so a misspelt
+argument would change nothing and say nothing. Here all arguments are checked, before anything is
+built: unknown names against the constructors of the service and its bases, values against the
+annotations of the service's constructor, and numbers against the table below. Each error names
+the argument and says what to give. None of them shows a key.
+
+Two variables stand in for arguments that are not given, so that any bot can talk to another
+server without an edit: `SMALLEST_API_KEY` and `HYDRA_BASE_URL`.
+"""
+
+import inspect
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
+
+from pipecat_hydra.service.settings import HydraLLMSettings
+from pipecat_hydra.session.keys import KeySource
+from pipecat_hydra.wire.protocol import BASE_URL_VARIABLE, DEFAULT_BASE_URL, KEY_VARIABLE
+
+__all__ = ["base_url_or_default", "check_arguments", "key_for"]
 
 
-def check_positive(**secs: float | None) -> None:
-    """Check time limits, each by the name of its argument; None is no limit.
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What a number may be.
+
+    Parameters:
+        lowest: The lowest that it may be.
+        above: Whether it has to be greater than that.
+        highest: The highest that it may be.
+        hint: What to do instead of giving a number out of the bounds.
+    """
+
+    lowest: float = 0.0
+    above: bool = False
+    highest: float = math.inf
+    hint: str = ""
+
+    def problem(self, value: float) -> str:
+        """Say what is wrong with a number; nothing if nothing is."""
+        if not math.isfinite(value):
+            return "must be a finite number"
+        if value < self.lowest or (self.above and value == self.lowest):
+            relation = "greater than" if self.above else "at least"
+            return f"must be {relation} {self.lowest:g}"
+        return f"must be at most {self.highest:g}" if value > self.highest else ""
+
+
+_HOUR: Final = 3600.0
+_FOR_EVER: Final = "None is no limit"
+
+# By name, those of Pipecat's LLMService included. Seconds all of them.
+_BOUNDS: Final = {
+    "open_timeout_secs": _Bounds(above=True, highest=_HOUR),
+    "handshake_timeout_secs": _Bounds(above=True, highest=_HOUR),
+    "kickoff_timeout_secs": _Bounds(highest=_HOUR),
+    "end_timeout_secs": _Bounds(highest=_HOUR),
+    # The user's audio waits there before it is sent, so nothing that is shorter than an
+    # audio frame of the transport would let any of it through.
+    "preroll_secs": _Bounds(
+        0.5, highest=_HOUR, hint="all of the user's audio goes through it; leave it out for 10 s"
+    ),
+    "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+}
+
+
+def key_for(api_key: str | KeySource | None) -> str | KeySource:
+    """Return the key that is given, else that of the environment.
 
     Raises:
-        ValueError: If one is not greater than 0.
+        ValueError: If there is none.
     """
-    for name, limit in secs.items():
-        if limit is not None and limit <= 0:
-            raise ValueError(f"{name} must be greater than 0, not {limit}")
+    if api_key is not None:
+        return api_key
+    if key := os.environ.get(KEY_VARIABLE, "").strip():
+        return key
+    raise ValueError(
+        f"there is no API key: set {KEY_VARIABLE}, or pass api_key. To try a bot without an "
+        "account, run `pipecat-hydra emulator`, and set the variables that it prints"
+    )
+
+
+def base_url_or_default(base_url: str | None) -> str:
+    """Return the endpoint that is given, else that of the environment, else the public one."""
+    return base_url or os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
+
+
+def check_arguments(
+    kind: type[Any], constructor: Callable[..., None], given: Mapping[str, Any]
+) -> None:
+    """Check what a constructor was given.
+
+    Args:
+        kind: The class of the object under construction, whose bases take `**kwargs`.
+        constructor: The constructor.
+        given: Its local variables; those that are no arguments of it are not looked at.
+
+    Raises:
+        TypeError: If an argument is unknown, or of the wrong type.
+        ValueError: If an argument is none of its choices, or out of its bounds.
+    """
+    passed_on: Mapping[str, Any] = given["kwargs"]
+    _check_names(kind, passed_on)
+    for name, value in passed_on.items():
+        if name in _BOUNDS and value is not None:
+            _check_number(name, value)
+    for name, hint in get_type_hints(constructor).items():
+        # Settings are checked where they are completed.
+        if name in given and name not in ("settings", "kwargs"):
+            _check(name, given[name], hint)
+
+
+def _check_names(kind: type[Any], names: Mapping[str, Any]) -> None:
+    known = set(_parameters(kind))
+    for name in names:
+        if name in known:
+            continue
+        settings = {field.name for field in fields(HydraLLMSettings)}
+        if name in settings:
+            hint = f". It is a setting: settings=HydraLLMService.Settings({name}=...)"
+        else:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"HydraLLMService has no argument {name!r}{hint}")
+
+
+def _parameters(kind: type[Any]) -> Iterator[str]:
+    """Names of the parameters of a class's constructor and of those of its bases."""
+    for base in kind.__mro__:
+        if base is not object and "__init__" in vars(base):
+            for parameter in inspect.signature(base.__init__).parameters.values():
+                if parameter.name != "self" and parameter.kind not in (
+                    inspect.Parameter.VAR_KEYWORD,
+                    inspect.Parameter.VAR_POSITIONAL,
+                ):
+                    yield parameter.name
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    """Check a value against an annotation; what is not simple, its user checks."""
+    if get_origin(hint) in (Union, UnionType):
+        hints = [each for each in get_args(hint) if each is not NoneType]
+        if len(hints) > 1 or (value is None and len(hints) < len(get_args(hint))):
+            return
+        (hint,) = hints
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value not in choices:
+            said = ", ".join(map(repr, choices))
+            raise ValueError(f"{name} must be one of {said}, not {value!r}")
+    elif hint is float:
+        _check_number(name, value)
+    elif isinstance(hint, type) and not isinstance(value, cast("type[Any]", hint)):
+        raise TypeError(f"{name} must be of type {hint.__name__}, not {type(value).__name__}")
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    bounds = _BOUNDS[name]
+    if problem := bounds.problem(float(value)):
+        hint = f" ({bounds.hint})" if bounds.hint else ""
+        raise ValueError(f"{name} {problem}, not {value}{hint}")

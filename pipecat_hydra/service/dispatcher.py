@@ -304,8 +304,9 @@ class EffectDispatcher:
                 await self._on_given_up(effect)
 
     async def _on_ready(self, ready: Ready) -> None:
+        self._session.on_ready()
         asked, rate = self._session.wanted, ready.output_sample_rate
-        message = f"Hydra is ready: {asked.model}, {asked.voice}, {rate} Hz"
+        message = f"Hydra is ready: {asked.model}, {asked.voice or 'a voice of its own'}, {rate} Hz"
         logger.debug(f"{self._service}: {message}")
         if self._is_lost:
             self._is_lost = False

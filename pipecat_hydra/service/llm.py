@@ -8,6 +8,7 @@ functions that the model calls, and answers them by the frames that tell what th
 """
 
 from collections.abc import Awaitable, Callable
+from ssl import SSLContext
 from typing import Any, Literal
 
 from loguru import logger
@@ -44,7 +45,7 @@ from typing_extensions import override
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
-from pipecat_hydra.service.arguments import check_positive
+from pipecat_hydra.service.arguments import base_url_or_default, check_arguments, key_for
 from pipecat_hydra.service.briefing.briefing import Briefing, HistoryStyle
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
@@ -54,6 +55,7 @@ from pipecat_hydra.service.settings import (
     HydraLLMSettings,
     complete_settings,
     settings_warnings,
+    useless_settings,
     wanted,
 )
 from pipecat_hydra.service.surroundings import Surroundings
@@ -61,12 +63,11 @@ from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
-from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
+from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle, Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
 from pipecat_hydra.wire.audio import MicrophoneAudio
 from pipecat_hydra.wire.events import MessageRole
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 __all__ = ["HydraLLMService", "TurnFrames"]
 
@@ -120,11 +121,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     Example::
 
         llm = HydraLLMService(
-            api_key=os.environ["SMALLEST_API_KEY"],
-            settings=HydraLLMService.Settings(
-                voice="aria",
-                system_instruction="You are a warm, concise voice assistant.",
-            ),
+            voice="aria", instructions="You are a warm, concise voice assistant."
         )
 
     The class has more than 350 lines because a third of it documents the arguments and the
@@ -155,11 +152,17 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def __init__(
         self,
         *,
-        api_key: str | KeySource,
-        base_url: str = DEFAULT_BASE_URL,
+        api_key: str | KeySource | None = None,
+        base_url: str | None = None,
         settings: HydraLLMSettings | None = None,
+        model: str | None = None,
+        voice: str | None = None,
+        system_instruction: str | None = None,
+        instructions: str | None = None,
         tools: ServiceTools | None = None,
         auth: AuthStyle = "query",
+        ssl: SSLContext | None = None,
+        proxy: str | None = PROXY_OF_ENVIRONMENT,
         turn_frames: TurnFrames = "auto",
         history: HistoryStyle = "instructions",
         vad_frames: bool = False,
@@ -179,13 +182,23 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
         Args:
             api_key: The Smallest AI key or a short-lived `wat_…` token; or a coroutine
-                function that gives one, called each time that the service connects.
-            base_url: The endpoint, `wss://` or `ws://`, without query.
+                function that gives one, called each time that the service connects. By
+                default the environment's `SMALLEST_API_KEY`.
+            base_url: The endpoint, `wss://` or `ws://`, without query. By default the
+                environment's `HYDRA_BASE_URL`, else the public endpoint.
             settings: Model, voice, instructions; what is not given has a default.
+            model: The same as `Settings(model=...)`.
+            voice: The same as `Settings(voice=...)`.
+            system_instruction: The same as `Settings(system_instruction=...)`.
+            instructions: Another name of `system_instruction`.
             tools: Functions the model may call, for pipelines without a context; the
                 tools of a context win.
             auth: Where the key goes: `"query"`, as the vendor documents, or
                 `"header"`, an `Authorization` header.
+            ssl: Which certificates are trusted; Python's default if None.
+            proxy: URL of the proxy to go through, None for none. By default
+                `"environment"`: the one that `HTTPS_PROXY` and the like name, but none to
+                this machine.
             turn_frames: How the pipeline is told of user turns. `"propose"`: by
                 proposed-turn frames, which the turn strategies of a user aggregator
                 or `UserTurnProcessor` resolve. `"broadcast"`: the service announces
@@ -225,22 +238,26 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             **kwargs: Arguments of `LLMService`.
 
         Raises:
-            ValueError: If the key is empty, `base_url` is no WebSocket URL, or a time
-                limit is not greater than 0.
+            TypeError: If an argument is unknown, or of the wrong type.
+            ValueError: If there is no key, `base_url` is no WebSocket URL, an argument is
+                none of its choices or out of its bounds, or says other than the settings.
         """
-        keyring = Keyring(api_key)
+        keyring = Keyring(key_for(api_key))
         # Of what fails below, a traceback that shows local variables must show no key.
         del api_key
-        check_positive(
-            open_timeout_secs=open_timeout_secs,
-            handshake_timeout_secs=handshake_timeout_secs,
-            unused_timeout_secs=unused_timeout_secs,
-            idle_timeout_secs=idle_timeout_secs,
+        check_arguments(type(self), HydraLLMService.__init__, locals())
+        complete = complete_settings(
+            settings,
+            model=model,
+            voice=voice,
+            system_instruction=system_instruction,
+            instructions=instructions,
         )
-        complete = complete_settings(settings)
         model = wanted(complete).model
         # What is wrong with the URL shows here, not in the background.
-        endpoint = Endpoint(base_url, model, SecretStr("none yet"), auth)
+        endpoint = Endpoint(
+            base_url_or_default(base_url), model, SecretStr("none yet"), auth, ssl, proxy
+        )
         super().__init__(settings=complete, **kwargs)
 
         self._end_timeout = end_timeout_secs
@@ -266,6 +283,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation,
                 on_effect=lambda effect: self._dispatcher.dispatch(effect),
                 on_connected=lambda: self._session.on_connected(),
+                on_voice_rejected=lambda message: self._session.on_voice_rejected(message),
                 retry=retry,
                 open_timeout_secs=open_timeout_secs,
             )
@@ -305,6 +323,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         for event in EVENTS:
             self._register_event_handler(event)
         self._warn_about_settings()
+        if useless := useless_settings(complete):
+            logger.warning(f"{self}: Hydra has no {', '.join(useless)}: no effect")
 
     def can_generate_metrics(self) -> bool:
         """Whether the service can generate metrics: it can."""

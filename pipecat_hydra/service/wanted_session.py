@@ -11,11 +11,12 @@ so the service waits for that for `kickoff_timeout_secs`, unless the settings sa
 first. Once in use it stays so: each socket that opens is configured as soon as it is open,
 after a lost connection, a rest, or a replacement.
 
-**Whether the session is outdated.** It is outdated if the application has since asked for
-another model, voice or instruction, if the application has reset the context, or if another
-service of a switcher has had the call since the session was configured. A task then replaces
-the session at the next turn boundary, where no reply and no word is cut. Changes that come
-together cost one new session.
+**Whether the session is outdated.** It is outdated if Hydra has rejected its voice, and so never
+configures it; then another one begins at once (`voices.py` says with which voice). It is also
+outdated if the application has since asked for another model, voice or instruction, if the
+application has reset the context, or if another service of a switcher has had the call since the
+session was configured. A task then replaces the session at the next turn boundary, where no reply
+and no word is cut. Changes that come together cost one new session.
 
 **Whether a reply can still come.** The end of the pipeline waits for the reply in flight, and so
 does a flush. Neither waits for longer than it takes to see that nothing will come: a reply
@@ -32,7 +33,7 @@ reply: the current one or, while that is outdated, the one that follows.
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from loguru import logger
@@ -63,6 +64,7 @@ from pipecat_hydra.service.pipecat_private import (
 )
 from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.voices import Voices
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.wire.events import MessageRole
@@ -98,14 +100,18 @@ class _Told:
     Parameters:
         voice: The voice.
         instruction: The system instruction of the settings.
+        model: The model that was asked for.
         knows_all: Whether it was told the whole conversation before it.
         missed_some: Whether another service has had the call since.
+        is_rejected: Whether Hydra has rejected the voice.
     """
 
-    voice: str
+    voice: str | None
     instruction: str | None
+    model: str
     knows_all: bool
     missed_some: bool = False
+    is_rejected: bool = False
 
 
 class WantedSession:
@@ -151,6 +157,7 @@ class WantedSession:
         self._are_replies_known = are_replies_known
         self._kickoff_timeout = kickoff_timeout_secs
         self._kickoff_timer: asyncio.TimerHandle | None = None
+        self._voices = Voices()
         self._begun = False
         self._user_was_heard = False
         # Set when something may have ended a reply, and when a reply has come further.
@@ -171,8 +178,11 @@ class WantedSession:
 
     @property
     def wanted(self) -> Wanted:
-        """What the application asks for."""
-        return wanted(self._settings)
+        """What the application asks for, but for a voice that Hydra has rejected."""
+        asked = wanted(self._settings)
+        if asked.voice is None:
+            return asked
+        return replace(asked, voice=self._voices.choose(asked.model, asked.voice))
 
     #
     # In use
@@ -315,7 +325,7 @@ class WantedSession:
             and briefing.spoken >= conversation.user_turns
             and self._are_replies_known()
         )
-        self._told = _Told(asked.voice, asked.instruction, knows_all)
+        self._told = _Told(asked.voice, asked.instruction, asked.model, knows_all)
         self._tracing.configuring(brief.configuration, asked.instruction)
         self._perform(conversation.configure(brief.configuration, self._now, opening=brief.items))
         if brief.respond:
@@ -354,8 +364,40 @@ class WantedSession:
         if self._dialer.model != asked.model or self._briefing.is_reset:
             return True
         return told is not None and (
-            told.missed_some or (told.voice, told.instruction) != (asked.voice, asked.instruction)
+            told.missed_some
+            or told.is_rejected
+            or (told.voice, told.instruction) != (asked.voice, asked.instruction)
         )
+
+    def on_ready(self) -> None:
+        """Note that Hydra has taken what the session was told."""
+        if self._told is not None and self._told.voice is not None:
+            self._voices.accept(self._told.model, self._told.voice)
+
+    def on_voice_rejected(self, message: str) -> bool:
+        """Begin another session with the last good voice, or without any.
+
+        Args:
+            message: What Hydra has rejected, for a person.
+
+        Returns:
+            Whether there is anything left to try.
+        """
+        told = self._told
+        if told is None or told.voice is None:
+            return False
+        told.is_rejected = True
+        self._voices.reject(told.model, told.voice)
+        follower = self.wanted.voice
+        if follower is None:
+            instead = "trying once more without a voice, so the bot speaks with Hydra's default"
+        else:
+            instead = f"{follower!r} stays in force"
+            # Of the settings, too: they are to say what is true.
+            self._settings.voice = follower
+        logger.warning(f"{self._service}: {message}; {instead}. Change the voice in the settings")
+        self.replace_if_outdated()
+        return True
 
     def miss_some(self) -> None:
         """Record that another service has had the call, which the session knows nothing about."""
@@ -374,7 +416,8 @@ class WantedSession:
             while self._is_outdated:
                 # Changes come by one frame each; several of them cost one new session.
                 await asyncio.sleep(_SETTLE_SECS)
-                if self._is_outdated and self._conversation.at_turn_boundary:
+                is_dead = self._told is not None and self._told.is_rejected
+                if self._is_outdated and (is_dead or self._conversation.at_turn_boundary):
                     message = "beginning a session with the settings that are new"
                     logger.debug(f"{self._service}: {message}")
                     await self._connection.replace()

@@ -68,6 +68,7 @@ class HydraConnection:
         *,
         on_effect: Callable[[PipelineEffect], Awaitable[None]],
         on_connected: Callable[[], None] = lambda: None,
+        on_voice_rejected: Callable[[str], bool] = lambda _: False,
         retry: RetryPolicy | None = None,
         open_timeout_secs: float = 10.0,
     ):
@@ -83,12 +84,16 @@ class HydraConnection:
                 `CancelledError` costs the session, and another one is opened.
             on_connected: Called each time a WebSocket is open, before anything is sent,
                 to configure the session.
+            on_voice_rejected: Called with the words for a person when Hydra rejects the voice
+                of the configuration. Returns whether it replaces the session; else the
+                session fails.
             retry: How a lost session is tried again; the defaults if None.
             open_timeout_secs: How long connecting may take, in seconds.
         """
         self._endpoint = endpoint
         self._conversation = conversation
         self._on_connected = on_connected
+        self._on_voice_rejected = on_voice_rejected
         self._open_timeout = open_timeout_secs
         self._effects = EffectQueue(on_effect, on_death=self._on_effects_death)
         self._runner = SessionRunner(
@@ -217,6 +222,8 @@ class HydraConnection:
     def _fail(self, failure: Fail) -> None:
         """Drop the WebSocket, if there is one; the runner decides what follows."""
         if self._socket is None:
+            return
+        if failure.is_of_voice and self._on_voice_rejected(failure.message):
             return
         if not self._is_resting:
             self._leaving = failure

@@ -12,7 +12,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from websockets.exceptions import InvalidHandshake, InvalidProxy, InvalidStatus, ProxyError
+from websockets.exceptions import (
+    InvalidHandshake,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    ProxyError,
+)
 from websockets.frames import CloseCode
 from websockets.http11 import Response
 
@@ -79,28 +85,34 @@ def describe_close(code: int | None, reason: str | None, host: str) -> HydraConn
     return HydraConnectionError(kind, message)
 
 
-def describe_failure(error: Exception, host: str, timeout_secs: float) -> HydraConnectionError:
+def describe_failure(
+    error: Exception, host: str, timeout_secs: float, proxy: str | None = None
+) -> HydraConnectionError:
     """Say why no connection could be opened.
 
     Args:
         error: What the WebSocket library raised; it may hold the URL.
         host: Host and port, which may be shown.
         timeout_secs: How long connecting was allowed to take, in seconds.
+        proxy: Host and port of the proxy on the way; None if there is none.
     """
+    via = f" through the proxy {proxy}" if proxy else ""
     if isinstance(error, InvalidStatus):
         return _describe_status(error.response, host)
     if isinstance(error, TimeoutError):
-        message = f"Hydra at {host} did not answer within {timeout_secs:g} s"
+        message = f"Hydra at {host} did not answer within {timeout_secs:g} s{via}"
         return HydraConnectionError(FailureKind.TIMEOUT, message)
     if isinstance(error, ssl.SSLCertVerificationError):
-        message = f"the TLS certificate of {host} cannot be verified: {error.verify_message}"
-        return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+        return _describe_certificate(error, host)
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
-        message = f"Hydra at {host} cannot be reached: {reason}. Check the network and base_url"
+        what = ", base_url and the proxy" if via else " and base_url"
+        message = f"Hydra at {host} cannot be reached{via}: {reason}. Check the network{what}"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    if isinstance(error, InvalidProxyStatus):
+        return _describe_proxy_status(error.response.status_code, host, proxy)
     if isinstance(error, InvalidProxy | ProxyError):
-        message = "the proxy named in the environment is not usable"
+        message = f"the proxy {proxy or 'named in the environment'} is not usable"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
     if isinstance(error, InvalidHandshake | EOFError):
         message = f"{host} does not speak the WebSocket protocol as Hydra does. Check base_url"
@@ -126,6 +138,37 @@ def _describe_status(response: Response, host: str) -> HydraConnectionError:
     return HydraConnectionError(
         FailureKind.CONFIGURATION, f"{message}. Check the model and base_url"
     )
+
+
+def _describe_certificate(error: ssl.SSLCertVerificationError, host: str) -> HydraConnectionError:
+    reason = error.verify_message
+    if "key identifier" in reason.lower():
+        # Python 3.13 is strict about what many an intercepting proxy leaves out.
+        remedy = (
+            "Something on the way intercepts TLS, with a certificate that Python finds incomplete: "
+            "pass ssl= a context that trusts it, without ssl.VERIFY_X509_STRICT in its verify_flags"
+        )
+    else:
+        remedy = (
+            "If a proxy or a virus scanner intercepts TLS, or the authority is your own, name its "
+            "certificate in SSL_CERT_FILE, or pass ssl= a context that trusts it"
+        )
+    message = f"the TLS certificate of {host} cannot be verified: {reason}. {remedy}"
+    return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+
+
+_PROXY_REMEDIES: Final = {
+    407: "it asks for a user and a password: give them as proxy='http://user:password@host:port'",
+    403: "it does not let anybody there: have it allowed, or exempt the host by NO_PROXY",
+    502: "it cannot reach it: check base_url, or exempt the host by NO_PROXY or proxy=None",
+}
+
+
+def _describe_proxy_status(status: int, host: str, proxy: str | None) -> HydraConnectionError:
+    message = f"the proxy {proxy} refused to connect to {host} with HTTP {status}"
+    if remedy := _PROXY_REMEDIES.get(status):
+        return HydraConnectionError(FailureKind.CONFIGURATION, f"{message}: {remedy}")
+    return HydraConnectionError(FailureKind.CONNECTIVITY, message)
 
 
 def _retry_after(response: Response) -> float | None:

@@ -26,8 +26,12 @@ class Keyring:
             api_key: The key, or a coroutine function that gives one.
 
         Raises:
+            TypeError: If it is neither.
             ValueError: If the key is empty.
         """
+        if not isinstance(api_key, str) and not callable(api_key):
+            kind = type(api_key).__name__
+            raise TypeError(f"api_key must be a string or a coroutine function, not {kind}")
         if not api_key:
             raise ValueError("api_key is empty: set SMALLEST_API_KEY, or use HydraEmulator")
         self._source = SecretStr(api_key) if isinstance(api_key, str) else api_key

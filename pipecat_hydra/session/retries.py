@@ -10,9 +10,11 @@ each attempt. Bots that lose their server together then do not come back togethe
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Final
 
 from pipecat_hydra.conversation.effects import FailureKind
@@ -53,10 +55,17 @@ class RetryPolicy:
         """Check the numbers.
 
         Raises:
-            ValueError: If one is negative.
+            TypeError: If one is no number, or a number of attempts is no whole number.
+            ValueError: If one is negative, or not finite.
         """
         for name in self.__slots__:
-            if getattr(self, name) < 0:
+            value = getattr(self, name)
+            kind, words = (int, "whole number") if "attempts" in name else (Real, "number")
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise TypeError(f"{name} must be a {words}, not {value!r}")
+            if not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, not {value}")
+            if value < 0:
                 raise ValueError(f"{name} must not be negative")
 
 

@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from loguru import logger
 from typing_extensions import override
@@ -27,7 +27,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.endpoint import Endpoint, proxy_host
 from pipecat_hydra.session.failures import (
     HydraConnectionError,
     describe_close,
@@ -121,7 +121,9 @@ class HydraWebSocket:
             HydraConnectionError: If no connection could be made.
         """
         _warn_if_insecure(endpoint)
-        connection, failure = None, None
+        connection, failure, proxy = None, None, endpoint.proxy_url()
+        # Of `ws://` the library takes no context, not even None.
+        tls: dict[str, Any] = {"ssl": endpoint.tls} if endpoint.tls is not None else {}
         try:
             connection = await _Connect(
                 endpoint.url(),
@@ -136,10 +138,12 @@ class HydraWebSocket:
                 # that we have not read yet count as missing.
                 ping_interval=None,
                 logger=_library_logger,
+                proxy=proxy,
+                **tls,
             )
         except Exception as error:
             # Any exception: for instance, a package that a proxy needs may be missing.
-            failure = describe_failure(error, endpoint.host, timeout_secs)
+            failure = describe_failure(error, endpoint.host, timeout_secs, proxy_host(proxy))
         # Raised out here, so that the library's exception is not even its context.
         if connection is None:
             raise failure or HydraConnectionError(FailureKind.CONNECTIVITY, "no connection")

@@ -14,6 +14,12 @@ from typing import Final
 DEFAULT_BASE_URL: Final = "wss://api.smallest.ai/waves/v1/s2s"
 """The public endpoint, without query."""
 
+KEY_VARIABLE: Final = "SMALLEST_API_KEY"
+"""The environment variable with the key, for a client that is given none."""
+
+BASE_URL_VARIABLE: Final = "HYDRA_BASE_URL"
+"""The environment variable with the endpoint, for a client that is given none."""
+
 DEFAULT_MODEL: Final = "hydra-v1.1"
 """The model that is current, and the server's own default."""
 
@@ -60,6 +66,37 @@ VOICE_PARAM: Final = "session.configure.session.voice"
 MODEL_DEPRECATED: Final = "model_deprecated"
 """`code` of the `warning` event that a deprecated model sends first."""
 
+SERVER_DEFAULT_VOICE: Final = "sterling"
+"""What the server speaks with, on every model, when `session.configure` names no voice."""
+
+VOICES: Final = (
+    "zoe",
+    "maya",
+    "elena",
+    "ivy",
+    "grace",
+    "alex",
+    "aria",
+    "leo",
+    "sam",
+    "kai",
+    "vaughn",
+    "brooks",
+    "cole",
+    "hayes",
+    "pierce",
+    "sterling",
+    "ellis",
+    "lane",
+    "quinn",
+    "arden",
+    "rowan",
+    "blair",
+    "emery",
+    "sawyer",
+)
+"""The known roster, the same for every model. The first ten are documented for `hydra-v1.1`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -76,48 +113,14 @@ class Model:
 
     name: str
     output_sample_rate: int
-    voices: tuple[str, ...]
-    default_voice: str
+    voices: tuple[str, ...] = VOICES
+    default_voice: str = SERVER_DEFAULT_VOICE
     deprecated: bool = False
 
 
-SERVER_DEFAULT_VOICE: Final = "sterling"
-"""What the server speaks with, on every model, when `session.configure` names no voice."""
-
-_V1_1 = Model(
-    name="hydra-v1.1",
-    output_sample_rate=24_000,
-    voices=("zoe", "maya", "elena", "ivy", "grace", "alex", "aria", "leo", "sam", "kai"),
-    default_voice="aria",
-)
-_V1_0 = Model(
-    name="hydra-v1.0",
-    output_sample_rate=48_000,
-    voices=(
-        "vaughn",
-        "brooks",
-        "cole",
-        "hayes",
-        "pierce",
-        "sterling",
-        "ellis",
-        "lane",
-        "quinn",
-        "arden",
-        "rowan",
-        "blair",
-        "emery",
-        "sawyer",
-    ),
-    default_voice="sterling",
-)
-_HYDRA = Model(
-    name="hydra",
-    output_sample_rate=48_000,
-    voices=("wren", "sloane", "marlowe", "reed", "knox", "tate", "sterling"),
-    default_voice="sterling",
-    deprecated=True,
-)
+_V1_1 = Model(name="hydra-v1.1", output_sample_rate=24_000, default_voice="aria")
+_V1_0 = Model(name="hydra-v1.0", output_sample_rate=48_000)
+_HYDRA = Model(name="hydra", output_sample_rate=48_000, deprecated=True)
 
 MODELS: Final[Mapping[str, Model]] = MappingProxyType(
     {model.name: model for model in (_V1_1, _V1_0, _HYDRA)}

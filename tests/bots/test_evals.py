@@ -104,7 +104,7 @@ class TestRTVI:
         script = Script([turn], greeting=Say.tones(0.4, "Hello"))
         async with emulator(script, transcripts=True) as hydra:
             monkeypatch.setenv("SMALLEST_API_KEY", hydra.api_key)
-            monkeypatch.setattr(bot, "DEFAULT_BASE_URL", hydra.url)
+            monkeypatch.setenv("HYDRA_BASE_URL", hydra.url)
             async with served(bot, monkeypatch) as url, connect(f"{url}/ws") as connection:
                 client = Client(connection)
                 await client.send("client-message", {"t": "eval-connect", "d": {}})

@@ -94,7 +94,7 @@ async def agent(hydra: HydraEmulator, monkeypatch: pytest.MonkeyPatch) -> AsyncG
     for name in KEYS:
         monkeypatch.setenv(name, "of-the-provider")
     monkeypatch.setenv("SMALLEST_API_KEY", hydra.api_key)
-    monkeypatch.setattr(bot, "DEFAULT_BASE_URL", hydra.url)
+    monkeypatch.setenv("HYDRA_BASE_URL", hydra.url)
     before = asyncio.all_tasks()
     async with served(bot, monkeypatch) as url:
         yield url

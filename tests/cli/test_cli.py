@@ -116,6 +116,17 @@ class TestTalk:
         result = run("talk", HELLO, "--script", "any.yaml", "--url", url, key=KEY)
         assert_failed(result, 2, "--script and --url exclude each other")
 
+    def test_the_environment_names_an_endpoint(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("HYDRA_BASE_URL", "http://host-of-the-environment")
+        assert_failed(run("talk", HELLO), 2, "HYDRA_BASE_URL needs a key: set SMALLEST_API_KEY")
+        assert_failed(run("talk", HELLO, tmp_path / "out.wav", key=KEY), 2, "ws://")
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: 3\n")
+        result = run("talk", HELLO, tmp_path / "out.wav", "--script", script, key=KEY)
+        assert_failed(result, 2, f"{script}: turns")
+
     def test_a_script_is_for_the_emulator_even_if_there_is_a_key(self, tmp_path: Path):
         script = tmp_path / "script.yaml"
         script.write_text("turns: 3\n")
@@ -310,6 +321,7 @@ class TestEmulator:
         assert found
         url = f"{found[0]}?api_key=sk-mine"
         assert "SMALLEST_API_KEY=sk-mine pipecat-hydra talk IN.wav --url ws:" in next_line(process)
+        assert f"SMALLEST_API_KEY=sk-mine HYDRA_BASE_URL={found[0]} " in next_line(process)
         assert next_line(process) == (
             "faults: --fault refuse:status=403,times=1 --fault drop:sent=1 --fault-seed 7\n"
         )
@@ -328,7 +340,7 @@ class TestEmulator:
         assert process.returncode == 0
 
     def test_ctrl_c_ends_it_though_nobody_has_connected(self):
-        result = run("emulator", "--port", 0, interrupt_after=" --url ws:")
+        result = run("emulator", "--port", 0, interrupt_after=" any_bot.py")
         assert result.output.endswith("\nended\n")
-        assert len(result.output.splitlines()) == 3
+        assert len(result.output.splitlines()) == 4
         assert result.exit_code == 0

@@ -136,6 +136,7 @@ def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
     (fail,) = driver.receive(rejection)
     assert isinstance(fail, Fail)
     assert fail.kind is FailureKind.CONFIGURATION
+    assert fail.is_of_voice
     (report,) = Driver().live().receive(rejection)
     assert isinstance(report, Report)
 

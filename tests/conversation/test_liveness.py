@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import wire
 from support.driver import CHUNK, PCM, Driver, calls, creates
@@ -138,6 +138,14 @@ class _Application:
 
 
 @given(steps)
+@example(
+    # A call that waits for another one of its response keeps nothing in progress.
+    [
+        wire.response_created("r1"),
+        wire.call("c1", "f", "{}", "r1"),
+        wire.call_delta("", "c2", None, "r1"),
+    ]
+)
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_whatever_the_server_does_the_conversation_goes_on(
     steps: list[ServerEvent | Step | float],

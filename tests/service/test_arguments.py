@@ -1,15 +1,228 @@
-"""Arguments of the constructor are checked where they are given."""
+"""Arguments of the constructor are checked where they are given, and each error names its own."""
 
+import inspect
+from decimal import Decimal
+from typing import Any, get_type_hints
+
+import numpy as np
 import pytest
+from pipecat.services.llm_service import LLMService
 
-from pipecat_hydra.service.arguments import check_positive
-
-
-def test_time_limits_that_are_greater_than_0_or_none_at_all():
-    check_positive(open_timeout_secs=0.1, idle_timeout_secs=None)
+from pipecat_hydra import HydraLLMService, RetryPolicy
 
 
-@pytest.mark.parametrize("secs", [0, -1.0])
-def test_one_that_is_not_is_told_by_its_name(secs: float):
-    with pytest.raises(ValueError, match=f"idle_timeout_secs must be greater than 0, not {secs}"):
-        check_positive(open_timeout_secs=1.0, idle_timeout_secs=secs)
+def make(**arguments: Any) -> HydraLLMService:
+    return HydraLLMService(**{"api_key": "sk-secret", **arguments})
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SMALLEST_API_KEY", raising=False)
+    monkeypatch.delenv("HYDRA_BASE_URL", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("turn_frame", "; did you mean 'turn_frames'?"),
+        ("idle_timeout", "; did you mean 'idle_timeout_secs'?"),
+        ("group_paralel_tools", "; did you mean 'group_parallel_tools'?"),
+        ("temperature", ". It is a setting: settings=HydraLLMService.Settings(temperature=...)"),
+        ("xyzzy", ""),
+    ],
+)
+async def test_an_unknown_argument_raises_with_the_nearest_name(name: str, hint: str):
+    with pytest.raises(TypeError) as raised:
+        make(**{name: 1})
+    assert str(raised.value) == f"HydraLLMService has no argument {name!r}{hint}"
+
+
+async def test_the_arguments_of_all_bases_are_taken():
+    given = {"run_in_parallel": False, "function_call_timeout_secs": 3.0}
+    service = make(name="mine", enable_direct_mode=True, metrics=None, task_manager=None, **given)
+    assert service.name == "mine"
+    names = set(inspect.signature(LLMService.__init__).parameters)
+    assert names >= given.keys()
+
+
+async def test_what_a_class_beside_the_service_takes_is_taken():
+    class Counting:
+        def __init__(self, *, start_at: int = 0, **kwargs: Any):
+            self.count = start_at
+
+    class Counted(HydraLLMService, Counting):
+        pass
+
+    assert Counted(api_key="sk-secret", start_at=3).name
+    with pytest.raises(TypeError, match="did you mean 'start_at'"):
+        Counted(api_key="sk-secret", startat=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("turn_frames", "'auto', 'propose', 'broadcast'"),
+        ("auth", "'query', 'header'"),
+        ("history", "'instructions', 'items'"),
+    ],
+)
+async def test_a_wrong_literal_raises_with_the_choices(name: str, choices: str):
+    with pytest.raises(ValueError, match=f"^{name} must be one of {choices}, not 'boradcast'$"):
+        make(**{name: "boradcast"})
+
+
+NUMBERS = [
+    name
+    for name, hint in get_type_hints(HydraLLMService.__init__).items()
+    if hint in (float, float | None)
+]
+
+
+@pytest.mark.parametrize("name", [*NUMBERS, "function_call_timeout_secs"])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("10", TypeError),
+        (True, TypeError),
+        (Decimal(1), TypeError),
+    ],
+)
+async def test_each_number_is_checked(name: str, value: object, kind: type[Exception]):
+    with pytest.raises(kind, match=f"^{name} must be "):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+async def test_a_number_of_any_kind_is_a_number(name: str):
+    for number in (2, 2.0, np.float32(2)):
+        make(**{name: number})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("open_timeout_secs", 0, "must be greater than 0, not 0"),
+        ("handshake_timeout_secs", 10_000, "must be at most 3600, not 10000"),
+        ("handshake_timeout_secs", None, "must be a number of seconds, not None"),
+        ("idle_timeout_secs", 0, r"must be greater than 0, not 0 \(None is no limit\)"),
+        ("preroll_secs", 0, r"must be at least 0.5, not 0 \(all of the user's audio goes through"),
+    ],
+)
+async def test_what_is_out_of_bounds_is_told_with_them(name: str, value: float, message: str):
+    with pytest.raises((TypeError, ValueError), match=f"^{name} {message}"):
+        make(**{name: value})
+
+
+async def test_what_may_be_left_to_nobody():
+    make(unused_timeout_secs=None, idle_timeout_secs=None, function_call_timeout_secs=None)
+    make(kickoff_timeout_secs=0, end_timeout_secs=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("vad_frames", "no", "must be of type bool, not str"),
+        ("ssl", True, "must be of type SSLContext, not bool"),
+        ("proxy", True, "must be of type str, not bool"),
+        ("retry", 3, "must be of type RetryPolicy, not int"),
+        ("base_url", b"wss://example.com", "must be of type str, not bytes"),
+        ("voice", 3, "must be of type str, not int"),
+        ("api_key", 3, "must be a string or a coroutine function, not int"),
+    ],
+)
+async def test_a_value_of_the_wrong_type_is_told_by_name(name: str, value: object, message: str):
+    with pytest.raises(TypeError, match=f"^{name} {message}$"):
+        make(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("attempts_per_drop", 1.5, TypeError),
+        ("attempts_per_call", True, TypeError),
+        ("secs_per_drop", "60", TypeError),
+        ("stable_secs", float("nan"), ValueError),
+        ("longest_delay_secs", -1, ValueError),
+    ],
+)
+def test_the_numbers_of_a_retry_policy_are_checked(name: str, value: Any, kind: type[Exception]):
+    with pytest.raises(kind, match=f"^{name} must "):
+        RetryPolicy(**{name: value})
+
+
+class TestShorthands:
+    async def test_they_are_settings(self):
+        service = make(model="hydra-v1.0", voice="ivy", system_instruction="Be brief.")
+        settings = service._settings
+        assert (settings.model, settings.voice) == ("hydra-v1.0", "ivy")
+        assert settings.system_instruction == "Be brief."
+        assert make(instructions="Be brief.")._settings.system_instruction == "Be brief."
+
+    async def test_they_go_with_the_settings(self):
+        settings = HydraLLMService.Settings(voice="ivy", system_instruction=None)
+        made = make(settings=settings, voice="ivy", instructions="Be brief.")._settings
+        assert (made.voice, made.system_instruction) == ("ivy", "Be brief.")
+        assert settings.system_instruction is None
+
+    @pytest.mark.parametrize("name", ["model", "voice", "system_instruction", "instructions"])
+    async def test_one_that_differs_from_a_setting_raises(self, name: str):
+        settings = HydraLLMService.Settings(model="a", voice="a", system_instruction="a")
+        with pytest.raises(ValueError, match=f"^{name} and .* of the settings differ"):
+            make(settings=settings, **{name: "b"})
+
+    async def test_both_names_of_the_instruction_may_not_differ(self):
+        with pytest.raises(ValueError, match=r"^instructions and system_instruction"):
+            make(system_instruction="a", instructions="b")
+
+
+class TestSettings:
+    @pytest.mark.parametrize("given", [{"voice": "ivy"}, {}])
+    async def test_a_dict_raises_with_what_to_write(self, given: Any):
+        with pytest.raises(TypeError, match=r"not dict: write settings=HydraLLMService\.Settings"):
+            make(settings=given)
+
+    @pytest.mark.parametrize(
+        "given", [{"voice": 3}, {"system_instruction": ["a"]}, {"generate_initial_response": "no"}]
+    )
+    async def test_one_of_the_wrong_type_is_told_by_name(self, given: dict[str, Any]):
+        with pytest.raises(TypeError, match=f"^settings: {next(iter(given))} must be of type"):
+            make(settings=HydraLLMService.Settings(**given))
+
+    async def test_those_that_hydra_does_not_have_are_told_in_one_warning(
+        self, warnings: list[str]
+    ):
+        make(settings=HydraLLMService.Settings(temperature=0.5, top_p=0.9))
+        (warning,) = warnings
+        assert "Hydra has no temperature, top_p" in warning
+
+
+class TestEnvironment:
+    async def test_key_and_url_come_from_it(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SMALLEST_API_KEY", " sk-of-the-environment\n")
+        monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
+        endpoint = await HydraLLMService()._session.dial()
+        assert endpoint.api_key.get_secret_value() == "sk-of-the-environment"
+        assert endpoint.base_url == "ws://127.0.0.1:8765/s2s"
+
+    async def test_what_is_given_wins(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("SMALLEST_API_KEY", "sk-of-the-environment")
+        monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
+        endpoint = await make(base_url="wss://example.com/s2s")._session.dial()
+        assert endpoint.api_key.get_secret_value() == "sk-secret"
+        assert endpoint.base_url == "wss://example.com/s2s"
+
+    async def test_without_either_the_public_endpoint_is_it(self):
+        endpoint = await make()._session.dial()
+        assert endpoint.base_url == "wss://api.smallest.ai/waves/v1/s2s"
+
+    @pytest.mark.parametrize("value", [None, "", " "])
+    async def test_without_a_key_the_error_says_what_to_set(
+        self, monkeypatch: pytest.MonkeyPatch, value: str | None
+    ):
+        if value is not None:
+            monkeypatch.setenv("SMALLEST_API_KEY", value)
+        with pytest.raises(ValueError, match="set SMALLEST_API_KEY, or pass api_key"):
+            HydraLLMService()

@@ -41,7 +41,7 @@ from support.call import NO_GREETING, SHAPES, Call, Shape, call, configuration, 
 
 from pipecat_hydra import HydraLLMService, HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
-from pipecat_hydra.emulator import Say, Script
+from pipecat_hydra.emulator import HydraEmulator, RejectVoice, Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -316,16 +316,38 @@ async def test_a_server_that_cannot_be_reached_is_one_error():
         assert "127.0.0.1:9" in error.error
 
 
-async def test_a_voice_that_hydra_rejects_is_one_permanent_error(warnings: list[str]):
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_voice_that_hydra_rejects_at_the_start_is_left_out(
+    shape: Shape, warnings: list[str]
+):
     settings = HydraLLMSettings(voice="nobody")
-    async with emulator() as hydra, call(hydra, settings=settings) as talk:
+    async with emulator() as hydra, call(hydra, shape, settings=settings) as talk:
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        rejected, served = hydra.sessions
+        assert rejected.configuration is not None
+        assert served.configuration is not None
+        assert rejected.configuration["voice"] == "nobody"
+        assert served.configuration.get("voice") is None
+        assert served.configuration["generate_initial_response"] is True
+        assert not errors(talk)
+    assert any("'nobody' is not in the known roster" in w for w in warnings)
+    (loud,) = [w for w in warnings if "has no voice" in w]
+    assert "'nobody'" in loud
+    assert "once more without a voice" in loud
+
+
+async def test_a_server_that_rejects_no_voice_too_is_one_permanent_error():
+    async with (
+        HydraEmulator(faults=[RejectVoice()]) as hydra,
+        call(hydra, settings=HydraLLMSettings(voice="nobody")) as talk,
+    ):
         await talk.run_llm()
         await talk.until(lambda: errors(talk))
         (error,) = errors(talk)
         assert error.category is ErrorCategory.INVALID_REQUEST
-        assert "nobody" in error.error
-        await session(hydra).wait_closed()
-    assert any("'nobody' is not in the known roster of hydra-v1.1" in w for w in warnings)
+        assert len(hydra.sessions) == 2
+        assert not talk.llm.is_usable
 
 
 async def test_no_room_is_reported_as_a_rate_limit():

@@ -71,6 +71,29 @@ async def test_what_changes_in_a_reply_takes_effect_after_it(shape: Shape):
         assert await first.wait_closed() == 1000
 
 
+@shapes
+async def test_a_voice_that_hydra_rejects_later_leaves_the_last_good_one_in_force(
+    shape: Shape, warnings: list[str]
+):
+    settings = HydraLLMSettings(voice="ivy", generate_initial_response=False)
+    async with emulator() as hydra, call(hydra, shape, settings=settings) as talk:
+        await configured(talk, hydra)
+        await change(talk, voice="wren", system_instruction="Be brief.")
+        await configured(talk, hydra, 3)
+        assert [told(hydra, number)["voice"] for number in range(3)] == ["ivy", "wren", "ivy"]
+        assert told(hydra, 2)["instructions"].startswith("Be brief.")
+        assert talk.llm._settings.voice == "ivy"
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert not talk.frames.of(ErrorFrame, direction=FrameDirection.UPSTREAM)
+        await change(talk, voice="zoe")
+        await configured(talk, hydra, 4)
+        assert told(hydra, 3)["voice"] == "zoe"
+    (warning,) = [w for w in warnings if "has no voice" in w]
+    assert "'wren'" in warning
+    assert "'ivy' stays in force" in warning
+
+
 async def test_words_said_while_the_session_changes_reach_the_new_one():
     slow = {"created_delay_secs": 0.4, "configured_delay_secs": 0.4}
     async with emulator(**slow) as hydra, call(hydra, "bare", settings=NO_GREETING) as talk:

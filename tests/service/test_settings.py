@@ -11,7 +11,7 @@ from pipecat_hydra.service.settings import (
     default_voice,
     voice_warning,
 )
-from pipecat_hydra.wire.protocol import MODELS
+from pipecat_hydra.wire.protocol import MODELS, VOICES
 
 
 def test_every_field_is_initialised():
@@ -44,12 +44,21 @@ def test_a_voice_is_always_asked_for():
     assert default_voice("hydra-v9") == "sterling"
 
 
-def test_a_voice_out_of_the_roster_is_warned_about_unless_the_model_is_unknown():
-    warning = voice_warning("hydra-v1.1", "sterling")
+@pytest.mark.parametrize("model", [*MODELS, "hydra-v9"])
+def test_a_voice_in_no_known_list_is_warned_about(model: str):
+    warning = voice_warning(model, "wren")
     assert warning is not None
-    assert "'sterling'" in warning
+    assert "'wren'" in warning
     assert "zoe" in warning
-    assert voice_warning("hydra-v9", "anybody") is None
+    assert "sawyer" in warning
+
+
+@pytest.mark.parametrize("model", [*MODELS, "hydra-v9"])
+def test_each_model_takes_each_voice_of_the_one_list(model: str):
+    assert len(set(VOICES)) == 24
+    assert not [voice for voice in VOICES if voice_warning(model, voice)]
+    for rejected in ("wren", "sloane", "marlowe", "reed", "knox", "tate"):
+        assert rejected not in VOICES
 
 
 def test_the_models_are_named_as_they_are_filed():

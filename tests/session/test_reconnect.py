@@ -289,7 +289,6 @@ async def test_what_cannot_be_reached_is_reported_once_tried_and_given_up(how: s
         (Refuse(401), ErrorCategory.AUTHENTICATION),
         (Refuse(403), ErrorCategory.AUTHENTICATION),
         (Refuse(404), ErrorCategory.INVALID_REQUEST),
-        (RejectVoice(), ErrorCategory.INVALID_REQUEST),
     ],
     ids=str,
 )
@@ -655,7 +654,7 @@ async def test_the_new_session_has_the_settings_that_are_in_force():
 
 async def test_new_settings_give_a_service_that_was_given_up_another_chance():
     async with (
-        HydraEmulator(faults=[RejectVoice(times=1)]) as hydra,
+        HydraEmulator(faults=[RejectVoice(times=2)]) as hydra,
         call(hydra, settings=NO_GREETING, retry=QUICK) as talk,
     ):
         await talk.until(lambda: not talk.llm.is_usable)

@@ -204,7 +204,7 @@ class Briefing:
         *,
         instruction: str | None,
         added_instruction: str | None = None,
-        voice: str,
+        voice: str | None,
         service_tools: Any,
         greet: bool,
         under_way: bool,
@@ -217,7 +217,7 @@ class Briefing:
             instruction: The system instruction from the settings.
             added_instruction: Is appended to the instruction, or to the system message of the
                 context.
-            voice: The voice.
+            voice: The voice; None for Hydra's default.
             service_tools: The service's own tools.
             greet: Whether the model shall speak first.
             under_way: Whether the session follows another one of the same call.

@@ -120,7 +120,7 @@ async def test_output_rate_can_be_other_and_untold() -> None:
 
 async def test_unknown_voice_is_rejected_and_nothing_configured() -> None:
     async with HydraEmulator() as hydra, connected(hydra) as client:
-        session = {"voice": "vaughn"}  # of another model's roster
+        session = {"voice": "wren"}  # of a roster that was replaced (protocol §2)
         await client.send("session.configure", event_id="mine", session=session)
         error = (await client.got("error"))["error"]
         assert error["code"] == "invalid_request_error"
