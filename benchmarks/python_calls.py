@@ -87,16 +87,24 @@ class Spoken(BaseObserver):
         """Start with none."""
         super().__init__()
         self.frames = 0
+        self._pushed = asyncio.Event()
         self._llm = llm
 
     async def on_push_frame(self, data: FramePushed):
         """Count a frame."""
         if data.source is self._llm and isinstance(data.frame, OutputAudioRawFrame):
             self.frames += 1
+            self._pushed.set()
+
+    async def until(self, frames: int) -> None:
+        """Wait until the service has pushed so many."""
+        while self.frames < frames:
+            self._pushed.clear()
+            await self._pushed.wait()
 
 
 async def measured(*, aggregators: bool) -> tuple[Calls, float, Calls, float]:
-    """Return the calls for the microphone and its frames, and those for replies and their deltas."""
+    """Return the calls for the microphone and for replies, each with how much there was."""
     settings = EmulatorSettings(delivery_speed=float("inf"), response_latency_secs=0.0)
     microphone, replies = Calls(), Calls()
     async with HydraEmulator(SCRIPT, settings=settings) as hydra:
@@ -126,8 +134,7 @@ async def measured(*, aggregators: bool) -> tuple[Calls, float, Calls, float]:
             for number in range(1, REPLIES + 1):
                 await llm.request_response()
                 await session.wait_for_sent("response.done", count=number)
-                while spoken.frames < number * REPLY_SECS / DELTA_SECS:
-                    await asyncio.sleep(0.01)
+                await spoken.until(round(number * REPLY_SECS / DELTA_SECS))
         await worker.cancel()
         await running
     return microphone, MICROPHONE_SECS / FRAME_SECS, replies, REPLIES * REPLY_SECS / DELTA_SECS
