@@ -99,7 +99,9 @@ class TurnProposals:
         if event.is_set() or not self._answered or self._are_ignored():
             return event.is_set()
         try:
-            await asyncio.wait_for(event.wait(), secs)
+            # `asyncio.wait_for` would make a task up to Python 3.11, and so answer later.
+            async with asyncio.timeout(secs):
+                await event.wait()
         except TimeoutError:
             self._answered = event is self._interrupted
         return event.is_set()
