@@ -26,7 +26,7 @@ WEB_PORT ?= 7860
 SEED ?= 1
 MINUTES ?= 1
 
-.PHONY: help demo web test test-browser chaos soak check format clean venv
+.PHONY: help demo web test test-browser chaos soak mutants check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -52,6 +52,10 @@ chaos: $(VENV)/development.stamp ## Hold calls that go wrong at random: SEED=1 M
 
 soak: $(VENV)/development.stamp ## Hold calls one after the other, CALLS=1000, and very long ones
 	@PYTHONPATH=tests $(BIN)/python -m chaos.soak --calls "$(or $(CALLS),1000)"
+
+mutants: $(VENV)/development.stamp ## See which faults in the pure code the tests find: SEED=1 SAMPLE=260
+	@PYTHONPATH=tests $(BIN)/python -m mutation --seed "$(SEED)" --sample "$(or $(SAMPLE),260)" \
+		$(if $(KEEP),--keep "$(KEEP)")
 
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .
