@@ -141,6 +141,23 @@ def test_a_server_that_does_not_answer_in_time_fails_the_session(until: str):
     assert conversation.tick(5.0) == []
 
 
+def test_a_session_that_is_live_has_answered_in_time():
+    driver = Driver(Conversation(model="hydra-v1.1", handshake_timeout_secs=3.0)).live()
+    assert not [e for e in driver.conversation.tick(60.0) if isinstance(e, Fail)]
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_events_after_the_loss_of_the_connection_are_ignored(configured: bool):
+    driver = Driver()
+    if configured:
+        driver.live()
+        driver.conversation.disconnected(0.0)
+    late = [wire.started(), wire.response_created(), wire.audio(PCM), wire.error("server_full")]
+    assert driver.receive(*late) == []
+    assert not driver.conversation.user_speaking
+    assert not driver.conversation.reply_pending
+
+
 def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
     rejection = wire.error("invalid_request_error", param="session.configure.session.voice")
     driver = Driver()
@@ -154,6 +171,17 @@ def test_a_rejected_voice_is_fatal_during_the_handshake_and_only_then():
     assert isinstance(report, Report)
 
 
+def test_a_session_whose_voice_was_rejected_does_not_fail_again_for_want_of_an_answer():
+    driver = Driver()
+    driver.conversation.configure(SessionConfiguration(voice="nobody"), 0.0)
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    driver.receive(
+        wire.error("invalid_request_error", param="session.configure.session.voice"),
+    )
+    assert driver.conversation.tick(60.0) == []
+
+
 def test_a_configuration_too_large_is_reported_with_the_sizes_of_its_parts():
     conversation = Conversation(model="hydra-v1.1")
     conversation.connected(0.0)
@@ -165,6 +193,21 @@ def test_a_configuration_too_large_is_reported_with_the_sizes_of_its_parts():
     assert "instructions 17000" in report.message
     assert f"tools {len(TOOL.model_dump_json())}" in report.message
     assert str(len(encode(sent(effects)[0]))) in report.message
+
+
+@pytest.mark.parametrize("larger", ["instructions", "tools"])
+def test_of_a_configuration_too_large_the_larger_part_is_to_be_shortened(larger: str):
+    conversation = Conversation(model="hydra-v1.1")
+    conversation.connected(0.0)
+    conversation.receive(wire.created(), 0.0)
+    large, small = "x" * 12_000, "x" * 6_000
+    tool = TOOL.model_copy(update={"description": large if larger == "tools" else small})
+    instructions = large if larger == "instructions" else small
+    effects = conversation.configure(
+        SessionConfiguration(instructions=instructions, tools=(tool,)), 0.0
+    )
+    (report,) = [e for e in effects if isinstance(e, Report)]
+    assert report.message.endswith(f"shorten the {larger}")
 
 
 def test_a_configuration_of_modest_size_is_not_reported():
@@ -258,6 +301,20 @@ def test_a_response_that_was_never_announced_is_heard(driver: Driver):
     assert said(effects) == PCM
 
 
+def test_a_response_that_is_generated_is_waited_for(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    assert driver.conversation.reply_pending
+    driver.receive(wire.done())
+    assert not driver.conversation.reply_pending
+
+
+def test_each_end_without_an_id_ends_the_response_in_flight(driver: Driver):
+    for response in ("r1", "r2"):
+        effects = driver.receive(wire.response_created(response), wire.done(None))
+        assert ReplyEnded(response, interrupted=False) in effects
+    assert not driver.conversation.reply_pending
+
+
 def test_a_response_announced_without_its_id_is_heard(driver: Driver):
     effects = driver.receive(
         wire.event("response.created"), wire.audio(PCM[:400]), wire.audio(PCM[400:]), wire.done()
@@ -342,6 +399,41 @@ def test_the_old_response_is_dropped_when_the_turn_is_confirmed_without_a_cancel
     assert said(effects) == b""
 
 
+def test_a_reply_that_a_real_turn_cut_is_not_resumed_by_later_noise(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.started("item_2"))
+    driver.receive(wire.audio(PCM), wire.stopped("item_2"), wire.user_item("completed", "item_2"))
+    effects = driver.receive(
+        wire.started("noise"), wire.stopped("noise"), wire.user_item("incomplete", "noise")
+    )
+    assert said(effects) == b""
+    driver.conversation.tick(10.0)
+    assert driver.conversation.at_turn_boundary
+
+
+def test_an_answer_decides_a_turn_whatever_is_said_of_its_item_later(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started("item_2"))
+    driver.interrupted()
+    driver.receive(wire.stopped("item_2"), wire.response_created("r2"))
+    effects = driver.receive(wire.user_item("incomplete", "item_2"), wire.done("r2"))
+    assert said(effects) == b""
+    assert TurnDiscarded not in kinds(effects)
+
+
+def test_a_turn_that_is_decided_while_the_user_speaks_on_spares_its_own_answer(driver: Driver):
+    effects = driver.receive(
+        wire.started(),
+        wire.response_created(),
+        wire.audio(PCM),
+        wire.user_item("completed"),
+        wire.audio(PCM),
+        wire.stopped(),
+        wire.done(),
+    )
+    assert said(effects) == 2 * PCM
+    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
+
+
 def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM[:100]), wire.started("item_2"))
     assert driver.receive(wire.audio(PCM[100:301]), wire.transcript("meanwhile")) == []
@@ -390,6 +482,24 @@ def test_noise_whose_item_has_no_id(driver: Driver):
     assert said(effects) == PCM
 
 
+def test_a_turn_without_an_id_has_that_of_the_users_item_and_of_no_other(driver: Driver):
+    def added(role: str, item: str) -> ServerEvent:
+        body = {"type": "message", "role": role, "id": item}
+        return wire.event("conversation.item.added", item=body)
+
+    assert driver.receive(added("user", "stray")) == []
+    driver.receive(wire.response_created(), wire.started(None), wire.audio(PCM))
+    driver.receive(added("user", "u1"), added("assistant", "a1"))
+    assert said(driver.receive(wire.user_item("incomplete", "u1"))) == PCM
+
+
+def test_an_item_of_nobody_known_does_not_decide_a_turn_without_an_id(driver: Driver):
+    item = {"type": "function_call", "id": "x", "status": "incomplete"}
+    driver.receive(wire.response_created(), wire.started(None), wire.audio(PCM))
+    assert driver.receive(wire.event("conversation.item.done", item=item)) == []
+    assert driver.conversation.user_speaking
+
+
 def test_the_items_of_others_do_not_decide_a_turn(driver: Driver):
     driver.receive(wire.response_created(), wire.started("item_2"), wire.audio(PCM))
     assert driver.receive(wire.user_item("incomplete", "item_1")) == []
@@ -406,6 +516,12 @@ def test_a_reply_cancelled_with_nobody_speaking_is_flushed(driver: Driver):
     assert kinds(effects)[-4:] == [VoiceEnded, ReplyEnded, Flush, ResponseFinished]
 
 
+def test_a_reply_cancelled_before_it_was_heard_leaves_what_is_played_alone(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1"))
+    effects = driver.receive(wire.response_created("r2"), wire.done("r2", "cancelled"))
+    assert kinds(effects) == [ReplyStarted, ReplyEnded, ResponseFinished]
+
+
 def test_a_turn_that_opens_twice_is_closed_in_between(driver: Driver):
     effects = driver.receive(wire.started("a"), wire.started("a"), wire.started("b"))
     assert effects == [UserStarted(), UserStopped(False), UserStarted()]
@@ -413,6 +529,14 @@ def test_a_turn_that_opens_twice_is_closed_in_between(driver: Driver):
 
 def test_a_stop_without_a_start_means_nothing(driver: Driver):
     assert driver.receive(wire.stopped()) == []
+    assert not driver.conversation.reply_pending
+
+
+def test_a_stop_that_is_repeated_makes_nobody_wait_longer(driver: Driver):
+    driver.receive(wire.started(), wire.stopped())
+    driver.now = 5.0
+    assert driver.receive(wire.stopped()) == []
+    driver.conversation.tick(8.0)
     assert not driver.conversation.reply_pending
 
 
@@ -497,6 +621,15 @@ def test_what_the_application_interrupted_is_not_said_again(driver: Driver):
     assert said(noise(driver)) == b""
 
 
+def test_what_the_application_interrupted_after_the_user_is_not_said_again(driver: Driver):
+    """It is known only later that the user made but noise."""
+    playing(driver)
+    driver.receive(wire.started("noise"), wire.stopped("noise"))
+    driver.interrupted()
+    assert sent(driver.interrupted()) == []
+    assert said(driver.receive(wire.user_item("incomplete", "noise"))) == b""
+
+
 def test_noise_that_interrupted_nothing_repeats_nothing(driver: Driver):
     """The turn strategies of the application may have let the bot speak on."""
     playing(driver)
@@ -564,6 +697,15 @@ def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver
     assert said(driver.receive(wire.audio(PCM))) == b""
     driver.receive(wire.done(status="cancelled", reason="client_cancelled"))
     assert said(driver.receive(wire.response_created("resp_2"), wire.audio(PCM, "resp_2"))) == PCM
+
+
+def test_a_response_that_was_interrupted_before_it_began_has_no_time_that_it_took(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.now = 2.0
+    effects = driver.receive(wire.response_created(), wire.done())
+    (finished,) = [e for e in effects if isinstance(e, ResponseFinished)]
+    assert finished.took is None
 
 
 def test_what_is_asked_for_after_an_interruption_is_heard(driver: Driver):
@@ -649,6 +791,17 @@ def test_what_was_due_and_began_long_before_the_user_stopped_is_no_answer(
     assert said(effects) == PCM
     assert creates(effects) == 0
     assert not driver.conversation.reply_pending
+
+
+@pytest.mark.parametrize(("before_secs", "is_answer"), [(0.99, True), (1.0, False)])
+def test_what_was_due_is_the_answer_if_it_began_within_a_second_of_the_stop(
+    driver: Driver, before_secs: float, is_answer: bool
+):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started(), wire.response_created())
+    driver.now = before_secs
+    driver.receive(wire.stopped(), wire.user_item("completed"), wire.done())
+    assert driver.conversation.reply_pending is not is_answer
 
 
 def test_what_was_due_is_heard_also_when_the_answer_is_quicker_than_the_word(driver: Driver):
@@ -883,6 +1036,12 @@ def test_a_response_that_ended_before_it_was_announced_is_never_heard(driver: Dr
     assert effects == []
 
 
+def test_the_end_of_a_response_that_nobody_waits_for_holds_up_no_request(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.response_created("r1"), wire.done("r1"), wire.done("r0"))
+    assert creates(driver.conversation.request_response(1.0)) == 1
+
+
 def test_a_tool_that_noise_cancelled_is_spoken_about(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"), wire.done())
     driver.receive(wire.started("noise"))
@@ -1042,6 +1201,28 @@ def test_a_call_named_only_by_its_item(driver: Driver):
         wire.done(),
     )
     assert calls(effects) == [ToolCall("call_1", "f", "{}")]
+
+
+@pytest.mark.parametrize("name", ["f", None])
+def test_a_call_named_only_by_an_item_that_came_before_its_response(
+    driver: Driver, name: str | None
+):
+    item = {"type": "function_call", "call_id": "call_1", "name": name}
+    effects = driver.receive(
+        wire.event("conversation.item.added", item=item),
+        wire.response_created(),
+        wire.call(name=None, arguments="{}"),
+        wire.done(),
+    )
+    assert calls(effects) == [ToolCall("call_1", name or "", "{}")]
+
+
+def test_a_call_that_does_not_name_its_response_is_of_the_one_in_flight(driver: Driver):
+    events = [wire.call_delta("{}", name="f", response=None), wire.call(response=None)]
+    effects = driver.receive(wire.response_created(), *events, wire.done())
+    (made,) = [e for e in effects if isinstance(e, ToolCalls)]
+    assert made.response_id == "resp_1"
+    assert creates(driver.conversation.answer_call("call_1", "{}", 0.0)) == 1
 
 
 def test_an_item_that_comes_after_its_response_was_cancelled_is_no_call(driver: Driver):
@@ -1219,6 +1400,14 @@ def test_what_was_typed_while_the_user_speaks_is_answered_with_what_was_said(dri
     assert not driver.conversation.reply_pending
 
 
+def test_what_was_typed_while_the_user_speaks_is_answered_by_any_answer(driver: Driver):
+    """Also when the user's item is not told of."""
+    driver.receive(wire.started())
+    driver.conversation.send_message("hello", 0.0)
+    effects = driver.receive(wire.stopped(), wire.response_created(), wire.done())
+    assert creates(effects) == 0
+
+
 def test_what_was_typed_before_noise_is_answered(driver: Driver):
     driver.receive(wire.started())
     driver.conversation.send_message("hello", 0.0)
@@ -1296,6 +1485,18 @@ def test_an_error_is_reported_and_ends_nothing(driver: Driver, code: str, severi
     assert (report.severity, report.code) == (severity, code)
     assert "went wrong" in report.message
     assert driver.conversation.phase is Phase.LIVE
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"), [({"type": "kind"}, "a_code"), ({"code": None, "type": "kind"}, "kind")]
+)
+def test_an_error_is_named_by_its_code_or_else_its_type(
+    driver: Driver, fields: dict[str, str | None], named: str
+):
+    error = {"code": "a_code", "message": "went wrong", **fields}
+    (report,) = driver.receive(wire.event("error", error=error))
+    assert isinstance(report, Report)
+    assert report.message == f"Hydra reports {named}: went wrong"
 
 
 def test_a_tool_timeout_names_the_tool(driver: Driver):

@@ -5,7 +5,14 @@ from support import wire
 from support.driver import PCM, Driver, said, sent
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
-from pipecat_hydra.conversation.effects import AudioChunk, Effect, Ready, Rest, UserStopped
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    Effect,
+    Ready,
+    Rest,
+    ToolCalls,
+    UserStopped,
+)
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
@@ -108,6 +115,16 @@ def test_a_turn_that_made_the_model_call_a_function_is_not(driver: Driver):
     assert resent(driver) == 0
 
 
+def test_what_is_said_over_calls_that_are_just_made_is_sent_again(driver: Driver):
+    driver.receive(wire.response_created(), wire.call())
+    driver.receive(wire.started())
+    speak(driver, 10)
+    assert any(isinstance(e, ToolCalls) for e in driver.conversation.tick(driver.now))
+    speak(driver, 10)
+    lose(driver)
+    assert resent(driver) == 20
+
+
 def test_a_turn_whose_answer_was_quicker_than_its_end_is_not(driver: Driver):
     driver.receive(wire.started())
     speak(driver)
@@ -153,6 +170,16 @@ def test_a_turn_that_is_never_answered_is_forgotten_after_a_while(driver: Driver
     driver.conversation.tick(driver.now)
     lose(driver)
     assert resent(driver) == 0
+
+
+def test_a_turn_whose_answer_has_begun_is_not_forgotten_before_it_is_heard(driver: Driver):
+    driver.receive(wire.started())
+    speak(driver)
+    driver.receive(wire.stopped(), wire.user_item("completed"), wire.response_created())
+    driver.now += 10.0
+    driver.conversation.tick(driver.now)
+    lose(driver)
+    assert resent(driver) == 25
 
 
 def test_an_answer_that_failed_leaves_the_turn_to_be_heard_again(driver: Driver):
@@ -280,6 +307,35 @@ def test_an_answer_that_was_cancelled_is_not_owed(driver: Driver):
     driver.conversation.cancel_response(driver.now)
     lose(driver)
     assert not driver.conversation.owes_reply
+
+
+def test_an_answer_that_has_begun_and_is_long_in_coming_is_owed(driver: Driver):
+    driver.conversation.send_message("Hello?", driver.now)
+    driver.receive(wire.response_created())
+    driver.now += 10.0
+    driver.conversation.tick(driver.now)
+    lose(driver)
+    assert driver.conversation.owes_reply
+
+
+def test_a_session_of_which_nothing_was_asked_owes_nothing(driver: Driver):
+    lose(driver)
+    driver.live()
+    lose(driver)
+    assert not driver.conversation.owes_reply
+
+
+def test_what_waited_to_be_said_of_calls_is_asked_for_once_in_the_next_session(driver: Driver):
+    driver.receive(wire.response_created("r1"), wire.call(response="r1"), wire.done("r1"))
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    assert not asked_for(driver.conversation.answer_call("call_1", "{}", driver.now))
+    lose(driver)
+    assert driver.conversation.owes_reply
+    driver.conversation.configure(SessionConfiguration(), driver.now)
+    driver.conversation.connected(driver.now)
+    assert asked_for(driver.receive(wire.created(), wire.configured()))
+    effects = driver.receive(wire.response_created("r3"), wire.audio(PCM, "r3"), wire.done("r3"))
+    assert not asked_for(effects)
 
 
 def test_what_is_to_be_said_of_calls_that_were_answered_is_owed(driver: Driver):
@@ -444,6 +500,14 @@ def test_it_does_not_rest_while_a_function_runs():
     assert not rests(driver, 200.0)
     driver.conversation.answer_call("call_1", "{}", driver.now, respond=False)
     assert rests(driver, 130.0)
+
+
+def test_calls_that_are_made_when_it_would_rest_are_made():
+    driver = Driver(Conversation(model="hydra-v1.1", idle_timeout_secs=60.0)).live()
+    driver.receive(wire.response_created(), wire.call())
+    effects = driver.conversation.tick(61.0)
+    assert any(isinstance(e, ToolCalls) for e in effects)
+    assert not any(isinstance(e, Rest) for e in effects)
 
 
 def test_after_a_rest_the_conversation_goes_on():

@@ -124,6 +124,18 @@ def test_memory_is_bounded_and_what_is_too_long_is_not_given():
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
 
 
+def test_what_is_said_after_something_too_long_was_heard_is_given_again():
+    playback = Playback()
+    playback.started(0.0)
+    for _ in range(400):
+        playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
+    playback.end()
+    playback.stopped()
+    playback.add(AudioChunk(ms(0, 1_000), RATE), 400.0)
+    playback.started(400.0)
+    assert audio(playback.cut(400.5)) == ms(200, 1_000)
+
+
 @given(
     st.lists(st.integers(1, 500), min_size=1, max_size=20),
     st.floats(0, 12),

@@ -4,6 +4,7 @@
     python -m mutation --seed 7 --sample 500      others, and more of them
     python -m mutation --all --only uplink        all mutants of the modules of this name
     python -m mutation --keep mutants.json        with what became of each mutant
+    python -m mutation --again mutants.json       only those that survived, with the same seed
 
 Exits with 1 if the tests fail without any mutant.
 """
@@ -121,7 +122,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="the modules of these names alone")
     parser.add_argument("--at-once", type=int, default=1, help="how many at the same time")
     parser.add_argument("--keep", type=Path, help="where to write what became of each mutant")
+    parser.add_argument("--again", type=Path, help="such a file: only the survivors in it")
     given = parser.parse_args()
+    again = json.loads(given.again.read_text()) if given.again else None
     keep = given.keep.resolve() if given.keep else None
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
@@ -132,7 +135,11 @@ def main() -> int:
     if given.only:
         paths = [path for path in paths if path.stem in given.only]
     found = [m for path in paths for m in mutants_of(path, path.read_text(), given.seed)]
-    drawn = found if given.all else sample_of(found, given.sample)
+    if again is not None:
+        survived = {record["rank"] for record in again if record["killed_by"] is None}
+        drawn = [mutant for mutant in found if mutant.rank in survived]
+    else:
+        drawn = found if given.all else sample_of(found, given.sample)
     preload([module_name(path) for path in paths])
     try:
         tests = {folder: tests_of(folder) for folder in {mutant.path.parent for mutant in drawn}}
