@@ -1071,6 +1071,13 @@ def test_text_that_comes_before_the_audio_is_within_its_bracket(driver: Driver):
     assert kinds(driver.receive(wire.done("r2")))[:2] == [TextChunk, ReplyEnded]
 
 
+def test_text_that_came_before_the_audio_is_not_repeated_after_noise(driver: Driver):
+    driver.receive(wire.response_created(), wire.transcript("Hello"), wire.audio(PCM))
+    driver.receive(wire.started("noise"), wire.stopped("noise"))
+    effects = driver.receive(wire.user_item("incomplete", "noise"), wire.audio(PCM))
+    assert kinds(effects) == [TurnDiscarded, ReplyStarted, VoiceStarted, AudioChunk]
+
+
 def test_the_echo_of_our_own_announcement_cancels_nothing(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM), wire.started("item_2"))
     assert driver.interrupted() == []

@@ -33,6 +33,12 @@ def test_what_was_not_heard_is_given_from_a_little_before():
     assert playback.cut(11.5) == []
 
 
+def test_of_audio_that_was_heard_no_empty_piece_is_given():
+    playback = said((0, 1_000), (1_000, 1_200), (1_200, 3_000))
+    playback.started(10.0)
+    assert playback.cut(11.5) == [AudioChunk(ms(1_200, 3_000), RATE)]
+
+
 def test_near_the_beginning_all_is_given():
     playback = said((0, 1_000))
     playback.started(10.0)

@@ -113,6 +113,24 @@ def test_a_response_that_only_reports_its_calls_at_its_end():
     assert made(calls, 9.0) == []
 
 
+def test_what_a_response_reports_at_its_end_besides_calls_is_no_call():
+    output = [
+        ConversationItem(type="message", id="m"),
+        ConversationItem(type="function_call_output", call_id="a"),
+        ConversationItem(type="function_call", name="f"),
+    ]
+    calls = OpenCalls()
+    calls.complete(ResponseInfo(id="r", status="completed", output=output), "r", 0.0)
+    assert not calls.unsettled
+
+
+def test_the_calls_that_a_cancelled_response_reports_are_none():
+    item = ConversationItem(type="function_call", call_id="a", name="f", arguments="{}")
+    calls = OpenCalls()
+    calls.complete(ResponseInfo(id="r", status="cancelled", output=[item]), "r", 0.0)
+    assert not calls.unsettled
+
+
 def test_a_call_that_was_settled_is_not_made_again():
     calls = OpenCalls()
     begin(calls, "a")
@@ -172,6 +190,16 @@ def test_a_name_alone_is_no_call():
     for number in range(1_000):
         calls.name(f"b{number}", "g")
     assert calls.announce("b999", "r", name=None) == ""
+
+
+def test_arguments_beyond_all_measure_are_cut_and_so_no_json():
+    calls = OpenCalls()
+    for fragment in ['{"a": "', *["x" * 100_000] * 12, '"}']:
+        calls.announce("a", "r", name="f", fragment=fragment)
+    calls.call("a", "r", 0.0, name=None, arguments=None)
+    (call,) = made(calls, 9.0)
+    assert 800_000 < len(call.arguments) <= 1_000_000
+    assert not call.arguments.endswith("}")
 
 
 def test_calls_that_are_abandoned_are_forgotten():

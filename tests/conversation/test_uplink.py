@@ -131,6 +131,15 @@ def test_what_lay_about_while_another_service_had_the_call_is_dropped():
     assert [pcm for _, pcm in run(uplink, 40.0, 40.2)] == [chunk(1)]
 
 
+def test_what_is_said_without_a_pause_is_kept_however_late_in_a_call():
+    uplink = Uplink()
+    for n in range(10):
+        uplink.push(chunk(n), 1_000.0 + n * CHUNK_SECS)
+    uplink.take_dropped_secs()
+    sent = uplink.open(1_000.2) + [pcm for _, pcm in run(uplink, 1_000.2, 1_000.4)]
+    assert sent == [chunk(n) for n in range(10)]
+
+
 def test_what_was_too_much_to_be_kept_is_dropped_only_if_it_is_lost():
     uplink = Uplink(preroll_secs=1.0)
     for lose in (False, True):

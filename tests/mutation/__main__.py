@@ -151,9 +151,9 @@ def main() -> int:
         results.append((mutant, outcome))
         fate = "survives" if outcome.failed is None else f"killed by {outcome.failed}"
         print(f"{len(results)}/{len(drawn)} {mutant}: {fate}", flush=True)
-    if keep is not None:
-        kept = [record_of(mutant, outcome) for mutant, outcome in results]
-        keep.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
+        if keep is not None:
+            kept = [record_of(*result) for result in results]
+            keep.write_text(json.dumps(kept, indent=1, ensure_ascii=False))
     print(f"\nSurvivors:\n{chr(10).join(str(m) for m, o in results if o.failed is None)}")
     print(f"\n{table(results, found)}")
     print(f"\nseed {given.seed}, {time.monotonic() - began:.0f} s")

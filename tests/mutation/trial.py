@@ -16,19 +16,24 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mutation.mutants import Mutant
 
 _MEMORY_BYTES = 8 * 2**30
 _FORK = multiprocessing.get_context("fork")
-# What the tests say is of no interest, and what is for whole suites would only get in the way.
+# No limit counts real seconds: a machine that has no time for the tests must not pass for a
+# mutant that fails them. What hangs is ended by the limit on processor time.
 _OPTIONS = (
     "--exitfirst",
     "--quiet",
     "--override-ini=addopts=--import-mode=importlib",
     "-pno:cacheprovider",
     "-pno:anyio",
+    "-pno:timeout",
     "-pno:xdist",
+    "-Wignore::pytest.PytestConfigWarning",
+    "-Wignore::pytest.PytestUnknownMarkWarning",
     "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning",
 )
 
@@ -118,6 +123,11 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.outcome = Outcome(secs=defaultdict(float))
+
+    def pytest_sessionstart(self) -> None:
+        unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.register_profile("mutation", unhurried)
+        settings.load_profile("mutation")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

@@ -534,23 +534,23 @@ def test_forty_kilobytes_of_conversation_fit_and_the_newest_are_kept():
         )
 
     budget = CONFIGURATION_WARNING_BYTES - configure("") + len('""')
-    started = time.perf_counter()
+    started = time.process_time()
     turns = turns_of(context)
     history = with_history(instructions, turns, budget_bytes=budget)
-    elapsed = time.perf_counter() - started
+    elapsed = time.process_time() - started
     assert configure(history.text) > CONFIGURATION_WARNING_BYTES - 300
     assert configure(history.text) <= CONFIGURATION_WARNING_BYTES
     assert shown(history, instructions) == turns[history.dropped :]
     assert 50 < history.kept < 100
     assert history.dropped == 200 - history.kept
     assert not history.shortened
-    # It takes some 4 ms; the rest is for a busy machine.
+    # It takes the processor some 4 ms; the rest is for a slow machine.
     assert elapsed < 0.1
 
 
 def test_time_is_linear_in_what_was_said():
     context = [{"role": "user", "content": "word " * 40}] * 20_000
     context.append({"role": "user", "content": "word " * 400_000})
-    started = time.perf_counter()
+    started = time.process_time()
     with_history("Be brief.", turns_of(context), budget_bytes=15_000)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
