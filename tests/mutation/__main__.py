@@ -136,8 +136,8 @@ def main() -> int:
         paths = [path for path in paths if path.stem in given.only]
     found = [m for path in paths for m in mutants_of(path, path.read_text(), given.seed)]
     if again is not None:
-        survived = {record["rank"] for record in again if record["killed_by"] is None}
-        drawn = [mutant for mutant in found if mutant.rank in survived]
+        survived = {(r["path"], r["rank"]) for r in again if r["killed_by"] is None}
+        drawn = [m for m in found if (m.path.as_posix(), m.rank) in survived]
     else:
         drawn = found if given.all else sample_of(found, given.sample)
     preload([module_name(path) for path in paths])

@@ -23,6 +23,7 @@ def brief(
     instruction: str | None = "Be kind.",
     greet: bool = False,
     under_way: bool = False,
+    hears_again: bool = False,
 ) -> Brief:
     return of.brief(
         context,
@@ -31,6 +32,7 @@ def brief(
         service_tools=None,
         greet=greet,
         under_way=under_way,
+        hears_again=hears_again,
     )
 
 
@@ -95,6 +97,13 @@ def test_as_items_the_conversation_is_put_in_afterwards():
     )
     assert told.respond
     assert brief(briefing("items"), greet=True).configuration.generate_initial_response is True
+
+
+def test_in_instructions_a_greeting_is_asked_for_by_the_configuration_alone():
+    context = LLMContext([{"role": "developer", "content": "Greet the user."}])
+    told = brief(briefing(), context, greet=True)
+    assert told.configuration.generate_initial_response is True
+    assert not told.respond
 
 
 def test_what_no_context_keeps_is_kept_here():
@@ -207,6 +216,22 @@ def test_of_a_reply_that_goes_on_after_noise_only_what_is_new_is_kept():
     ]
 
 
+def test_a_reply_that_goes_on_after_noise_is_kept_though_an_earlier_one_had_its_words():
+    kept = briefing()
+    kept.note_reply("It is open.", resumed=False)
+    kept.note_reply("Anything else?", resumed=False)
+    kept.note_reply("It is open.", resumed=True)
+    assert instructions(brief(kept)).count('Assistant: "It is open."') == 2
+
+
+def test_messages_that_were_spoken_are_counted():
+    kept = briefing()
+    assert kept.spoken == 0
+    kept.hear("hello")
+    kept.hear("hello")
+    assert kept.spoken == 2
+
+
 def test_a_reply_that_nobody_has_heard_yet_is_told_though_another_had_its_words():
     messages: list[Any] = [
         {"role": "user", "content": "Will you?"},
@@ -219,6 +244,43 @@ def test_a_reply_that_nobody_has_heard_yet_is_told_though_another_had_its_words(
     # Here the aggregator was quicker than the word that it was heard.
     messages.append({"role": "assistant", "content": "Yes"})
     assert instructions(brief(kept, LLMContext(messages))).count('Assistant: "Yes"') == 1
+
+
+def test_a_reply_that_was_heard_or_interrupted_is_left_to_the_context():
+    kept = briefing()
+    kept.say("First.")
+    kept.say("Second.")
+    assert 'Assistant: "First."' in instructions(brief(kept))
+    kept.heard()
+    text = instructions(brief(kept))
+    assert "First." not in text
+    assert 'Assistant: "Second."' in text
+    kept.interrupted(None)
+    assert "Second." not in instructions(brief(kept))
+    kept.heard()
+
+
+def test_a_call_that_no_context_keeps_is_told_with_its_result():
+    kept = briefing()
+    kept.note_call("call_1", "look_up", {"city": "Oslo"}, "It is open.")
+    line = json.dumps('called look_up({"city": "Oslo"}): It is open.')
+    assert f"Tool: {line}" in instructions(brief(kept))
+
+
+@pytest.mark.parametrize("before", [[], [{"role": "user", "content": "I typed this."}]])
+def test_what_is_heard_again_is_not_told_as_text(before: list[Any]):
+    kept = briefing()
+    kept.hear("Is it")
+    kept.hear("warm\n there?")
+    spoken: list[Any] = [{"role": "user", "content": text} for text in ("Is it", "warm there?")]
+    context = LLMContext([*before, *spoken])
+    text = instructions(brief(kept, context))
+    assert "Is it" in text
+    assert "warm there?" in text
+    text = instructions(brief(kept, context, hears_again=True))
+    assert "Is it" not in text
+    assert "warm there?" not in text
+    assert ("I typed this." in text) is bool(before)
 
 
 def test_of_items_too_the_newest_are_kept_that_there_is_room_for(warnings: list[str]):

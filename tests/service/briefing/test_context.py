@@ -127,6 +127,7 @@ def test_a_context_that_was_replaced_gives_only_what_it_did_not_hold_before():
 def test_the_text_of_a_message():
     parts = [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]
     assert text_of({"content": parts}) == "a b"
+    assert text_of({"content": ["odd", {"type": "text", "text": "a"}, None]}) == "a"
     assert text_of({"content": " a "}) == "a"
     assert text_of({"content": None}) == ""
     assert text_of({}) == ""
