@@ -87,6 +87,17 @@ def test_a_burst_is_spread_out():
     assert live == [chunk(n) for n in range(100)]
 
 
+def test_a_burst_right_after_silence_is_spread_out_with_it():
+    uplink = Uplink()
+    uplink.open(0.0)
+    assert uplink.tick(10.0) == []
+    at_once = uplink.tick(11.0)
+    assert at_once
+    for n in range(100):
+        at_once += uplink.push(chunk(n), 11.0)
+    assert secs(at_once) <= 0.5 + 1e-9
+
+
 def test_silence_comes_at_the_microphones_pace_when_it_is_quiet():
     uplink = Uplink(silence_after_secs=0.25)
     uplink.open(0.0)
@@ -229,6 +240,17 @@ def test_where_all_is_quiet_since_the_server_was_heard_only_the_last_second_is_s
         uplink.push(b"\x05\x00" * 320, n * CHUNK_SECS)
     uplink.close(unheard_since=1.0)
     assert uplink.waiting_secs == 1.0
+
+
+@pytest.mark.parametrize(("loudness", "again_secs"), [(199, 1.0), (200, 7.3)])
+def test_what_is_as_loud_as_speech_is_sent_again(loudness: int, again_secs: float):
+    uplink = Uplink()
+    uplink.open(0.0)
+    for n in range(400):
+        pcm = loudness if n == 50 else 5
+        uplink.push(pcm.to_bytes(2, "little") * 320, n * CHUNK_SECS)
+    uplink.close(unheard_since=1.0)
+    assert uplink.waiting_secs == pytest.approx(again_secs, abs=0.02)
 
 
 def test_a_word_that_had_begun_when_the_turn_before_was_understood_is_sent_again():
