@@ -304,8 +304,7 @@ class OwedReplies:
         self.turn_is_over()
 
     def understood(self) -> None:
-        """A turn of the user is answered, or never will be."""
-        self._asked = False
+        """Count a user turn as understood. What was asked for besides is owed until it is heard."""
         if self._next_after_turns is not None:
             left = self._next_after_turns - 1
             self._next_after_turns = left if left >= 0 else None
