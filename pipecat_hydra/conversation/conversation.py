@@ -129,14 +129,14 @@ class Conversation:
         )
         self._handlers: EventHandlers = {
             **self._talk.handlers,
-            WarningEvent: self._on_warning,
+            WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
             SessionCreated: self._handshake.created,
             SessionConfigured: self._on_session_configured,
-            SessionUpdated: self._on_nothing,
-            AudioDone: self._on_nothing,
+            SessionUpdated: lambda event, now: [],
+            AudioDone: lambda event, now: [],
             ErrorEvent: self._on_error,
-            UnknownEvent: self._on_unknown,
-            MalformedMessage: self._on_malformed,
+            UnknownEvent: lambda event, now: [report_unknown(event)],
+            MalformedMessage: lambda event, now: [report_malformed(event)],
         }
 
     #
@@ -406,18 +406,6 @@ class Conversation:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
         return effects + report_dropped_fields(event)
-
-    def _on_nothing(self, event: ServerEvent, now: float) -> list[Effect]:
-        return []
-
-    def _on_unknown(self, event: UnknownEvent, now: float) -> list[Effect]:
-        return [report_unknown(event)]
-
-    def _on_malformed(self, event: MalformedMessage, now: float) -> list[Effect]:
-        return [report_malformed(event)]
-
-    def _on_warning(self, event: WarningEvent, now: float) -> list[Effect]:
-        return [report_warning(event, model=self.model)]
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
         error = event.error or ErrorDetail()

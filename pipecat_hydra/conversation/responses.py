@@ -328,8 +328,7 @@ class Responses:
         """Resume a response that began while the user spoke, now that the user has stopped.
 
         Returns:
-            The effects; and whether the user is answered already, because the answer may begin
-            before `speech_stopped`.
+            The effects; and whether the answer has begun already, before `speech_stopped`.
         """
         reply, began_at = self._reply, self._began_over_user_at
         if reply is None:

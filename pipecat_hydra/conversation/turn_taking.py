@@ -30,13 +30,11 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5, §6
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from pipecat_hydra.conversation.diagnostics import report_unfinished
+from pipecat_hydra.conversation.diagnostics import report_call_without_id, report_unfinished
 from pipecat_hydra.conversation.effects import (
     Discard,
     Effect,
-    Report,
     ResponseFinished,
-    Severity,
     ToolArguments,
     ToolCalls,
     TurnConfirmed,
@@ -403,8 +401,7 @@ class TurnTaking:
 
     def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
         if event.call_id is None:
-            message = "Hydra sent a function call without an id, which cannot be answered"
-            return [Report(Severity.WARNING, message)]
+            return [report_call_without_id()]
         if not self._calls.is_void(event.response_id):
             self._responses.adopt(event.response_id)
             self._responses.progressed(now)
