@@ -472,6 +472,19 @@ def test_without_room_for_a_word_nothing_is_added():
     assert with_history("I", [turn], budget_bytes=room - 1) == History("I", 0, 1)
 
 
+@pytest.mark.parametrize("who", ["user", "tool"])
+def test_of_a_text_without_words_one_character_is_the_least_that_is_kept(who: Speaker):
+    sizes: list[int] = []
+    for budget in range(600):
+        history = with_history(None, [Turn(who, "x" * 1_000)], budget_bytes=budget)
+        if history.kept:
+            assert encoded_size(history.text or "") <= budget
+            sizes += [turn.text.count("x") for turn in shown(history)]
+        else:
+            assert history.text is None
+    assert sizes[:3] == [1, 2, 3]
+
+
 def test_other_alphabets_are_not_escaped():
     history = with_history(None, [Turn("user", "Zürich 日本 👍")], budget_bytes=PLENTY)
     assert block_of(history) == ['User: "Zürich 日本 👍"']
