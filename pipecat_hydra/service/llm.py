@@ -61,12 +61,12 @@ from pipecat_hydra.service.settings import (
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames
+from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle, Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
-from pipecat_hydra.wire.audio import MicrophoneAudio
 from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["HydraLLMService", "TurnFrames"]
@@ -139,7 +139,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     _early: list[Callable[[], Awaitable[None]]]
     _audio_paused: bool
     _last_run_id: int | None
-    _microphone: MicrophoneAudio
+    _user_audio: UserAudio
     _tracing: Tracing
     _conversation: Conversation
     _connection: HydraConnection
@@ -167,6 +167,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         history: HistoryStyle = "instructions",
         vad_frames: bool = False,
         resume_after_noise: bool = True,
+        speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
         handshake_timeout_secs: float = 10.0,
@@ -214,6 +215,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 RTVI clients may ask for them. Not to be used with a VAD in the pipeline.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end, from a little before where it stopped.
+            speakers: What Hydra hears when the transport gives the audio of several people
+                at a time: `"mix"`, all of them; or `"first"`, the one that was heard first,
+                until no audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
             open_timeout_secs: How long connecting may take, in seconds.
             handshake_timeout_secs: How long the server may take to create and again
@@ -268,7 +272,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._early = []
             self._audio_paused = start_audio_paused
             self._last_run_id = None
-            self._microphone = MicrophoneAudio()
+            self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
             self._tracing = Tracing()
             self._conversation = Conversation(
                 model=model,
@@ -554,8 +558,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         self._session.on_user_audio()
         now = self._connection.now
-        chunks = self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
-        for chunk in chunks:
+        for chunk in self._user_audio.push(frame, now=now):
             self._connection.perform(self._conversation.microphone(chunk, now))
 
     async def _on_interruption(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
@@ -592,6 +595,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     def _compose_system_instruction(self):
         super()._compose_system_instruction()
         self._session.replace_if_outdated()
+
+    def _warn_about_several(self) -> None:
+        logger.warning(
+            f"{self}: the transport gives the audio of several people at a time, and Hydra hears "
+            "one microphone: they are mixed, or with speakers='first' heard one at a time. Which "
+            "of them speaks, Hydra is not told"
+        )
 
     def _warn_about_settings(self) -> None:
         for warning in settings_warnings(self._settings):
