@@ -84,8 +84,8 @@ class HydraConnection:
                 `CancelledError` costs the session, and another one is opened.
             on_connected: Called each time a WebSocket is open, before anything is sent,
                 to configure the session.
-            on_voice_rejected: Called with a message for a person when Hydra rejects the voice of
-                the configuration. Returns whether it replaces the session; else the
+            on_voice_rejected: Called with the words for a person when Hydra rejects the voice
+                of the configuration. Returns whether it replaces the session; else the
                 session fails.
             retry: How a lost session is tried again; the defaults if None.
             open_timeout_secs: How long connecting may take, in seconds.
