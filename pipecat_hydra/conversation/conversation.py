@@ -99,12 +99,12 @@ class Conversation:
             model: The model asked for; its rate is used when the server names none.
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
-            unused_timeout_secs: How long a session is kept, in seconds, that nobody configures;
-                None for ever.
-            idle_timeout_secs: How long one is kept, in seconds, in which no audio of the user
-                comes, and no response; None for ever.
-            longest_turn_secs: After how long a user turn that does not stop, as with music on the
-                line, is taken for stopped, in seconds.
+            unused_timeout_secs: How long a session is kept, in seconds, that nobody
+                configures; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
+                of the user comes, and no response; None for ever.
+            longest_turn_secs: After how long, in seconds, a user turn that does not stop, as
+                with music on the line, is taken for stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
         """
         event_ids = self._event_ids = EventIds()
