@@ -28,6 +28,7 @@ from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -121,6 +122,11 @@ class HydraConnection:
         return self._runner.is_wanted
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether somebody uses the session, and it is open or will be."""
+        return self._runner.is_in_use
+
+    @property
     def is_lost(self) -> bool:
         """Whether a session in use was lost or could not be opened, and no other is live yet."""
         return self._runner.state is State.LOST
@@ -189,6 +195,22 @@ class HydraConnection:
                     self._effects.put(effect)
         if self._runner.state is not State.CLOSED:
             self._deadline.move(self._conversation.deadline)
+
+    def hear(self, chunk: bytes, now: float) -> None:
+        """Have the conversation take user audio, and send what it sends.
+
+        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        is not sent at once may be due earlier.
+
+        Args:
+            chunk: 20 to 40 ms of 16 kHz mono PCM16.
+            now: The time.
+        """
+        sent = self._conversation.microphone(chunk, now)
+        for send in sent:
+            self._send(send.event)
+        if not sent:
+            self._deadline.hasten(self._conversation.uplink.deadline)
 
     def between_effects(self) -> AbstractAsyncContextManager[None]:
         """Run the body of the context while no effect is being handed on.
@@ -300,14 +322,21 @@ class HydraConnection:
 
     def _take(self, message: bytes) -> None:
         try:
-            self.perform(self._conversation.receive(decode(message), self.now))
+            effects = self._conversation.receive(decode(message), self.now)
+            if len(effects) == 1 and isinstance(effects[0], AudioChunk):
+                # Most messages: a response goes on. That postpones what is due, as user audio does.
+                self._effects.put(effects[0])
+            else:
+                self.perform(effects)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
 
     def _tick(self) -> None:
         try:
-            self.perform(self._conversation.tick(self.now))
+            now, deadline = self.now, self._conversation.deadline
+            is_postponed = deadline is not None and deadline > now
+            self.perform([] if is_postponed else self._conversation.tick(now))
         except Exception as error:
             # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)
