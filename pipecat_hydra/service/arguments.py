@@ -27,6 +27,7 @@ from pipecat_hydra.service.briefing.briefing import HistoryStyle
 from pipecat_hydra.service.in_force import ServiceTools
 from pipecat_hydra.service.settings import HydraLLMSettings, complete_settings, wanted
 from pipecat_hydra.service.turns import TurnFrames
+from pipecat_hydra.service.user_audio import SpeakerPolicy
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
@@ -103,6 +104,7 @@ class Arguments:
     history: HistoryStyle
     vad_frames: bool
     resume_after_noise: bool
+    speakers: SpeakerPolicy
     start_audio_paused: bool
     open_timeout_secs: float
     handshake_timeout_secs: float

@@ -7,6 +7,7 @@ of a function call go to the `EffectDispatcher`, which makes frames of what come
 
 from typing import Any
 
+from loguru import logger
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -35,9 +36,9 @@ from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dispatcher import EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
-from pipecat_hydra.wire.audio import MicrophoneAudio
 
 __all__ = ["FrameOfFunction", "FrameRouter"]
 
@@ -60,6 +61,7 @@ class FrameRouter:
         contexts: Contexts,
         dispatcher: EffectDispatcher,
         surroundings: Surroundings,
+        speakers: SpeakerPolicy,
         is_audio_paused: bool,
         end_timeout_secs: float,
     ):
@@ -74,6 +76,7 @@ class FrameRouter:
             contexts: Takes contexts, messages and typed text.
             dispatcher: Shown what became of user turns and function calls.
             surroundings: Knows whether the service's own user aggregator stands above it.
+            speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
             end_timeout_secs: How long a flush may wait for the reply in flight, in seconds.
         """
@@ -86,7 +89,7 @@ class FrameRouter:
         self._dispatcher = dispatcher
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
-        self._microphone = MicrophoneAudio()
+        self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
         self._last_run_id: int | None = None
 
     async def take(self, frame: Frame, direction: FrameDirection) -> None:
@@ -181,6 +184,12 @@ class FrameRouter:
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
         self._session.on_user_audio()
         now = self._connection.now
-        chunks = self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
-        for chunk in chunks:
+        for chunk in self._user_audio.push(frame, now=now):
             self._connection.hear(chunk, now)
+
+    def _warn_about_several(self) -> None:
+        logger.warning(
+            f"{self._service}: the transport gives the audio of several people at a time, and "
+            "Hydra hears one microphone: they are mixed, or with speakers='first' heard one at a "
+            "time. Which of them speaks, Hydra is not told"
+        )

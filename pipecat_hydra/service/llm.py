@@ -42,6 +42,7 @@ from pipecat_hydra.service.settings import (
     useless_settings,
 )
 from pipecat_hydra.service.turns import TurnFrames
+from pipecat_hydra.service.user_audio import SpeakerPolicy
 from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle
 from pipecat_hydra.session.keys import KeySource
 from pipecat_hydra.session.retries import RetryPolicy
@@ -125,6 +126,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         history: HistoryStyle = "instructions",
         vad_frames: bool = False,
         resume_after_noise: bool = True,
+        speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
         handshake_timeout_secs: float = 10.0,
@@ -171,6 +173,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 clients may ask for them. Not to be used with a VAD in the pipeline.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end,
                 from a little before where it stopped.
+            speakers: What Hydra hears when the transport gives the audio of several people at a
+                time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
+                audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
             open_timeout_secs: How long connecting may take, in seconds.
             handshake_timeout_secs: How long the server may take to create and again to

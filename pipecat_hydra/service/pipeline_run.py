@@ -108,6 +108,7 @@ class PipelineRun:
             contexts=self.contexts,
             dispatcher=self.dispatcher,
             surroundings=self.surroundings,
+            speakers=arguments.speakers,
             is_audio_paused=arguments.start_audio_paused,
             end_timeout_secs=arguments.end_timeout_secs,
         )

@@ -39,7 +39,7 @@ def _harmless(
 
     @functools.wraps(method)
     def guarded(self: "Tracing", *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self._spans.enabled:
+        if not self.enabled:
             return
         try:
             method(self, *args, **kwargs)
