@@ -4,7 +4,8 @@ Run as `python benchmarks/python_calls.py`; with `--names`, each function is lis
 runs against an emulator in the same process: first the microphone alone for some seconds, then
 replies with the microphone off. `sys.setprofile` counts the calls of Python functions of the
 package, without those of the emulator and of the virtual transport. A coroutine that goes on after
-a wait counts as called again. Unlike times, the counts are the same on each machine.
+a wait counts as called again. Unlike times, the counts hardly depend on the machine: on a busy one
+the silence that is sent in the place of the microphone adds some to the replies.
 """
 
 import asyncio

@@ -33,6 +33,11 @@ turns that have no answer is sent again on the next connection and answered ther
 that the model owed are owed by the next session. Function calls without an answer become orphans:
 their answers go in as text.
 
+**Audio takes a short way.** Nearly all steps take a chunk of the user's audio, or a delta of the
+response that is being said. The rules between the rooms have nothing to decide then. And after a
+chunk that is sent, or a delta whose one effect is an `AudioChunk`, nothing is due earlier than it
+was before: whoever watches `deadline` need not look.
+
 Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
@@ -100,12 +105,10 @@ class Conversation:
             model: The model asked for; its rate is used when the server names none.
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
-            unused_timeout_secs: How long a session is kept, in seconds, that nobody
-                configures; None for ever.
+            unused_timeout_secs: How many seconds a session is kept that nobody configures, or None.
             idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
                 of the user comes, and no response; None for ever.
-            longest_turn_secs: After how long, in seconds, a user turn that does not stop, as
-                with music on the line, is taken for stopped.
+            longest_turn_secs: After how many seconds a turn that does not stop counts as stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
         """
         event_ids = self._event_ids = EventIds()
@@ -261,8 +264,8 @@ class Conversation:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
-        effects = self._append(self._uplink.tick(now)) + self._talk.tick(now)
-        effects += self._handshake.tick(now)
+        audio = self._append(self._uplink.tick(now))
+        effects = audio + self._talk.tick(now) + self._handshake.tick(now)
         return effects + (self._close_if_unused(now) if self._rest.is_due(now) else [])
 
     def _close_if_unused(self, now: float) -> list[Effect]:
@@ -300,10 +303,7 @@ class Conversation:
         return self._handshake.configure(configuration, now)
 
     def microphone(self, chunk: bytes, now: float) -> list[Send]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
-
-        Nothing is due earlier after it than it was, but for audio that is not sent at once.
-        """
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
 
@@ -390,30 +390,24 @@ class Conversation:
 
     def bot_started(self, now: float) -> None:
         """The listener begins to hear the bot, as the output transport reports it."""
-        self._responses.bot_started(now)
+        self._responses.playback.started(now)
 
     def bot_stopped(self) -> None:
         """The listener has heard the bot to the end, or up to an interruption."""
-        self._responses.bot_stopped()
+        self._responses.playback.stopped()
 
     def forget_playback(self) -> None:
         """Forget the audio so far: no report will come whether it was heard."""
-        self._responses.forget_playback()
+        self._responses.playback.clear()
 
     #
     # What the server says
     #
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3).
-
-        Effects that are a single `AudioChunk` are of a response that goes on, and make nothing due
-        earlier than it was.
-        """
-        if isinstance(event, AudioDelta) and not event.dropped_fields:
-            more = self._responses.go_on(event.response_id, event.delta, now)
-            if more is not None:
-                return more
+        """Take one server event, in whatever state, and never fail on it (S3)."""
+        if isinstance(event, AudioDelta) and (said := self._responses.go_on(event, now)):
+            return said
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)

@@ -29,6 +29,8 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.wire.audio import WholeSamples
+from pipecat_hydra.wire.events import AudioDelta
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 __all__ = ["Reply", "ReplyState"]
 
@@ -94,15 +96,16 @@ class Reply:
         self._open = True
         return [ReplyStarted(self.id)]
 
-    def go_on(self, delta: bytes) -> AudioChunk | None:
-        """Take more audio if the first has entered the pipeline and the reply is active; else None.
-
-        Returns:
-            What passes, without a sample that is not whole yet.
-        """
-        if not self._voiced or self.state is not ReplyState.ACTIVE:
+    def go_on(self, event: AudioDelta) -> AudioChunk | None:
+        """Take a delta of this reply, if its audio passes and has begun to; None if it is not."""
+        if not self._voiced or self.state is not ReplyState.ACTIVE or self.id is None:
             return None
-        return AudioChunk(self._samples.push(delta), self.sample_rate)
+        if event.response_id != self.id or event.dropped_fields:
+            return None
+        if len(event.delta) < BYTES_PER_SAMPLE:
+            # It may be half a sample, which gives no audio yet.
+            return None
+        return AudioChunk(self._samples.push(event.delta), self.sample_rate)
 
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""

@@ -47,7 +47,7 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import Reply
-from pipecat_hydra.wire.events import ResponseCancel, ResponseInfo
+from pipecat_hydra.wire.events import AudioDelta, ResponseCancel, ResponseInfo
 
 __all__ = ["EndedResponse", "Responses"]
 
@@ -98,7 +98,8 @@ class Responses:
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
-        self._playback = Playback(remembers=resume_after_noise)
+        self.playback = Playback(remembers=resume_after_noise)
+        """What is being played, as the output transport reports it."""
         # The parts that the user's turn, which may be noise, threw away unplayed.
         self._unheard: list[AudioChunk | TextChunk] = []
         self._bot_was_heard = False
@@ -226,24 +227,13 @@ class Responses:
             return [*reply.kill(), self._cancel(reply)]
         return [] if reply.held else [*reply.begin()]
 
-    def go_on(self, response_id: str | None, delta: bytes, now: float) -> list[Effect] | None:
-        """Take audio of the response that is being said, which decides nothing; None if it is none.
-
-        Args:
-            response_id: The response, as the server names it.
-            delta: The audio.
-            now: The time.
-        """
-        reply = self._reply
-        if reply is None or response_id is None or response_id != reply.id:
-            return None
-        chunk = reply.go_on(delta)
+    def go_on(self, event: AudioDelta, now: float) -> list[Effect]:
+        """Take audio of the response that is being said; nothing is done with other audio."""
+        chunk = self._reply.go_on(event) if self._reply is not None else None
         if chunk is None:
-            return None
-        self._progress_at = now
-        if not chunk.pcm:
             return []
-        self._playback.add(chunk, now)
+        self._progress_at = now
+        self.playback.add(chunk, now)
         return [chunk]
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
@@ -389,11 +379,11 @@ class Responses:
 
     def cut(self, now: float) -> None:
         """Remember the parts that the pipeline throws away unplayed."""
-        self._unheard += self._playback.cut(now)
+        self._unheard += self.playback.cut(now)
 
     def cancel(self) -> list[Effect]:
         """Stop the current response for good, at the server and in the pipeline."""
-        self._playback.clear()
+        self.playback.clear()
         self._unheard = []
         reply = self._reply
         if reply is None or reply.dead:
@@ -430,22 +420,10 @@ class Responses:
             case VoiceStarted() | ToolCalls():
                 self._bot_was_heard = True
             case AudioChunk() | TextChunk():
-                self._playback.add(effect, now)
+                self.playback.add(effect, now)
             case VoiceEnded():
-                self._playback.end()
+                self.playback.end()
             case Flush():
-                self._playback.clear()
+                self.playback.clear()
             case _:
                 pass
-
-    def bot_started(self, now: float) -> None:
-        """The listener begins to hear the bot, as the output transport reports it."""
-        self._playback.started(now)
-
-    def bot_stopped(self) -> None:
-        """The listener has heard the bot to the end, or up to an interruption."""
-        self._playback.stopped()
-
-    def forget_playback(self) -> None:
-        """Forget the audio so far: no report will come whether it was heard."""
-        self._playback.clear()

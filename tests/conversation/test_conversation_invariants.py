@@ -169,7 +169,7 @@ class AnyServer(RuleBasedStateMachine):
     def by_the_long_way(self, event: AudioDelta) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        other._responses.go_on = lambda *_: None
+        other._responses.go_on = lambda *_: []
         return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
