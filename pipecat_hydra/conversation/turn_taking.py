@@ -161,8 +161,7 @@ class TurnTaking:
         effects: list[Effect] = []
         if self._turns.is_too_long(now):
             # Whatever it is, it is no cough.
-            effects += [*self._decide_turn(), *self._responses.drop_what_was_cut()]
-            effects += self._stop_turn(now)
+            effects += self._end_real_turn(now)
         if self._turns.is_never_decided(now):
             effects += self._discard_turn()
         if self._calls.awaited:
@@ -234,6 +233,11 @@ class TurnTaking:
             self._understood()
         return [*stopped, *resumed]
 
+    def _end_real_turn(self, now: float) -> list[Effect]:
+        """The turn is real, and the user has stopped if nothing has told so before."""
+        effects = [*self._decide_turn(), *self._responses.drop_what_was_cut()]
+        return effects + (self._stop_turn(now) if self._turns.speaking else [])
+
     def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
         item = event.item
         if item is None:
@@ -255,12 +259,12 @@ class TurnTaking:
             case Verdict.NOISE:
                 return self._discard_turn()
             case Verdict.REAL:
-                confirmed = self._decide_turn()
+                # `speech_stopped` may come later, or never.
+                return self._end_real_turn(now)
             case Verdict.EARLIER_REAL:
                 self._owed.earlier_turn_is_real()
                 self._responses.turn_is_real()
-                confirmed = self._confirm()
-        return [*confirmed, *self._responses.drop_what_was_cut()]
+                return [*self._confirm(), *self._responses.drop_what_was_cut()]
 
     def _decide_turn(self) -> list[Effect]:
         """The turn is real. While the user still speaks it stays open, to be stopped."""

@@ -1,7 +1,7 @@
 """When the user speaks, and whether what was heard was a turn or noise.
 
 Theory of operation. `speech_started` opens a turn and `speech_stopped` stops it. A turn is also
-stopped by its item being discarded, by another turn opening, and by the loss of the connection,
+stopped by its item being done, by another turn opening, and by the loss of the connection,
 so that each `UserStarted` is followed by exactly one `UserStopped` (T2).
 
 A turn is decided when its item is done or a response begins. `completed` or answered, it was

@@ -113,6 +113,30 @@ def test_a_turn_that_is_decided_while_the_user_speaks_on_spares_its_own_answer(d
     assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
 
 
+def test_an_item_that_is_done_stops_its_turn_if_nothing_else_has(driver: Driver):
+    assert driver.receive(wire.started(), wire.user_item("completed")) == [
+        UserStarted(),
+        UserStopped(False),
+    ]
+    assert driver.conversation.reply_pending
+    assert driver.receive(wire.stopped(), wire.user_item("completed")) == []
+
+
+@pytest.mark.parametrize("item", ["before", "after"])
+def test_an_answer_is_heard_if_only_the_item_tells_that_the_turn_is_over(driver: Driver, item: str):
+    """Also when another reply was due as the user began to speak, and has not come."""
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started())
+    driver.now = 2.0
+    events = [wire.user_item("completed"), wire.response_created()]
+    effects = driver.receive(
+        *(events if item == "before" else reversed(events)), wire.audio(PCM), wire.done()
+    )
+    assert said(effects) == PCM
+    assert kinds(effects).count(UserStopped) == 1
+    assert not driver.conversation.reply_pending
+
+
 def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM[:100]), wire.started("item_2"))
     assert driver.receive(wire.audio(PCM[100:301]), wire.transcript("meanwhile")) == []
