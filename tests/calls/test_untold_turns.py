@@ -18,7 +18,7 @@ from pipecat.frames.frames import (
 )
 from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, recording
 
-from pipecat_hydra.emulator import Say
+from pipecat_hydra.emulator import Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 readings = pytest.mark.parametrize(
@@ -44,7 +44,7 @@ async def test_each_turn_is_answered_and_ends_once(
     readings = {"speech_stopped": speech_stopped, "user_items": user_items}
     replies = [Say(bytes(range(1, 241)) * 100, 24_000)] * 2
     async with (
-        emulator(replies, **readings) as hydra,
+        emulator(Script(replies), **readings) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         for count in (1, 2):
@@ -61,7 +61,7 @@ async def test_each_turn_is_answered_and_ends_once(
 @shapes
 async def test_the_item_tells_that_a_turn_is_over(shape: Shape):
     async with (
-        emulator([Say.tones(0.5)], speech_stopped=False) as hydra,
+        emulator(Script([Say.tones(0.5)]), speech_stopped=False) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         await talk.say("hello")
@@ -80,7 +80,9 @@ async def test_an_answer_is_heard_though_a_reply_that_was_asked_for_before_never
 ):
     """Hydra drops what it has not begun when the user speaks."""
     async with (
-        emulator([Say.tones(0.5)] * 3, speech_stopped=False, response_latency_secs=0.6) as hydra,
+        emulator(
+            Script([Say.tones(0.5)] * 3), speech_stopped=False, response_latency_secs=0.6
+        ) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         await talk.say("hello")
@@ -98,7 +100,7 @@ async def test_noise_that_nobody_discards_lets_the_reply_go_on(shape: Shape):
     reply = Say(np.arange(1, 32_000, dtype="<i2").tobytes(), 24_000)
     settings = {"user_items": False, "min_turn_ms": 600, "cancel_on": "turn_confirmed"}
     async with (
-        emulator([reply], **settings) as hydra,
+        emulator(Script([reply]), **settings) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         await talk.say("question")

@@ -55,15 +55,16 @@ def test_a_plan_without_faults_is_written_with_its_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "violence"), [("random", None), ("random:violence=1", 1.0), ("random:violence=0", 0.0)]
+    ("text", "drawn"),
+    [
+        ("random", FaultPlan.random(11)),
+        ("random:violence=1", FaultPlan.random(11, violence=1.0)),
+        ("random:violence=0", FaultPlan((), 11)),
+    ],
 )
-def test_random_stands_for_the_faults_of_the_seed(text: str, violence: float | None) -> None:
-    options = {} if violence is None else {"violence": violence}
-    drawn = FaultPlan.random(11, **options)
+def test_random_stands_for_the_faults_of_the_seed(text: str, drawn: FaultPlan) -> None:
     plan = FaultPlan.parse([text, "drop"], seed=11)
-    assert plan.faults == (*drawn.faults, Drop())
-    assert plan.seed == drawn.seed == 11
-    assert bool(drawn.faults) == (violence != 0.0)
+    assert plan == FaultPlan((*drawn.faults, Drop()), 11)
 
 
 @pytest.mark.parametrize("options", ["violence=", "violence=much", "kinds=drop", "0.5"])
