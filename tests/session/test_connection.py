@@ -418,3 +418,19 @@ async def test_a_failure_nobody_foresaw_is_told(monkeypatch: pytest.MonkeyPatch)
         assert lost.kind is FailureKind.SERVER
         (given_up,) = await listener.until(GivenUp)
         assert given_up.kind is FailureKind.SERVER
+
+
+async def test_audio_that_came_at_once_waits_no_longer_than_its_pace_demands():
+    voiced = b"\x01\x00"
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        await asyncio.sleep(1.0)
+        # From now on the timer is set for when the microphone falls quiet.
+        made.hear(voiced * 320, made.now)
+        await asyncio.sleep(0.1)
+        for _ in range(60):
+            made.hear(voiced * 320, made.now)
+        await asyncio.sleep(0.1)
+        # Half a second went at once, and two tenths at twice real time.
+        assert session(hydra).received_audio.count(voiced) >= 0.65 * 16_000
