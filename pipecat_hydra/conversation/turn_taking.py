@@ -231,7 +231,7 @@ class TurnTaking:
         return [*stopped, *resumed]
 
     def _end_real_turn(self, now: float) -> list[Effect]:
-        """The turn is real, and the user has stopped if nothing has told so before."""
+        """Decide that the turn is real, and stop it if the server has not said so before."""
         effects = [*self._decide_turn(), *self._responses.drop_what_was_cut()]
         return effects + (self._stop_turn(now) if self._turns.speaking else [])
 
