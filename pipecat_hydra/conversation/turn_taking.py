@@ -155,11 +155,8 @@ class TurnTaking:
 
     def _give_up(self, now: float) -> list[Effect]:
         """Give up turns and responses on which the server does nothing for long (P1)."""
-        effects: list[Effect] = []
-        if self._turns.is_too_long(now):
-            # Noise does not last that long, so the turn counts as real.
-            effects += [*self._decide_turn(), *self._responses.drop_what_was_cut()]
-            effects += self._stop_turn(now)
+        # Noise does not last that long, so the turn counts as real.
+        effects = self._end_real_turn(now) if self._turns.is_too_long(now) else []
         if self._turns.is_never_decided(now):
             effects += self._discard_turn()
         if self._calls.awaited:
@@ -211,25 +208,28 @@ class TurnTaking:
         return [*stopped, *self._responses.turn_started(), UserStarted()]
 
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
-        if not self._turns.speaking:
-            return []
         return self._stop_turn(now, self._uplink.silence_since(event.audio_end_ms))
 
     def _stop_turn(self, now: float, silence_secs: float = 0.0) -> list[Effect]:
-        """Stop the turn: an answer is due, unless it has come already."""
+        """Stop the turn, if the user speaks: an answer is due, unless it has come already."""
+        if not self._turns.speaking:
+            return []
         resumed, is_answer = self._responses.turn_stopped(now)
         if not (is_answer or self._turns.answered):
             self._owed.expect(now)
         self._uplink.turn_ended(silence_secs)
         stopped = self._turns.stop(discarded=False, silence_secs=silence_secs)
-        if not self._turns.may_be_noise:
-            if self._turns.settle():
-                self._owed.turn_is_over()
-        else:
+        if self._turns.may_be_noise:
             self._turns.await_decision(now, soon=self._responses.holds_back)
+        elif self._turns.settle():
+            self._owed.turn_is_over()
         if self._responses.voiced:
             self._understood()
         return [*stopped, *resumed]
+
+    def _end_real_turn(self, now: float) -> list[Effect]:
+        """Decide that the turn is real, and stop it if the server has not said so before."""
+        return [*self._decide_turn(), *self._responses.drop_what_was_cut(), *self._stop_turn(now)]
 
     def _on_item_added(self, event: ItemAdded, now: float) -> list[Effect]:
         item = event.item
@@ -252,12 +252,12 @@ class TurnTaking:
             case Verdict.NOISE:
                 return self._discard_turn()
             case Verdict.REAL:
-                confirmed = self._decide_turn()
+                # `speech_stopped` may come later, or never.
+                return self._end_real_turn(now)
             case Verdict.EARLIER_REAL:
                 self._owed.earlier_turn_is_real()
                 self._responses.turn_is_real()
-                confirmed = self._confirm()
-        return [*confirmed, *self._responses.drop_what_was_cut()]
+                return [*self._confirm(), *self._responses.drop_what_was_cut()]
 
     def _decide_turn(self) -> list[Effect]:
         """Decide that the turn is real. It stays open while the user still speaks."""

@@ -1,7 +1,7 @@
 """When the user speaks, and whether what was heard was a turn or noise.
 
 Theory of operation. `speech_started` opens a turn and `speech_stopped` stops it. A turn is also
-stopped when its item is discarded, when another turn opens, and when the connection is lost, so
+stopped when its item is done, when another turn opens, and when the connection is lost, so
 that each `UserStarted` is followed by exactly one `UserStopped` (T2).
 
 A turn is decided when its item is done or a response begins. If the item is `completed`, or the

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 import pytest
-from chaos.checks import brackets
+from chaos.checks.replies import brackets
 from chaos.model import noise, quick
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st

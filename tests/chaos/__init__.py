@@ -2,7 +2,7 @@
 
 A seed makes a `CallPlan` (`plan.py`): what the user does, how the model behaves, which faults
 the server has. `hold` (`runner.py`) holds that call in a real pipeline over a real socket, and
-keeps the `Evidence` of both sides. `violations` (`checks.py`) checks the evidence against the
+keeps the `Evidence` of both sides. `violations` (`checks/`) checks the evidence against the
 invariants of the design, from outside: the emulator's record on one side, what the pipeline was
 given and the listener heard on the other.
 

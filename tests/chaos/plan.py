@@ -236,4 +236,6 @@ def _emulator(rng: random.Random) -> dict[str, Any]:
                 "after_narration_began",
             )
         ),
+        "speech_stopped": rng.random() < 0.75,
+        "user_items": rng.random() < 0.75,
     }

@@ -36,8 +36,9 @@ from chaos.timeline import timeline
 from pipecat_hydra.emulator import EmulatedSession, FaultPlan, OutputRecord, Record
 from pipecat_hydra.wire.protocol import ErrorCode
 
-# In call 7113 a response waits for the user to stop speaking until the call is cancelled.
-SEEDS = [*range(1, 36), 7113]
+# In calls 41 and 1016 only its item tells that a turn is over. In call 7113 a response waits for
+# the user to stop speaking until the call is cancelled.
+SEEDS = [*range(1, 36), 41, 1016, 7113]
 STARTED = "input_audio_buffer.speech_started"
 APPEND = "input_audio_buffer.append"
 

@@ -127,7 +127,7 @@ class Reading:
         for turn in self.turns:
             if turn.item_id == item_id and role == "user" and turn.noise is None:
                 turn.noise = status == "incomplete"
-                if turn.noise and self._open is turn:
+                if self._open is turn:
                     self._close(at)
 
     def _begin(self, response_id: str, at: float) -> None:

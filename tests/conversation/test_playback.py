@@ -157,3 +157,28 @@ def test_what_is_given_is_always_the_end_of_what_was_said(sizes: list[int], hear
     unheard = max(0.0, total / RATE - heard)
     assert len(rest) / 2 / RATE >= unheard - 0.001 if unheard > 0.001 else True
     assert len(rest) / 2 / RATE <= unheard + 0.301
+
+
+def test_a_stretch_that_begins_after_it_was_reported_is_heard_from_then_on():
+    """The transport may report what it plays before the last piece of it was given."""
+    playback = Playback()
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(0, 3_000), RATE), 1.0)
+    assert audio(playback.cut(2.5)) == ms(1_200, 3_000)
+
+
+def test_what_does_not_remember_gives_nothing():
+    playback = Playback(remembers=False)
+    playback.add(AudioChunk(ms(0, 3_000), RATE), 0.0)
+    playback.end()
+    playback.stopped()
+    assert playback.cut(1.0) == []
+
+
+def test_a_stop_with_another_stretch_to_come_leaves_that():
+    playback = said((0, 1_000))
+    playback.end()
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(5_000, 6_000), RATE), 0.5)
+    playback.stopped()
+    assert audio(playback.cut(1.0)) == ms(5_000, 6_000)

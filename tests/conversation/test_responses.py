@@ -409,3 +409,76 @@ def test_ids_mean_nothing_beyond_their_session(responses: Responses):
     assert not responses.is_known("r1")
     begin(responses, "r1")
     assert end(responses, "r1").current
+
+
+def test_a_response_of_which_nothing_more_comes_is_given_up(responses: Responses):
+    assert responses.deadline is None
+    begin(responses, "a")
+    assert responses.deadline == 12.0
+    responses.audio("a", PCM, 5.0)
+    responses.progressed(10.0)
+    assert responses.deadline == 22.0
+    assert responses.give_up_stalled(21.9) == []
+    effects = responses.give_up_stalled(22.0)
+    (cancel,) = sent(effects)
+    assert isinstance(cancel, ResponseCancel)
+    assert cancel.response_id == "a"
+    (report,) = [effect for effect in effects if isinstance(effect, Report)]
+    assert report.severity is Severity.WARNING
+    assert "did not go on with it" in report.message
+    assert responses.quiet
+    assert responses.deadline is None
+    assert responses.give_up_stalled(900.0) == []
+
+
+def test_text_of_another_response_is_not_that_of_the_current_one(responses: Responses):
+    assert responses.text(None, "Nobody.", 0.0) == []
+    begin(responses, "a")
+    assert responses.text("b", "Another.", 1.0) == []
+    assert responses.deadline == 12.0
+    assert TextChunk("Mine.") in [
+        *responses.text("a", "Mine.", 2.0),
+        *responses.audio("a", PCM, 2.0),
+    ]
+    assert responses.deadline == 14.0
+
+
+def test_calls_belong_to_a_response_that_lives(responses: Responses):
+    assert responses.living == frozenset()
+    begin(responses, None)
+    assert responses.living == {None}
+    responses.adopt("a")
+    assert responses.living == {"a"}
+    responses.cancel()
+    assert responses.living == frozenset()
+
+
+def test_a_rate_that_is_negotiated_without_a_response_concerns_none(responses: Responses):
+    responses.negotiated(48_000)
+    begin(responses, "a")
+    (chunk_of_a,) = [e for e in responses.audio("a", PCM, 0.0) if isinstance(e, AudioChunk)]
+    assert chunk_of_a.sample_rate == 24_000
+
+
+def test_what_an_interruption_threw_away_is_said_again_with_the_response_that_is_current(
+    responses: Responses,
+):
+    effects = begin(responses, "a") + responses.audio("a", 100 * PCM, 0.0)
+    for effect in effects:
+        responses.note(effect, 0.0)
+    responses.bot_started(0.0)
+    responses.cut(1.0)
+    assert responses.holds_back
+    again = responses.say_again()
+    assert said(again) == (100 * PCM)[round(0.7 * 24_000) * 2 :]
+    assert not responses.holds_back
+    assert responses.say_again() == []
+
+
+def test_without_resuming_nothing_is_said_again():
+    responses = Responses(event_ids=EventIds(), resume_after_noise=False)
+    effects = begin(responses, "a") + responses.audio("a", 100 * PCM, 0.0)
+    for effect in effects:
+        responses.note(effect, 0.0)
+    responses.cut(1.0)
+    assert responses.say_again() == []

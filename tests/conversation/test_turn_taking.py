@@ -113,6 +113,15 @@ def test_a_turn_that_is_decided_while_the_user_speaks_on_spares_its_own_answer(d
     assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
 
 
+def test_an_item_that_is_done_stops_its_turn_if_nothing_else_has(driver: Driver):
+    assert driver.receive(wire.started(), wire.user_item("completed")) == [
+        UserStarted(),
+        UserStopped(False),
+    ]
+    assert driver.conversation.reply_pending
+    assert driver.receive(wire.stopped(), wire.user_item("completed")) == []
+
+
 def test_noise_lets_the_reply_go_on_with_what_came_meanwhile(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM[:100]), wire.started("item_2"))
     assert driver.receive(wire.audio(PCM[100:301]), wire.transcript("meanwhile")) == []
@@ -357,137 +366,6 @@ def test_a_response_that_was_interrupted_before_it_began_has_no_time_that_it_too
     effects = driver.receive(wire.response_created(), wire.done())
     (finished,) = [e for e in effects if isinstance(e, ResponseFinished)]
     assert finished.took is None
-
-
-def test_a_response_that_was_due_before_the_user_spoke_is_not_played_over_him(driver: Driver):
-    driver.receive(wire.started("a"), wire.stopped("a"))
-    driver.receive(wire.started("b"))
-    effects = driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
-    assert effects == []
-    # Cancelled, it never is; else it is heard once the user has stopped.
-    assert said(driver.receive(wire.stopped("b"))) == PCM
-    assert said(driver.receive(wire.audio(PCM, "r1"))) == PCM
-
-
-def test_a_response_that_was_due_and_is_cancelled_while_the_user_speaks(driver: Driver):
-    driver.receive(wire.started("a"), wire.stopped("a"), wire.started("b"))
-    effects = driver.receive(
-        wire.response_created("r1"),
-        wire.audio(PCM, "r1"),
-        wire.done("r1", "cancelled", "interrupted"),
-        wire.stopped("b"),
-        wire.user_item("completed", "b"),
-        wire.audio(PCM, "r1"),
-    )
-    assert said(effects) == b""
-
-
-def test_a_doomed_response_that_comes_while_the_user_speaks_is_cancelled(driver: Driver):
-    driver.conversation.request_response(0.0)
-    driver.interrupted()
-    driver.receive(wire.started())
-    (cancel,) = sent(driver.receive(wire.response_created("r1")))
-    assert isinstance(cancel, ResponseCancel)
-    assert cancel.response_id == "r1"
-    driver.receive(wire.done("r1", "cancelled"), wire.stopped(), wire.user_item("completed"))
-    assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
-
-
-def test_a_quick_answer_is_heard_though_another_response_was_due_before(driver: Driver):
-    """It comes before the word that the turn is over, and nobody cancels it."""
-    driver.conversation.request_response(0.0)
-    effects = driver.receive(
-        wire.started(),
-        wire.response_created(),
-        wire.audio(PCM),
-        wire.stopped(),
-        wire.user_item("completed"),
-        wire.audio(PCM),
-        wire.done(),
-    )
-    assert said(effects) == 2 * PCM
-    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
-
-
-@pytest.mark.parametrize("ends", ["before", "after"])
-@pytest.mark.parametrize("decided", ["first", "last"])
-def test_what_was_due_and_began_long_before_the_user_stopped_is_no_answer(
-    driver: Driver, ends: str, decided: str
-):
-    """It answers what was typed before; what is typed meanwhile is answered with the user."""
-    driver.conversation.send_message("First.", 0.0)
-    assert creates(driver.conversation.send_message("Second.", 0.0)) == 0
-    driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
-    done = [wire.done("r1")]
-    effects = driver.receive(*(done if ends == "before" else []))
-    driver.now = 3.0
-    word = [wire.stopped(), wire.user_item("completed")]
-    effects += driver.receive(*(word if decided == "last" else reversed(word)))
-    effects += driver.receive(*(done if ends == "after" else []))
-    assert creates(effects) == 0
-    assert said(effects) == PCM
-    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
-    assert said(effects) == PCM
-    assert creates(effects) == 0
-    assert not driver.conversation.reply_pending
-
-
-@pytest.mark.parametrize(("before_secs", "is_answer"), [(0.99, True), (1.0, False)])
-def test_what_was_due_is_the_answer_if_it_began_within_a_second_of_the_stop(
-    driver: Driver, before_secs: float, is_answer: bool
-):
-    driver.conversation.request_response(0.0)
-    driver.receive(wire.started(), wire.response_created())
-    driver.now = before_secs
-    driver.receive(wire.stopped(), wire.user_item("completed"), wire.done())
-    assert driver.conversation.reply_pending is not is_answer
-
-
-def test_what_was_due_is_heard_also_when_the_answer_is_quicker_than_the_word(driver: Driver):
-    driver.conversation.request_response(0.0)
-    driver.receive(
-        wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"), wire.done("r1")
-    )
-    driver.now = 3.0
-    effects = driver.receive(
-        wire.response_created("r2"),
-        wire.audio(2 * PCM, "r2"),
-        wire.stopped(),
-        wire.user_item("completed"),
-        wire.done("r2"),
-    )
-    assert said(effects) == 3 * PCM
-    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 2
-    assert not driver.conversation.reply_pending
-
-
-def test_what_was_due_and_began_long_before_noise_ended_is_heard(driver: Driver):
-    driver.conversation.send_message("First.", 0.0)
-    driver.conversation.send_message("Second.", 0.0)
-    driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
-    driver.receive(wire.done("r1"))
-    driver.now = 3.0
-    effects = driver.receive(wire.stopped(), wire.user_item("incomplete"))
-    assert said(effects) == PCM
-    assert creates(effects) == 1
-
-
-def test_a_continued_sentence_is_answered_though_its_answer_is_quick(driver: Driver):
-    """What was due when the user went on is the answer to both halves."""
-    driver.receive(wire.started("a"), wire.stopped("a"))
-    driver.now = 0.5
-    driver.receive(wire.started("b"))
-    driver.now = 2.0
-    effects = driver.receive(
-        wire.response_created(),
-        wire.audio(PCM),
-        wire.user_item("completed", "b"),
-        wire.stopped("b"),
-        wire.audio(PCM),
-        wire.done(),
-    )
-    assert said(effects) == 2 * PCM
-    assert kinds(effects).count(ReplyStarted) == kinds(effects).count(ReplyEnded) == 1
 
 
 @pytest.mark.parametrize("first", ["stopped", "item"])
@@ -820,12 +698,3 @@ def test_nothing_of_what_the_application_cancelled_is_spoken_on_after_noise(
         driver.interrupted()
     effects = driver.receive(wire.stopped("noise"), wire.user_item("incomplete", "noise"))
     assert said(effects) == b""
-
-
-def test_what_was_due_before_noise_and_cancelled_in_it_is_cancelled_when_it_comes(driver: Driver):
-    driver.conversation.request_response(0.0)
-    driver.receive(wire.started())
-    driver.conversation.cancel_response(0.0)
-    driver.receive(wire.stopped(), wire.user_item("incomplete"))
-    (cancel,) = sent(driver.receive(wire.response_created("r1")))
-    assert isinstance(cancel, ResponseCancel)

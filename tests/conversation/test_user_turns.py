@@ -174,3 +174,90 @@ def test_turns_that_are_understood_are_counted():
     turns.count_understood()
     turns.count_understood()
     assert turns.understood == 2
+
+
+# What a turn says of itself
+
+
+def test_a_turn_may_be_noise_until_it_is_settled(turns: UserTurns):
+    assert turns.may_be_noise
+    turns.settle()
+    assert not turns.may_be_noise
+    assert turns.undecided
+    assert not UserTurns().may_be_noise
+
+
+def test_nobody_listens_to_a_user_who_is_answered_until_the_answer_is_broken_off(
+    turns: UserTurns,
+):
+    assert turns.listening
+    turns.answer()
+    assert turns.answered
+    assert not turns.listening
+    turns.answer(broken_off=True)
+    assert turns.listening
+    turns.stop(discarded=False)
+    turns.answer()
+    assert not turns.answered
+    assert not turns.listening
+
+
+def test_a_user_who_is_silent_is_not_answered():
+    turns = UserTurns()
+    turns.answer()
+    assert not turns.answered
+
+
+def test_an_item_cannot_make_noise_of_a_turn_that_is_real(turns: UserTurns):
+    turns.settle()
+    assert turns.judge(item("a", "incomplete")) is Verdict.NONE
+    assert turns.judge(item("a")) is Verdict.REAL
+
+
+def test_a_real_turn_is_no_earlier_turn_to_be_decided(turns: UserTurns):
+    turns.settle()
+    turns.start("b", 1.0)
+    assert turns.judge(item("a")) is Verdict.NONE
+
+
+# Bounds
+
+
+def test_a_turn_that_does_not_stop_is_too_long_after_its_bound():
+    turns = UserTurns(longest_turn_secs=5.0)
+    assert not turns.is_too_long(60.0)
+    turns.start("a", 10.0)
+    assert turns.deadline == 15.0
+    assert not turns.is_too_long(14.9)
+    assert turns.is_too_long(15.0)
+    turns.stop(discarded=False)
+    assert not turns.is_too_long(15.0)
+
+
+@pytest.mark.parametrize(("soon", "secs"), [(True, 3.0), (False, 8.0)])
+def test_a_turn_that_is_over_is_decided_within_a_while(turns: UserTurns, soon: bool, secs: float):
+    turns.await_decision(1.0, soon=soon)
+    assert not turns.is_never_decided(60.0)  # the user still speaks
+    turns.stop(discarded=False)
+    turns.await_decision(2.0, soon=soon)
+    assert turns.deadline == 2.0 + secs
+    assert not turns.is_never_decided(1.9 + secs)
+    assert turns.is_never_decided(2.0 + secs)
+    turns.discard()
+    assert not turns.is_never_decided(60.0)
+    assert turns.deadline is None
+
+
+def test_the_deadline_is_the_earlier_of_the_replay_and_the_turn(turns: UserTurns):
+    turns.replay(2.0, 10.0)
+    assert turns.deadline == 15.0
+    turns.replay(60.0, 10.0)
+    assert turns.deadline == 60.0
+
+
+def test_nothing_is_awaited_of_a_turn_that_is_not_there():
+    turns = UserTurns()
+    turns.await_decision(0.0, soon=True)
+    turns.name("a")
+    assert turns.deadline is None
+    assert not turns.is_never_decided(60.0)

@@ -126,6 +126,14 @@ class Client:
         return self.websocket.close_code
 
 
+async def first_audio(client: Client, response: int = 1) -> str:
+    """Wait until the nth response sends audio, and return its id."""
+    created = await client.got("response.created", response)
+    response_id = created["response"]["id"]
+    await client.until(lambda: client.audio(response_id))
+    return response_id
+
+
 @asynccontextmanager
 async def connected(
     hydra: HydraEmulator, model: str = "hydra-v1.1", **options: Any

@@ -5,7 +5,12 @@ on the audio alone: a stream that is sent at twice real time gives the same turn
 """
 
 import asyncio
+import os
 from dataclasses import dataclass, field
+
+# The detector runs in onnxruntime, which sends telemetry from its import on unless this is set.
+# A local emulator calls nobody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.audio.vad.vad_analyzer import VADParams, VADState

@@ -1,5 +1,9 @@
 """Turn detection on recordings, without a server."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 from emulator.client import SILENCE, burst, recording
 from pipecat.audio.vad.vad_analyzer import VADParams
@@ -69,3 +73,33 @@ async def test_speech_without_an_end_is_not_stopped() -> None:
 async def test_parameters_are_pipecats() -> None:
     slow = VADParams(start_secs=3.0, min_volume=0.0)  # longer than the recording
     assert await detect(recording("question") + SILENCE, vad=slow) == []
+
+
+FIRST_IMPORT = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            print(os.environ.get("ORT_DISABLE_TELEMETRY"))
+
+sys.meta_path.insert(0, Watch())
+import pipecat_hydra.emulator
+"""
+
+
+@pytest.mark.parametrize(("set_before", "at_import"), [(None, "1"), ("0", "0")])
+def test_onnxruntime_is_imported_with_its_telemetry_off(
+    set_before: str | None, at_import: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    if set_before is not None:
+        environment["ORT_DISABLE_TELEMETRY"] = set_before
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_IMPORT],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [at_import]

@@ -15,7 +15,7 @@ from pipecat_hydra.conversation.effects import (
     Retrying,
     SessionStarted,
 )
-from pipecat_hydra.wire.events import SessionConfiguration, SessionInfo
+from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionInfo
 
 READY = Ready(SessionInfo(voice="aria"), 24_000)
 
@@ -77,3 +77,48 @@ def test_a_setup_that_comes_to_nothing(spans: Spans, story: Story):
     assert about(failed)["error.type"] == "_OTHER"
     assert unused.status.is_unset
     assert about(unused)["hydra.ended_by"] == "not used"
+
+
+def test_a_session_that_is_lost_is_set_up_again(spans: Spans, story: Story):
+    story.tracing.connecting("hydra-v1.1")
+    story.at(1, READY)
+    story.at(5, Lost(FailureKind.CONNECTIVITY, "the connection broke", configured=True))
+    story.tracing.connecting("hydra-v1.1")
+    story.at(7, Ready(SessionInfo(), 24_000, lost_secs=2.0))
+    first, second = spans.of("llm_setup")
+    assert "hydra.lost_secs" not in about(first)
+    assert times(second) == (5, 7)
+    told = about(second)
+    assert told["hydra.reconnect"] is True
+    assert told["hydra.lost_by"] == "the connection broke"
+    assert told["hydra.lost_secs"] == 2.0
+    assert told["hydra.session.number"] == 2
+    assert told["hydra.attempts"] == 1
+    assert "voice_id" not in told
+
+
+def test_a_setup_names_its_tools_and_the_voice_that_hydra_gives(spans: Spans, story: Story):
+    story.tracing.connecting("hydra-v1.1")
+    tools = tuple(FunctionTool(name=name, parameters={}) for name in ("look", "listen"))
+    configure(story, 1, voice="zoe", tools=tools, generate_initial_response=True)
+    story.at(2, READY)
+    told = about(spans.of("llm_setup")[0])
+    assert told["tools.names"] == "look,listen"
+    assert (told["tools.count"], told["tools.available"]) == (2, True)
+    assert told["hydra.generate_initial_response"] is True
+    assert told["voice_id"] == "aria"
+
+
+def test_long_instructions_are_cut_and_none_are_left_out(spans: Spans, story: Story):
+    for instruction in ("x" * 501, None):
+        story.tracing.connecting("hydra-v1.1")
+        story.tracing.configuring(SessionConfiguration(), instruction)
+        story.at(2, READY)
+    cut, none = map(about, spans.of("llm_setup"))
+    assert cut["gen_ai.system_instructions"] == "x" * 500
+    assert "gen_ai.system_instructions" not in none
+
+
+def test_what_comes_outside_a_setup_makes_none(spans: Spans, story: Story):
+    story.at(1, Connected(), READY, GivenUp(FailureKind.SERVER, "too late"))
+    assert spans.of("llm_setup") == []
