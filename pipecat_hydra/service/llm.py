@@ -51,6 +51,7 @@ from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.in_force import InForce, ServiceTools
+from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.settings import (
     HydraLLMSettings,
     complete_settings,
@@ -146,6 +147,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     _surroundings: Surroundings
     _in_force: InForce
     _session: WantedSession
+    _replies: ReplyWait
     _contexts: Contexts
     _dispatcher: EffectDispatcher
 
@@ -305,11 +307,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 kickoff_timeout_secs=kickoff_timeout_secs,
             )
             self._contexts = Contexts(briefing, self._in_force, self._session)
+            self._replies = ReplyWait(self, self._connection, self._conversation)
             self._dispatcher = EffectDispatcher(
                 self,
                 self._connection,
                 self._conversation,
                 self._session,
+                self._replies,
                 contexts=self._contexts,
                 in_force=self._in_force,
                 surroundings=self._surroundings,
@@ -385,12 +389,35 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             await self._dispatcher.interrupt()
 
+    async def reset_conversation(self) -> None:
+        """Begin a new session that knows nothing of the conversation so far.
+
+        It is told the instructions, the functions and what is in the context now. In a pipeline
+        without a context it is told of no earlier turn. It begins at the next turn boundary, where
+        nobody speaks and no function runs, so a reply in flight is finished first; call
+        `cancel_response` before to stop it. This coroutine does not wait for the new session, so
+        a function that the model calls may await it. A reply that is asked for afterwards is
+        given by the new session.
+        """
+        if self._is_running(self.reset_conversation):
+            self._session.reset_conversation()
+
+    async def renew_session(self) -> None:
+        """Begin a new session that is told the conversation so far.
+
+        Hydra gives no transcript of the user, so the new session knows the user's words only if
+        an STT service puts them into the context. It begins at the next turn boundary, as with
+        `reset_conversation`.
+        """
+        if self._is_running(self.renew_session):
+            self._session.renew_session()
+
     def _is_running(self, ask: Callable[[], Awaitable[None]]) -> bool:
         """Whether the pipeline runs; what is asked before it does is asked again once it has."""
         if self._stage == "new":
             self._early.append(ask)
         elif self._stage == "ended":
-            logger.warning(f"{self}: the pipeline has ended, so nothing can be said any more")
+            logger.warning(f"{self}: the pipeline has ended, so there is no conversation any more")
         return self._stage == "running"
 
     #
@@ -437,7 +464,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             frame: The end frame.
         """
         await super().stop(frame)
-        if not await self._session.until_replied(self._end_timeout):
+        if not await self._replies.until_replied(self._end_timeout):
             logger.warning(f"{self}: ended before Hydra's reply was received whole")
         await self._teardown()
 
@@ -513,7 +540,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case ClientConnectedFrame():
                 self._session.prewarm()
             case PipelineFlushFrame() if direction is FrameDirection.DOWNSTREAM:
-                await self._session.until_replied(self._end_timeout, spare_functions=False)
+                await self._replies.until_replied(self._end_timeout, spare_functions=False)
             case LLMSetToolsFrame():
                 self._session.set_tools(frame.tools)
             case UserMuteStoppedFrame():
@@ -522,7 +549,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 # What becomes of what was said the pipeline tells the active service only.
                 self._conversation.forget_playback()
                 self._contexts.on_interruption()
-                self._session.miss_some()
+                self._session.renew_session()
             case LLMUpdateSettingsFrame(service=service) if service not in (None, self):
                 # The base class has passed it on.
                 return

@@ -76,6 +76,8 @@ class Briefing:
         self._ledger = Ledger()
         self._spoken = 0
         self._has_warned_of_attachments = False
+        # Whether the session that follows begins a conversation of its own.
+        self._begins_anew = False
 
     #
     # What happens
@@ -93,12 +95,16 @@ class Briefing:
             resumed: Whether they go on with a reply that noise interrupted, of which
                 more was kept than was heard.
         """
+        if self.is_reset:
+            return
         last = self._ledger.last_kept("assistant")
         if not (resumed and last is not None and text.strip() in last.text):
             self.note("assistant", text)
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
         """Keep a function call and its result, which no context keeps."""
+        if self.is_reset:
+            return
         function = {"name": name, "arguments": arguments}
         called = {"id": call_id, "type": "function", "function": function}
         self._ledger.keep(entry_of({"role": "assistant", "tool_calls": [called]}))
@@ -110,7 +116,8 @@ class Briefing:
 
     def say(self, text: str) -> None:
         """Record words of the bot that the context will hold once they were heard."""
-        self._ledger.say(text)
+        if not self.is_reset:
+            self._ledger.say(text)
 
     def heard(self, context: LLMContext | None) -> None:
         """Record that the listener has heard the oldest reply that was recorded to its end."""
@@ -155,6 +162,14 @@ class Briefing:
         texts = [entry.as_told for entry in full if entry.kind is Kind.TEXT]
         return tuple(t for t in texts if t[0] != "assistant" or self._style == "items")
 
+    def reset(self) -> None:
+        """Forget all that no context keeps; the session that follows begins anew.
+
+        What the session that is open still says and does belongs to the old conversation.
+        """
+        self._ledger.reset()
+        self._begins_anew = True
+
     #
     # What a context holds
     #
@@ -172,7 +187,7 @@ class Briefing:
 
     @property
     def is_reset(self) -> bool:
-        """Whether the context holds nothing of what the session knows (C1)."""
+        """Whether the conversation was reset since the session began (C1)."""
         return self._ledger.is_reset
 
     def news(self, context: LLMContext) -> NewText:
@@ -226,7 +241,8 @@ class Briefing:
         self._read(context)
         turns = turns_of(self._ledger.history(hears_again=hears_again))
         self._ledger.begin_session()
-        if under_way and not any(turn.who == "assistant" for turn in turns):
+        begins_anew, self._begins_anew = self._begins_anew, False
+        if under_way and not begins_anew and not any(turn.who == "assistant" for turn in turns):
             # Without transcripts of the bot, the history holds only the request to greet.
             turns.insert(0, _ALREADY_GREETED)
         configuration = SessionConfiguration(

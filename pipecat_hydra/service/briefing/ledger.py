@@ -25,7 +25,8 @@ typed text into history.
 
 A context that holds nothing of what Hydra knew, not even redacted, was reset. The session
 cannot forget, so another one has to begin; `Ledger.is_reset` is true until it does. Entries
-that no context keeps belong to the old conversation and are forgotten too.
+that no context keeps belong to the old conversation and are forgotten too. `Ledger.reset` does
+the same for an application that asks for it.
 """
 
 import re
@@ -176,6 +177,12 @@ class Ledger:
         """Record that Hydra was asked to speak about the result of a call."""
         self._narrated.add(call_id)
 
+    def reset(self) -> None:
+        """Forget the entries of the conversation that is over: all that no context holds."""
+        self._is_reset = True
+        # The transcript of the user's last words may come yet.
+        self._records = self._at(Place.CONTEXT, Place.HEARD)
+
     def _add(self, entry: Entry, place: Place) -> None:
         self._records.append(_Record(entry, place))
         for record in self._at(place)[: -_MOST[place]]:
@@ -243,7 +250,7 @@ class Ledger:
             for match, record in zip(matches[last + 1 :], placed[last + 1 :], strict=True)
         ]
         if last < 0 and gone and not any(is_redacted):
-            self._reset()
+            self.reset()
         self._records = self._merged(placed, matches)
 
     def _arrived(self, entry: Entry, *, is_behind: bool) -> _Record:
@@ -304,19 +311,13 @@ class Ledger:
         present = {id(record) for record in placed}
         return [r for r in merged if r.place is not Place.CONTEXT or id(r) in present]
 
-    def _reset(self) -> None:
-        """Forget the entries of the conversation that is over."""
-        self._is_reset = True
-        # The transcript of the user's last words may come yet.
-        self._records = self._at(Place.CONTEXT, Place.HEARD)
-
     #
     # What is known
     #
 
     @property
     def is_reset(self) -> bool:
-        """Whether the context holds nothing of what the session knows."""
+        """Whether the conversation was reset since the session began."""
         return self._is_reset
 
     def kept(self) -> list[Entry]:
