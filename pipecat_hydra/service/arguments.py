@@ -56,7 +56,7 @@ class _Bounds:
 _HOUR: Final = 3600.0
 _FOR_EVER: Final = "None is no limit"
 
-# By name, those of Pipecat's LLMService included. Seconds all of them.
+# By name, those of Pipecat's LLMService included.
 _BOUNDS: Final = {
     "open_timeout_secs": _Bounds(above=True, highest=_HOUR),
     "handshake_timeout_secs": _Bounds(above=True, highest=_HOUR),
@@ -69,6 +69,10 @@ _BOUNDS: Final = {
     ),
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "context_limit_bytes": _Bounds(
+        2000, hint="less would not hold what a session is told; None is no limit"
+    ),
+    "context_warning_bytes": _Bounds(above=True, hint="None is no warning"),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
 }
 
@@ -157,7 +161,7 @@ def _check(name: str, value: object, hint: Any) -> None:
         if value not in choices:
             said = ", ".join(map(repr, choices))
             raise ValueError(f"{name} must be one of {said}, not {value!r}")
-    elif hint is float:
+    elif hint in (float, int):
         _check_number(name, value)
     elif isinstance(hint, type) and not isinstance(value, cast("type[Any]", hint)):
         raise TypeError(f"{name} must be of type {hint.__name__}, not {type(value).__name__}")
@@ -165,7 +169,8 @@ def _check(name: str, value: object, hint: Any) -> None:
 
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+        of_what = " of seconds" if name.endswith("_secs") else ""
+        raise TypeError(f"{name} must be a number{of_what}, not {value!r}")
     bounds = _BOUNDS[name]
     if problem := bounds.problem(float(value)):
         hint = f" ({bounds.hint})" if bounds.hint else ""

@@ -123,7 +123,7 @@ class EffectDispatcher:
                 that goes downstream.
             connection: Performs what the conversation asks for. It must call `dispatch`.
             conversation: Told of interruptions.
-            session: Told of user turns and of the connection.
+            session: Told of what is said, of user turns and of the connection.
             replies: Told of progress.
             contexts: Told of replies, interruptions and the results of functions.
             in_force: Knows the context that is passed to a function.
@@ -214,6 +214,7 @@ class EffectDispatcher:
             case _:
                 await self._on_connection(effect)
                 return
+        self._session.on_effect(effect)
         self._replies.on_progress(effect)
 
     async def interrupt(self) -> None:

@@ -47,6 +47,7 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import base_url_or_default, check_arguments, key_for
 from pipecat_hydra.service.briefing.briefing import Briefing, HistoryStyle
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
@@ -69,6 +70,7 @@ from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
 from pipecat_hydra.wire.audio import MicrophoneAudio
 from pipecat_hydra.wire.events import MessageRole
+from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 __all__ = ["HydraLLMService", "TurnFrames"]
 
@@ -167,6 +169,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         proxy: str | None = PROXY_OF_ENVIRONMENT,
         turn_frames: TurnFrames = "auto",
         history: HistoryStyle = "instructions",
+        context_limit_bytes: int | None = CONFIGURATION_WARNING_BYTES,
+        context_warning_bytes: int | None = 12_000,
         vad_frames: bool = False,
         resume_after_noise: bool = True,
         start_audio_paused: bool = False,
@@ -209,6 +213,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             history: How a session is told what was said before it: in its instructions,
                 as the vendor documents, where the newest turns are kept that the limit on
                 their size has room for; or as message `"items"`, which is unproven.
+            context_limit_bytes: How much a session may be told in all, in bytes: instructions,
+                functions, history, messages, results of functions, and an estimate of what is
+                said aloud. Before that is reached, a new session begins at a turn boundary,
+                with the newest turns in half of the room that instructions and functions
+                leave. None for no limit.
+            context_warning_bytes: How much a session was told when one warning is logged, in
+                bytes, which names the largest parts. None for no warning.
             vad_frames: Whether the pipeline is told of Hydra's voice activity detection by
                 `VADUserStartedSpeakingFrame`s and `VADUserStoppedSpeakingFrame`s too, as of
                 a VAD of its own. Pipecat's `UserBotLatencyObserver` measures from them, an
@@ -285,13 +296,15 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation,
                 on_effect=lambda effect: self._dispatcher.dispatch(effect),
                 on_connected=lambda: self._session.on_connected(),
+                on_sent=lambda event: self._session.on_sent(event),
                 on_voice_rejected=lambda message: self._session.on_voice_rejected(message),
                 retry=retry,
                 open_timeout_secs=open_timeout_secs,
             )
             self._surroundings = Surroundings(self)
             self._in_force = InForce(self.get_llm_adapter(), self._surroundings, tools)
-            briefing = Briefing(self.name, self.get_llm_adapter(), history)
+            budget = SessionBudget(context_limit_bytes, warning_bytes=context_warning_bytes)
+            briefing = Briefing(self.name, self.get_llm_adapter(), history, budget)
             self._session = WantedSession(
                 self,
                 self._connection,
@@ -301,6 +314,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                     endpoint, keyring, complete, self._tracing, open_timeout_secs=open_timeout_secs
                 ),
                 briefing=briefing,
+                budget=budget,
                 in_force=self._in_force,
                 tracing=self._tracing,
                 are_replies_known=lambda: self._dispatcher.are_replies_known,

@@ -15,6 +15,7 @@ from what the application now asks for has to be replaced (S1). It is outdated i
 from dataclasses import dataclass, replace
 
 from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
 from pipecat_hydra.service.voices import Voices
@@ -42,17 +43,25 @@ class _Told:
 class ToldSession:
     """Knows what the session was told when it was configured, and whether it is outdated."""
 
-    def __init__(self, settings: HydraLLMSettings, dialer: Dialer, briefing: Briefing):
+    def __init__(
+        self,
+        settings: HydraLLMSettings,
+        dialer: Dialer,
+        briefing: Briefing,
+        budget: SessionBudget,
+    ):
         """Start with no session.
 
         Args:
             settings: The service's settings, which change while it runs.
             dialer: Knows for which model the connection was opened.
             briefing: Knows whether the conversation was reset.
+            budget: Knows whether the session was told as much as it may be told.
         """
         self._settings = settings
         self._dialer = dialer
         self._briefing = briefing
+        self._budget = budget
         self._voices = Voices()
         self._told: _Told | None = None
 
@@ -85,6 +94,7 @@ class ToldSession:
             or told.is_rejected
             or (told.asked.voice, told.asked.instruction) != (asked.voice, asked.instruction)
             or self._briefing.is_reset
+            or self._budget.is_spent
         )
 
     def configured(self, *, knows_all: bool) -> None:

@@ -29,8 +29,9 @@ from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import Effect
+from pipecat_hydra.conversation.effects import Effect, PipelineEffect, ReplyEnded, UserStopped
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_handlers
@@ -39,7 +40,7 @@ from pipecat_hydra.service.told_session import ToldSession
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import Endpoint
-from pipecat_hydra.wire.events import MessageRole
+from pipecat_hydra.wire.events import ClientEvent, InputAudioAppend, MessageRole
 
 __all__ = ["WantedSession"]
 
@@ -60,6 +61,7 @@ class WantedSession:
         settings: HydraLLMSettings,
         dialer: Dialer,
         briefing: Briefing,
+        budget: SessionBudget,
         in_force: InForce,
         tracing: Tracing,
         are_replies_known: Callable[[], bool],
@@ -74,6 +76,7 @@ class WantedSession:
             settings: The service's settings, which change while it runs.
             dialer: Says where to connect to.
             briefing: Says what a session is told when it begins.
+            budget: Keeps the total of what it is told.
             in_force: Knows the context and the tools.
             tracing: Told of each configuration.
             are_replies_known: Tells whether the words of all replies so far are known.
@@ -85,6 +88,7 @@ class WantedSession:
         self._conversation = conversation
         self._dialer = dialer
         self._briefing = briefing
+        self._budget = budget
         self._in_force = in_force
         self._tracing = tracing
         self._are_replies_known = are_replies_known
@@ -92,7 +96,7 @@ class WantedSession:
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._user_was_heard = False
-        self._told = ToldSession(settings, dialer, briefing)
+        self._told = ToldSession(settings, dialer, briefing, budget)
         self._replacer: asyncio.Task[None] | None = None
 
     @property
@@ -252,6 +256,7 @@ class WantedSession:
         )
         self._told.configured(knows_all=knows_all)
         self._tracing.configuring(brief.configuration, self.wanted.instruction)
+        self._warn_of_size()
         self._perform(conversation.configure(brief.configuration, self._now, opening=brief.items))
         if brief.respond:
             self._perform(conversation.request_response(self._now))
@@ -316,6 +321,27 @@ class WantedSession:
         # Messages of the old conversation that no session was told yet.
         self._conversation.take_unsent()
         self.replace_if_outdated()
+
+    def on_sent(self, event: ClientEvent) -> None:
+        """Count what the session is told; it is replaced before that is too much."""
+        if not isinstance(event, InputAudioAppend):
+            self._budget.sent(event)
+            self._on_told_more()
+
+    def on_effect(self, effect: PipelineEffect) -> None:
+        """Count what is said aloud in the session."""
+        self._budget.heard(effect, self._now)
+        if isinstance(effect, ReplyEnded | UserStopped):
+            self._on_told_more()
+
+    def _on_told_more(self) -> None:
+        self._warn_of_size()
+        if self._budget.is_spent:
+            self.replace_if_outdated()
+
+    def _warn_of_size(self) -> None:
+        if warning := self._budget.take_warning():
+            logger.warning(f"{self._service}: {warning}")
 
     def replace_if_outdated(self) -> None:
         """Replace the session at the next turn boundary, if it is outdated."""

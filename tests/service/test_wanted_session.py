@@ -16,6 +16,7 @@ from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import Effect
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.settings import complete_settings
@@ -103,6 +104,7 @@ class Bench:
         endpoint = Endpoint("ws://localhost", "hydra-v1.1", SecretStr("none yet"))
         self.dialer = Dialer(endpoint, keyring, self.settings, tracing, open_timeout_secs=1.0)
         adapter = HydraLLMAdapter()
+        self.budget = SessionBudget(16_000)
         alone: Any = SimpleNamespace(context=None)
         connection: Any = self.connection
         self.session = WantedSession(
@@ -111,7 +113,8 @@ class Bench:
             self.conversation,
             settings=self.settings,
             dialer=self.dialer,
-            briefing=Briefing("service", adapter, "instructions"),
+            briefing=Briefing("service", adapter, "instructions", self.budget),
+            budget=self.budget,
             in_force=InForce(adapter, alone, None),
             tracing=tracing,
             are_replies_known=lambda: self.replies_known,

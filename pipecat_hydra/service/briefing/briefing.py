@@ -7,13 +7,13 @@ has room for, or follow as message items.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
 from typing import Any, Final, Literal
 
 from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.briefing.entries import (
     Entry,
     Kind,
@@ -22,16 +22,14 @@ from pipecat_hydra.service.briefing.entries import (
     split_instructions,
     text_entry,
 )
-from pipecat_hydra.service.briefing.history import Turn, turns_of, with_history
+from pipecat_hydra.service.briefing.history import Turn, fit, text_size, turns_of, with_history
 from pipecat_hydra.service.briefing.ledger import Ledger, NewText
-from pipecat_hydra.wire.codec import configuration_size, encode
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     ItemCreate,
     MessageRole,
     SessionConfiguration,
-    SessionConfigure,
 )
-from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 __all__ = ["Brief", "Briefing", "HistoryStyle"]
 
@@ -62,14 +60,18 @@ class Brief:
 class Briefing:
     """Keeps the conversation so far, and composes what a session is told of it."""
 
-    def __init__(self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle):
+    def __init__(
+        self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle, budget: SessionBudget
+    ):
         """Start with nothing said.
 
         Args:
             name: The service, for warnings.
             adapter: Reads contexts.
             style: How a session is told what was said before it.
+            budget: How much a session may be told; learns what it is told when it begins.
         """
+        self._budget = budget
         self._name = name
         self._adapter = adapter
         self._style: HistoryStyle = style
@@ -240,11 +242,12 @@ class Briefing:
         """
         self._read(context)
         turns = turns_of(self._ledger.history(hears_again=hears_again))
+        summarised = self._ledger.begins_with_summary
         self._ledger.begin_session()
         begins_anew, self._begins_anew = self._begins_anew, False
         if under_way and not begins_anew and not any(turn.who == "assistant" for turn in turns):
             # Without transcripts of the bot, the history holds only the request to greet.
-            turns.insert(0, _ALREADY_GREETED)
+            turns.insert(1 if summarised else 0, _ALREADY_GREETED)
         configuration = SessionConfiguration(
             instructions=self._adapter.session_instruction(context, instruction, added_instruction),
             voice=voice,
@@ -254,28 +257,41 @@ class Briefing:
         if self._style == "items" and turns:
             # The model is asked to speak after the items.
             quiet = configuration.model_copy(update={"generate_initial_response": False})
+            self._budget.begin(quiet, quiet)
             # It is unknown whether Hydra heeds items, so the brief is never complete.
-            return Brief(quiet, self._as_items(quiet, turns), greet, complete=False)
-        return self._with_history(configuration, turns)
+            items = self._as_items(quiet, turns, summarised)
+            return Brief(quiet, items, greet, complete=False)
+        return self._with_history(configuration, turns, summarised)
 
-    def _with_history(self, configuration: SessionConfiguration, turns: list[Turn]) -> Brief:
-        room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
-        history = with_history(configuration.instructions, turns, budget_bytes=room)
+    def _with_history(
+        self, configuration: SessionConfiguration, turns: list[Turn], summarised: bool
+    ) -> Brief:
+        room = self._budget.history_room(configuration)
+        history = with_history(
+            configuration.instructions,
+            turns,
+            budget_bytes=text_size(configuration.instructions or "") + room,
+            keep_first=summarised,
+        )
         complete = not history.dropped and not history.shortened
         if not complete:
             self._warn(history.kept, turns)
         told = configuration.model_copy(update={"instructions": history.text})
+        self._budget.begin(configuration, told)
         return Brief(told, complete=complete)
 
-    def _as_items(self, configuration: SessionConfiguration, turns: list[Turn]) -> tuple[Text, ...]:
+    def _as_items(
+        self, configuration: SessionConfiguration, turns: list[Turn], summarised: bool
+    ) -> tuple[Text, ...]:
         """Return the newest turns as items, as many as instructions would have room for."""
-        room = CONFIGURATION_WARNING_BYTES - len(encode(SessionConfigure(session=configuration)))
         items: list[Text] = [(_role(turn), turn.text) for turn in turns]
-        sizes = (len(encode(ItemCreate.message(text, role=role))) for role, text in reversed(items))
-        kept = sum(1 for _ in takewhile(lambda total: total <= room, accumulate(sizes)))
-        if kept < len(items):
-            self._warn(kept, turns)
-        return tuple(items[len(items) - kept :])
+        sizes = [len(encode(ItemCreate.message(text, role=role))) for role, text in items]
+        room = self._budget.history_room(configuration)
+        first, newest = fit(sizes, room, keep_first=summarised)
+        kept = items[:first] + items[len(items) - newest :]
+        if len(kept) < len(items):
+            self._warn(len(kept), turns)
+        return tuple(kept)
 
     def _warn(self, kept: int, turns: list[Turn]) -> None:
         logger.warning(

@@ -110,6 +110,8 @@ class _Record:
     entry: Entry
     place: Place
     standing: Standing = Standing.KNOWN
+    # Whether it stands in the context for all that was before it.
+    is_summary: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -244,6 +246,7 @@ class Ledger:
             self._arrived(entry, is_behind=n > last) if match is None else held[match]
             for n, (entry, match) in enumerate(zip(present, matches, strict=True))
         ]
+        _mark_summary(held, placed, matches)
         gone = [r for m, r in enumerate(held) if m > was and m not in stayed and r.is_known]
         is_redacted = [
             match is None and _redact(record, gone)
@@ -320,6 +323,17 @@ class Ledger:
         """Whether the conversation was reset since the session began."""
         return self._is_reset
 
+    @property
+    def begins_with_summary(self) -> bool:
+        """Whether the first entry of the history is a summary, or the application's instruction.
+
+        Where the history has to be cut, that entry stays.
+        """
+        first = next((r for r in self._records if r.place is not Place.HEARD), None)
+        if first is None or first.entry.kind is not Kind.TEXT:
+            return False
+        return first.is_summary or first.entry.role in ("developer", "system")
+
     def kept(self) -> list[Entry]:
         """Return the entries that Hydra was told and the context does not hold; oldest first."""
         return [r.entry for r in self._at(Place.KEPT, Place.COMING, Place.LASTING)]
@@ -375,6 +389,20 @@ def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
         for n in range(block.size):
             matches[begin + block.b + n] = begin + block.a + n
     return matches
+
+
+def _mark_summary(held: list[_Record], placed: list[_Record], matches: list[int | None]) -> None:
+    """Mark the first entry of a context if it came in the place of several, or before all.
+
+    Args:
+        held: The records of the context as it was.
+        placed: Those of the context as it is.
+        matches: For each of these, which one it was.
+    """
+    came = sum(1 for _ in takewhile(lambda match: match is None, matches))
+    went = next((match for match in matches if match is not None), len(held))
+    if held and came and (went == 0 or went > came):
+        placed[0].is_summary = True
 
 
 def _redact(new: _Record, gone: list[_Record]) -> bool:
