@@ -595,6 +595,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         self._session.on_user_audio()
         now = self._connection.now
+        self._contexts.on_user_audio(now)
         chunks = self._microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
         for chunk in chunks:
             self._connection.perform(self._conversation.microphone(chunk, now))

@@ -205,20 +205,33 @@ async def test_a_context_that_was_reset_during_a_reply_begins_a_new_session_afte
         assert second.sent_of("response.created") == []
 
 
-async def test_a_context_that_was_reset_in_silence_begins_a_new_session_after_the_next_turn():
+async def test_a_context_that_was_reset_in_silence_begins_a_new_session_at_once():
     async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
-        await session_of_number(1, talk, hydra)
+        first = await session_of_number(1, talk, hydra)
         await append(talk, user("My PIN is 1234."))
         await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=[], run_llm=False))
-        await asyncio.sleep(0.5)
-        await talk.say("hello")
-        await talk.until_pushed(LLMFullResponseEndFrame, 2)
-        await talk.until_quiet()
+        await asyncio.sleep(1.0)
         second = await session_of_number(2, talk, hydra)
         assert "1234" not in instructions(second)
+        # Nobody has asked for a reply, and the new session answers the user.
+        assert second.sent_of("response.created") == []
         await talk.say("hello")
-        await talk.until_pushed(LLMFullResponseEndFrame, 3)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
         assert len(hydra.sessions) == 2
+        assert len(first.sent_of("response.created")) == 1
+
+
+async def test_an_edited_question_is_answered_anew():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        await session_of_number(1, talk, hydra)
+        await append(talk, developer("Help."), user("What is the weather in Oslo today?"))
+
+        def edit(messages: list[Any]) -> list[Any]:
+            return [*messages[:-1], user("What is the weather in Paris today?")]
+
+        await talk.worker.queue_frame(LLMMessagesTransformFrame(edit, run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert told(session(hydra))[-1] == ("user", "What is the weather in Paris today?")
 
 
 async def test_a_context_that_was_reset_is_not_known_to_a_session_that_a_loss_begins():

@@ -192,6 +192,10 @@ class Briefing:
         """Whether the conversation was reset since the session began (C1)."""
         return self._ledger.is_reset
 
+    def look(self, context: LLMContext | None) -> None:
+        """Compare a context with what is known of it; `is_reset` is true if it was reset."""
+        self._read(context)
+
     def news(self, context: LLMContext) -> NewText:
         """Return the texts in a context that Hydra has not been told, and count them as told."""
         self._read(context)

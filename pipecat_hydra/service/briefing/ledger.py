@@ -16,7 +16,8 @@ arrived is one of these, tried in this order:
 3. history, if anything stands behind it that Hydra knew before: somebody has rewritten
    the context, by a summary, say. Only the next session is told of it;
 4. a text of the user that Hydra knows with more words, if that one is gone and nothing
-   behind it was known: somebody has redacted what the user said last;
+   behind it was known: somebody has redacted what the user said last. In the place of the words
+   stands nothing or a mask; a text with any other new word is an edited one, and new;
 5. new text, which is to be told.
 
 In (3), only entries that were in the context when it was read last count as known. A text of
@@ -81,10 +82,14 @@ _MOST: Final = {
     Place.HEARD: 64,
     Place.UNPLAYED: 8,
 }
-# The share of the words of a redacted text that are the speaker's own.
-_OWN_WORDS: Final = 0.6
-# What stands for words that were taken out: "[redacted]", "<card number>", "****".
-_MASK: Final = re.compile(r"[\[<{(][^\])}>]*[\])}>]|[^\w\s]+")
+# What stands for words that were taken out: "[redacted]", "<card number>", "****", "XXXX",
+# "PERSON_1", or a word that says so.
+_MASK: Final = re.compile(
+    r"[\[<{(][^\])}>]*[\])}>]"
+    r"|[^\w\s]+"
+    r"|\b[A-Z]+_[A-Z0-9_]+\b"
+    r"|\b(?i:x+|(?:redact|remov|mask|censor|delet|omitt|anonymi[sz])ed|hidden)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,10 +431,12 @@ def _redact(new: _Record, gone: list[_Record]) -> bool:
 
 
 def _is_redacted(old: str, new: str) -> bool:
-    """Return whether a text is another one with words taken out, or put in brackets."""
-    words = _words(new)
-    return (words & _words(old)).total() >= _OWN_WORDS * words.total()
+    """Return whether a text is another one with words taken out, or something in their place.
+
+    A text that says anything else that is new is an edited one, and new.
+    """
+    return _words(_MASK.sub(" ", new)) <= _words(old)
 
 
 def _words(text: str) -> Counter[str]:
-    return Counter(_MASK.sub(" ", text).casefold().split())
+    return Counter(re.findall(r"\w+", text.casefold()))
