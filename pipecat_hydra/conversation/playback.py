@@ -25,7 +25,7 @@ _Part = AudioChunk | TextChunk
 
 
 class Playback:
-    """Remembers what the listener has still to hear.
+    """Remembers the audio and text that the listener has still to hear.
 
     A stretch is what is said between the bot's starting and stopping to speak, as the
     output transport reports them; stretches are played one after the other.
@@ -42,11 +42,11 @@ class Playback:
         # it is complete.
         self._stretches: deque[_Stretch] = deque()
         self._started_at: float | None = None
-        # The bot is heard, but not what is remembered here. Now and then Pipecat's output plays
-        # one last piece of what was cut, and then reports neither its end nor, within three
-        # seconds, the next start.
+        # The transport reports that the bot is heard, but of audio that is not remembered here. Now
+        # and then Pipecat's output plays one last piece of what was cut, and then reports neither
+        # its end nor, within three seconds, the next start.
         self._started_early = False
-        # Without word from the transport nothing is known of what was heard.
+        # Whether the transport reports playback. If not, nobody knows what was heard.
         self._reported = False
         self._overrun = False
 
@@ -67,7 +67,7 @@ class Playback:
         self._stretches[-1].add(part)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
         if sum(stretch.secs for stretch in self._stretches) > limit:
-            # Bounded in memory: what is that long is not kept, and so not said again.
+            # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
                 stretch.parts.clear()
@@ -88,7 +88,7 @@ class Playback:
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
-        Also reported, and then of no meaning, for what was cut.
+        This is also reported for audio that was cut, and then changes nothing.
         """
         self._started_early = False
         if self._started_at is None:

@@ -1,20 +1,20 @@
 """The logical session: runs a `Conversation` over one WebSocket after another.
 
-`HydraConnection` joins the parts that run: the runner decides which session is to be had
+`HydraConnection` joins the parts that run: the runner decides when a session is opened
 (runner.py); each of its attempts connects and reads here; the deadline timer calls the
 conversation when something is due (deadline.py); the effect queue hands effects to the
 pipeline (effect_queue.py). Steps of the conversation are synchronous and may come from
-anywhere in the event loop. What they send goes out at once; effects for the pipeline wait
-their turn; so neither waits for the other.
+anywhere in the event loop. What they send goes out at once. Effects for the pipeline wait in
+a queue. So neither waits for the other.
 
 There is one WebSocket at a time. `prewarm` opens it before anybody uses the session, which
 saves the time of connecting; `open` says that the session is used. A session in use that is
 lost is opened again: the conversation goes on, and keeps the user's audio meanwhile.
 `replace` exchanges the session for another, to change what Hydra freezes in a session.
 
-The pipeline learns by effects what becomes of the connection: `Connected`, `SessionStarted`
-and `Ready`; then `Disconnected`, followed by `Lost` and `Retrying` if the session will be
-opened again, by `GivenUp` if not, and by `Rested` if nobody needs it.
+Effects tell the pipeline about the connection: `Connected`, `SessionStarted` and `Ready`; then
+`Disconnected`, followed by `Lost` and `Retrying` if the session will be opened again, by
+`GivenUp` if not, and by `Rested` if nobody needs it.
 
 Every task is supervised (P2): the attempt, the task that hands on effects, the polite close,
 and those of the WebSocket. The death of each ends the session as a failure of the server
@@ -115,7 +115,7 @@ class HydraConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a WebSocket is open, and not being closed for want of use."""
+        """Whether a WebSocket is open, and not being closed because nobody uses it."""
         return self._socket is not None and not self._is_resting
 
     @property
@@ -125,7 +125,7 @@ class HydraConnection:
 
     @property
     def is_lost(self) -> bool:
-        """Whether a session in use was lost, or could not be had, and there is none again yet."""
+        """Whether a session in use was lost or could not be opened, and no other is live yet."""
         return self._runner.state is State.LOST
 
     @property
@@ -153,7 +153,7 @@ class HydraConnection:
         self._runner.open()
 
     def renew(self) -> None:
-        """Allow for another try after all was given up."""
+        """Allow another try after the session was given up."""
         self._runner.renew()
 
     async def replace(self) -> None:
@@ -174,7 +174,7 @@ class HydraConnection:
         self._deadline.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects of a step, and set the timer to the next deadline."""
+        """Carry out the effects of a step, and move the timer to the conversation's deadline."""
         for effect in effects:
             match effect:
                 case Send(event):
@@ -330,5 +330,5 @@ class HydraConnection:
 
 
 def _broken(cause: str) -> Fail:
-    """Make the failure of a session that one of our own parts has broken."""
+    """Make the error for a session that ends because a task of this package has died."""
     return Fail(FailureKind.SERVER, f"the session with Hydra failed ({cause})")

@@ -1,4 +1,4 @@
-"""Runs one attempt after another to have a session: a state machine.
+"""Decides when a session is opened, opened again and given up: a state machine.
 
 An *attempt* is one coroutine: it connects, serves the session until that ends, and returns
 why it ended. At most one attempt runs at a time. What comes after it depends on the state
@@ -12,7 +12,7 @@ alone. `SessionRunner` is the one place that changes the state:
 | LOST     | somebody uses it, but it was lost, as the pipeline was told  | running or due   |
 | RESTING  | nobody uses the session any more; it is being closed         | running          |
 | RECALLED | it is being closed, but somebody uses a session again        | running          |
-| GIVEN_UP | no session can be had, and none is tried before `renew`      | none             |
+| GIVEN_UP | no session could be opened; `renew` allows another try       | none             |
 | CLOSED   | ended for good                                               | none, or ending  |
 
 `prewarm` leads from IDLE to SPARE; `open` from IDLE or SPARE to IN_USE, and from RESTING
@@ -75,7 +75,7 @@ class Ending:
         kind: Why.
         message: The same, for a person. Never holds the key or the URL's query.
         created: Whether the server had opened a session.
-        retry_after_secs: How long the server asks to be left alone, in seconds.
+        retry_after_secs: How long the server asks to wait, in seconds.
     """
 
     kind: FailureKind
@@ -85,7 +85,7 @@ class Ending:
 
 
 class SessionRunner:
-    """Runs attempts to have a session. After `prewarm`, `open` or `replace` you must `close` it."""
+    """Opens sessions, one at a time. After `prewarm`, `open` or `replace` you must `close` it."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class SessionRunner:
             self._begin_anew(State.SPARE)
 
     def open(self) -> None:
-        """Use a session from now on, unless all was given up."""
+        """Use a session from now on, unless it was given up."""
         match self._state:
             case State.IDLE:
                 self._begin_anew(State.IN_USE)
@@ -151,7 +151,7 @@ class SessionRunner:
                 pass
 
     def renew(self) -> None:
-        """Allow for another try after all was given up."""
+        """Allow another try after the session was given up."""
         if self._state is State.GIVEN_UP:
             self._state = State.IDLE
 

@@ -67,7 +67,7 @@ _library_logger.addFilter(lambda record: record.levelno >= logging.INFO)
 
 
 class _Connect(connect):
-    """Follows no redirect: no server may have the key, or the call, taken elsewhere.
+    """Connects without following redirects, so that the key and the call reach no other host.
 
     `websockets` 15.0 takes the headers along to another host.
     """
@@ -229,14 +229,14 @@ class HydraWebSocket:
             self.abort()
 
     async def _read_out(self) -> None:
-        """Drop the unread messages: the answer to our close comes behind them."""
+        """Drop the unread messages: the server's answer to the close comes behind them."""
         # Unless somebody else is reading.
         with suppress(ConnectionClosed, ConcurrencyError):
             while True:
                 await self._connection.recv(decode=False)
 
     def _give_up(self, why: str) -> None:
-        """Drop the connection to a server that does not do its part any more."""
+        """Drop the connection to a server that does not answer pings or take data any more."""
         self._drop(FailureKind.TIMEOUT, f"Hydra at {self._host} {why}")
 
     def _drop(self, kind: FailureKind, message: str) -> None:
@@ -273,7 +273,7 @@ class HydraWebSocket:
             self._waiting_audio = self._dropped_audio = 0.0
 
     async def _ping(self) -> None:
-        """Send pings; give up a server from which neither pong nor event comes while we listen."""
+        """Send pings; give up a server that sends neither pong nor event while this side reads."""
         while True:
             await asyncio.sleep(_PING_INTERVAL_SECS)
             if self._unanswered_pings >= _MAX_UNANSWERED_PINGS:

@@ -247,7 +247,7 @@ class SessionUpdated(_ServerEvent):
 
 
 class SpeechStarted(_ServerEvent):
-    """`input_audio_buffer.speech_started`: the server hears the user."""
+    """`input_audio_buffer.speech_started`: the server hears the user begin to speak."""
 
     type: Literal["input_audio_buffer.speech_started"]
     audio_start_ms: float | None = None
@@ -460,7 +460,7 @@ class InputAudioAppend(_ClientEvent):
 
 
 MessageRole = Literal["user", "assistant", "system"]
-"""Whose a text message is."""
+"""The role of the author of a text message."""
 
 
 class _InputText(_Sent):

@@ -1,14 +1,18 @@
 """Arguments of the constructor are checked where they are given, and each error names its own."""
 
 import inspect
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from pipecat.services.llm_service import LLMService
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.services.llm_service import FunctionCallParams, LLMService
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
+from pipecat_hydra.service.arguments import Arguments
 
 
 def make(**arguments: Any) -> HydraLLMService:
@@ -153,6 +157,20 @@ def test_the_numbers_of_a_retry_policy_are_checked(name: str, value: Any, kind: 
         RetryPolicy(**{name: value})
 
 
+def test_each_value_that_is_checked_has_the_type_that_the_constructor_takes():
+    taken = get_type_hints(HydraLLMService.__init__)
+    kept = get_type_hints(Arguments)
+    made = {"keyring", "endpoint", "settings"}
+    assert {name: taken.get(name) for name in kept if name not in made} == {
+        name: hint for name, hint in kept.items() if name not in made
+    }
+    used_up = {"api_key", "base_url", "auth", "ssl", "proxy"}
+    short = {"model", "voice", "system_instruction", "instructions"}
+    assert (
+        taken.keys() - {"return", "kwargs"} == (kept.keys() - made) | {"settings"} | used_up | short
+    )
+
+
 class TestShorthands:
     async def test_they_are_settings(self):
         service = make(model="hydra-v1.0", voice="ivy", system_instruction="Be brief.")
@@ -203,19 +221,19 @@ class TestEnvironment:
     async def test_key_and_url_come_from_it(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SMALLEST_API_KEY", " sk-of-the-environment\n")
         monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
-        endpoint = await HydraLLMService()._session.dial()
+        endpoint = await HydraLLMService()._run.session.dial()
         assert endpoint.api_key.get_secret_value() == "sk-of-the-environment"
         assert endpoint.base_url == "ws://127.0.0.1:8765/s2s"
 
     async def test_what_is_given_wins(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SMALLEST_API_KEY", "sk-of-the-environment")
         monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
-        endpoint = await make(base_url="wss://example.com/s2s")._session.dial()
+        endpoint = await make(base_url="wss://example.com/s2s")._run.session.dial()
         assert endpoint.api_key.get_secret_value() == "sk-secret"
         assert endpoint.base_url == "wss://example.com/s2s"
 
     async def test_without_either_the_public_endpoint_is_it(self):
-        endpoint = await make()._session.dial()
+        endpoint = await make()._run.session.dial()
         assert endpoint.base_url == "wss://api.smallest.ai/waves/v1/s2s"
 
     @pytest.mark.parametrize("value", [None, "", " "])
@@ -226,3 +244,64 @@ class TestEnvironment:
             monkeypatch.setenv("SMALLEST_API_KEY", value)
         with pytest.raises(ValueError, match="set SMALLEST_API_KEY, or pass api_key"):
             HydraLLMService()
+
+
+# Tools
+
+
+def schema(**fields: Any) -> FunctionSchema:
+    given = {"name": "f", "description": "F.", "properties": {}, "required": []}
+    return FunctionSchema(**{**given, **fields})
+
+
+async def direct(params: FunctionCallParams, city: str):
+    """Do something."""
+
+
+def not_async(params: FunctionCallParams, city: str):
+    """Do something."""
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ("look_up", "tools must be a list of functions and FunctionSchemas, .*, not str"),
+        ({"name": "f"}, "not dict"),
+        (5, "not int"),
+        (direct, "put the one tool in a list"),
+        (schema(), "put the one tool in a list"),
+        ([direct, 1], r"tools\[1\] is a int"),
+        ([{"type": "function"}], r"tools\[0\] is a dict: make a FunctionSchema of it"),
+        ([not_async], r"tools\[0\] is not fit to be called by a model: .* must be async"),
+    ],
+)
+async def test_tools_of_the_wrong_kind_are_an_error_where_they_are_given(tools: Any, message: str):
+    with pytest.raises(TypeError, match=message):
+        make(tools=tools)
+
+
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: ToolsSchema([one])])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"properties": {"x": {"maximum": float("nan")}}}, "parameters are not JSON"),
+        ({"properties": {"x": {"maximum": float("inf")}}}, "parameters are not JSON"),
+        ({"properties": {"x": {"enum": {1, 2}}}}, "parameters are not JSON"),
+        ({"properties": {(1, 2): {}}}, "parameters are not JSON"),
+        ({"properties": None}, "properties are not a dict"),
+        ({"properties": "x"}, "properties are not a dict"),
+        ({"required": "x"}, "required of it is not a list"),
+        ({"name": ""}, "name is not a text"),
+        ({"name": 5}, "name is not a text"),
+    ],
+)
+async def test_a_tool_that_hydra_cannot_be_told_of_is_an_error_where_it_is_given(
+    fields: dict[str, Any], message: str, wrap: Callable[[FunctionSchema], Any]
+):
+    with pytest.raises(ValueError, match=f"tools: function .*{message}"):
+        make(tools=wrap(schema(**fields)))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, iter])
+async def test_tools_may_come_in_any_collection(kind: Any):
+    make(tools=kind([direct, schema()]))
