@@ -107,23 +107,21 @@ def _listed(tools: Any) -> ToolsSchema | list[Any] | None:
     """Return tools as a schema or a list, whatever they came in."""
     if tools is None or isinstance(tools, ToolsSchema):
         return tools
+    kind = type(tools).__name__
     expected = "a list of functions and FunctionSchemas, or a ToolsSchema"
     if isinstance(tools, FunctionSchema) or callable(tools):
         raise TypeError(f"tools must be {expected}: put the one tool in a list")
     if isinstance(tools, str | bytes | Mapping) or not isinstance(tools, Iterable):
-        raise TypeError(f"tools must be {expected}, not {_kind(tools)}")
+        raise TypeError(f"tools must be {expected}, not {kind}")
     listed: list[Any] = [*cast("Iterable[Any]", tools)]
     for n, tool in enumerate(listed):
+        kind = type(tool).__name__
         if not isinstance(tool, FunctionSchema) and not callable(tool):
             hint = ": make a FunctionSchema of it" if isinstance(tool, Mapping) else ""
-            raise TypeError(f"tools must be {expected}, but tools[{n}] is a {_kind(tool)}{hint}")
+            raise TypeError(f"tools must be {expected}, but tools[{n}] is a {kind}{hint}")
         if not isinstance(tool, FunctionSchema):
             _check_direct(n, tool)
     return listed
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
 
 
 def _check_direct(n: int, function: Callable[..., Any]) -> None:

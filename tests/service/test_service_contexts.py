@@ -312,6 +312,51 @@ async def test_messages_of_all_kinds_do_no_harm(warnings: list[str]):
         assert sum("Hydra takes no images" in warning for warning in warnings) == 1
 
 
+@pytest.mark.parametrize("history", ["instructions", "items"])
+async def test_messages_of_all_kinds_do_no_harm_without_a_context(
+    history: Any, warnings: list[str]
+):
+    async with (
+        emulator() as hydra,
+        call(hydra, "bare", settings=NO_GREETING, retry=QUICK, history=history) as talk,
+    ):
+        first = await session_of_number(1, talk, hydra)
+        messages: list[Any] = [
+            {"role": "tool", "tool_call_id": "call_0", "content": "sunny"},
+            developer("Be brief."),
+            {"role": "system", "content": "Be kind."},
+            bot("This call is recorded."),
+            LLMSpecificMessage("openai", {"type": "reasoning"}),
+            talk.llm.create_llm_specific_message(user("For Hydra alone.")),
+            LLMContext.create_image_url_message(url="data:image/png;base64,AA", text="Look."),
+            {"role": "user", "content": "I am Ada.", 1: {2: 3}, ("a", 1): 2},
+            {3: 4},
+            "no message",
+        ]
+        for message in messages:
+            await talk.llm.queue_frame(LLMMessagesAppendFrame([message], run_llm=False))
+        await talk.llm.queue_frame(LLMMessagesAppendFrame([developer("Go on.")], run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        texts = ["Be brief.", "Be kind.", "For Hydra alone.", "Look.", "I am Ada.", "Go on."]
+        live = [("assistant", "This call is recorded.")] if history == "items" else []
+        assert [text for _, text in told(first)] == [*texts[:2], *(t for _, t in live), *texts[2:]]
+        assert [m for m in told(first) if m[0] == "assistant"] == live
+        assert first.errors == []
+        assert sum("Hydra takes no images" in warning for warning in warnings) == 1
+        # The next session knows all of them, and the bot's as the bot's.
+        await talk.until_quiet()
+        await hydra.drop()
+        second = await session_of_number(2, talk, hydra)
+        await talk.until(lambda: history == "instructions" or len(told(second)) == 8)
+        if history == "items":
+            assert ("assistant", "This call is recorded.") in told(second)
+        else:
+            assert 'Assistant: "This call is recorded."' in instructions(second)
+        known = instructions(second) + str(told(second))
+        for text in [*texts, "called a tool: sunny"]:
+            assert text in known
+
+
 async def test_an_interruption_makes_no_history_of_what_is_typed_with_it():
     """The words that the bot was heard to say come into the context after the text."""
     script = Script([Say.tones(3.0, "one two three four"), Say.tones(0.5, "Yes.")])
