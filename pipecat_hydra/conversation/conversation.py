@@ -58,6 +58,7 @@ from pipecat_hydra.conversation.turn_taking import EventHandlers, TurnTaking
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
+    AudioDelta,
     AudioDone,
     ErrorDetail,
     ErrorEvent,
@@ -99,12 +100,12 @@ class Conversation:
             model: The model asked for; its rate is used when the server names none.
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
-            unused_timeout_secs: How long a session is kept, in seconds, that nobody configures;
-                None for ever.
-            idle_timeout_secs: How long one is kept, in seconds, in which no audio of the user
-                comes, and no response; None for ever.
-            longest_turn_secs: After how long a user turn that does not stop, as with music on the
-                line, is taken for stopped, in seconds.
+            unused_timeout_secs: How long a session is kept, in seconds, that nobody
+                configures; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
+                of the user comes, and no response; None for ever.
+            longest_turn_secs: After how long, in seconds, a user turn that does not stop, as
+                with music on the line, is taken for stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
         """
         event_ids = self._event_ids = EventIds()
@@ -298,8 +299,11 @@ class Conversation:
         self._messages.open_with(opening)
         return self._handshake.configure(configuration, now)
 
-    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
+    def microphone(self, chunk: bytes, now: float) -> list[Send]:
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
+
+        Nothing is due earlier after it than it was, but for audio that is not sent at once.
+        """
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
 
@@ -401,7 +405,15 @@ class Conversation:
     #
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3)."""
+        """Take one server event, in whatever state, and never fail on it (S3).
+
+        Effects that are a single `AudioChunk` are of a response that goes on, and make nothing due
+        earlier than it was.
+        """
+        if isinstance(event, AudioDelta) and not event.dropped_fields:
+            more = self._responses.go_on(event.response_id, event.delta, now)
+            if more is not None:
+                return more
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
@@ -427,5 +439,5 @@ class Conversation:
             self._turns.replay(self._uplink.waiting_secs, now)
         return [*effects, *self._messages.send(), *self._append(self._uplink.open(now))]
 
-    def _append(self, chunks: list[bytes]) -> list[Effect]:
+    def _append(self, chunks: list[bytes]) -> list[Send]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

@@ -363,7 +363,7 @@ class OwedReplies:
 
         Args:
             live: Whether it was live.
-            calls_owed: Whether a reply about calls that are answered was still to be wanted.
+            calls_owed: Whether calls are answered, and no reply about them was wanted yet.
         """
         if live:
             self._debt = self._asked or self.waiting or calls_owed

@@ -41,6 +41,7 @@ class Playback:
         # For each stretch: its parts, each with where it begins in seconds, and whether
         # it is complete.
         self._stretches: deque[_Stretch] = deque()
+        self._secs = 0.0
         self._started_at: float | None = None
         # The transport reports that the bot is heard, but of audio that is not remembered here. Now
         # and then Pipecat's output plays one last piece of what was cut, and then reports neither
@@ -64,9 +65,9 @@ class Playback:
             self._started_at = now
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._stretches[-1].add(part)
+        self._secs += self._stretches[-1].add(part)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
-        if sum(stretch.secs for stretch in self._stretches) > limit:
+        if self._secs > limit:
             # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
@@ -95,8 +96,9 @@ class Playback:
             return
         self._started_at = None
         if self._stretches:
-            self._stretches.popleft()
+            self._secs -= self._stretches.popleft().secs
         if not self._stretches:
+            self._secs = 0.0
             self._overrun = False
 
     def cut(self, now: float) -> list[_Part]:
@@ -116,6 +118,7 @@ class Playback:
     def clear(self) -> None:
         """Forget all: it is played no more."""
         self._stretches.clear()
+        self._secs = 0.0
         self._started_at = None
         self._started_early = False
         self._overrun = False
@@ -127,10 +130,14 @@ class _Stretch:
         self.secs = 0.0
         self.complete = False
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _Part) -> float:
+        """Add a part; returns its length in seconds."""
         self.parts.append((self.secs, part))
-        if isinstance(part, AudioChunk):
-            self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        if not isinstance(part, AudioChunk):
+            return 0.0
+        secs = len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        self.secs += secs
+        return secs
 
     def after(self, heard: float) -> list[_Part]:
         """Return the parts behind `heard` seconds; audio from a little before."""

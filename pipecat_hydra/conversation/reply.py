@@ -94,6 +94,16 @@ class Reply:
         self._open = True
         return [ReplyStarted(self.id)]
 
+    def go_on(self, delta: bytes) -> AudioChunk | None:
+        """Take more audio if the first has entered the pipeline and the reply is active; else None.
+
+        Returns:
+            What passes, without a sample that is not whole yet.
+        """
+        if not self._voiced or self.state is not ReplyState.ACTIVE:
+            return None
+        return AudioChunk(self._samples.push(delta), self.sample_rate)
+
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""
         if self.dead:

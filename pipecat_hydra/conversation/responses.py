@@ -226,6 +226,26 @@ class Responses:
             return [*reply.kill(), self._cancel(reply)]
         return [] if reply.held else [*reply.begin()]
 
+    def go_on(self, response_id: str | None, delta: bytes, now: float) -> list[Effect] | None:
+        """Take audio of the response that is being said, which decides nothing; None if it is none.
+
+        Args:
+            response_id: The response, as the server names it.
+            delta: The audio.
+            now: The time.
+        """
+        reply = self._reply
+        if reply is None or response_id is None or response_id != reply.id:
+            return None
+        chunk = reply.go_on(delta)
+        if chunk is None:
+            return None
+        self._progress_at = now
+        if not chunk.pcm:
+            return []
+        self._playback.add(chunk, now)
+        return [chunk]
+
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
         reply = self._reply

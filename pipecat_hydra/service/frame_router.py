@@ -41,7 +41,10 @@ from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
 
-__all__ = ["FrameRouter"]
+__all__ = ["FrameOfFunction", "FrameRouter"]
+
+FrameOfFunction = LLMRunFrame | FunctionCallResultFrame | FunctionCallCancelFrame
+"""The frames that tell what a function asks for, and how it ended."""
 
 _UPSTREAM, _DOWNSTREAM = FrameDirection.UPSTREAM, FrameDirection.DOWNSTREAM
 
@@ -68,7 +71,7 @@ class FrameRouter:
 
         Args:
             service: The service. Its `process_frame` must call `take` or `interrupt` with each
-                frame, and its `push_frame` `see_pushed`.
+                frame, and its `push_frame` `see_pushed` with each `FrameOfFunction`.
             connection: Performs what the conversation asks for.
             conversation: Takes the user's audio, and is told what is heard of the bot.
             session: Is asked for a session and for replies.
@@ -103,7 +106,8 @@ class FrameRouter:
         match frame:
             # First, because it comes fifty times a second.
             case InputAudioRawFrame():
-                self._on_user_audio(frame)
+                if not self.is_audio_paused:
+                    self._on_user_audio(frame)
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
                 self._dispatcher.see(frame)
             case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
@@ -158,15 +162,12 @@ class FrameRouter:
             await let_neighbours_run()
             await self._service.push_frame(frame, direction)
 
-    def see_pushed(self, frame: Frame, direction: FrameDirection) -> None:
-        """Hand on what a function asks for, and how it ended, from a frame that is pushed.
+    def see_pushed(self, frame: FrameOfFunction) -> None:
+        """Hand on what a function asks for, and how it ended.
 
         Args:
-            frame: The frame.
-            direction: Where it is going.
+            frame: The frame, which the service pushes downstream.
         """
-        if direction is not _DOWNSTREAM:
-            return
         match frame:
             case LLMRunFrame() if frame.id != self._last_run_id:
                 # From a function, say, by `params.llm.push_frame`.
@@ -185,13 +186,11 @@ class FrameRouter:
         self._session.run()
 
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
-        if self.is_audio_paused:
-            return
         self._session.on_user_audio()
         now = self._connection.now
         self._contexts.on_user_audio(now)
         for chunk in self._user_audio.push(frame, now=now):
-            self._connection.perform(self._conversation.microphone(chunk, now))
+            self._connection.hear(chunk, now)
 
     def _warn_about_several(self) -> None:
         logger.warning(

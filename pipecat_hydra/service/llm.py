@@ -33,6 +33,7 @@ from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import Arguments, keyring_for
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
 from pipecat_hydra.service.dispatcher import EVENTS
+from pipecat_hydra.service.frame_router import FrameOfFunction
 from pipecat_hydra.service.in_force import ServiceTools
 from pipecat_hydra.service.pipeline_run import PipelineRun
 from pipecat_hydra.service.settings import (
@@ -385,7 +386,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
         """Push a frame; what a function call came to is told to Hydra on the way."""
-        self._run.router.see_pushed(frame, direction)
+        if isinstance(frame, FrameOfFunction) and direction is FrameDirection.DOWNSTREAM:
+            self._run.router.see_pushed(frame)
         await super().push_frame(frame, direction)
 
     #

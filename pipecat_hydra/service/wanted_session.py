@@ -40,7 +40,7 @@ from pipecat_hydra.service.told_session import ToldSession
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import Endpoint
-from pipecat_hydra.wire.events import ClientEvent, InputAudioAppend, MessageRole
+from pipecat_hydra.wire.events import ClientEvent, MessageRole
 
 __all__ = ["WantedSession"]
 
@@ -131,7 +131,7 @@ class WantedSession:
     def on_user_audio(self) -> None:
         """Put the service in use because user audio flows; wait a while for a greeting first."""
         if self._begun:
-            if not (self._connection.is_wanted and self._connection.is_open):
+            if not self._connection.is_in_use:
                 self.open()
             return
         self.open()
@@ -324,9 +324,8 @@ class WantedSession:
 
     def on_sent(self, event: ClientEvent) -> None:
         """Count what the session is told; it is replaced before that is too much."""
-        if not isinstance(event, InputAudioAppend):
-            self._budget.sent(event)
-            self._on_told_more()
+        self._budget.sent(event)
+        self._on_told_more()
 
     def on_effect(self, effect: PipelineEffect) -> None:
         """Count what is said aloud in the session."""

@@ -28,6 +28,7 @@ from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -85,7 +86,7 @@ class HydraConnection:
                 `CancelledError` costs the session, and another one is opened.
             on_connected: Called each time a WebSocket is open, before anything is sent,
                 to configure the session.
-            on_sent: Called with each event that is sent.
+            on_sent: Called with each event that is sent, but for audio.
             on_voice_rejected: Called with the words for a person when Hydra rejects the voice
                 of the configuration. Returns whether it replaces the session; else the
                 session fails.
@@ -122,6 +123,11 @@ class HydraConnection:
     def is_wanted(self) -> bool:
         """Whether somebody uses the session, so that a loss of it matters."""
         return self._runner.is_wanted
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody uses the session, and it is open or will be."""
+        return self._runner.is_in_use
 
     @property
     def is_lost(self) -> bool:
@@ -193,6 +199,22 @@ class HydraConnection:
         if self._runner.state is not State.CLOSED:
             self._deadline.move(self._conversation.deadline)
 
+    def hear(self, chunk: bytes, now: float) -> None:
+        """Have the conversation take user audio, and send what it sends.
+
+        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        is not sent at once may be due earlier.
+
+        Args:
+            chunk: 20 to 40 ms of 16 kHz mono PCM16.
+            now: The time.
+        """
+        sent = self._conversation.microphone(chunk, now)
+        for send in sent:
+            self._send(send.event)
+        if not sent:
+            self._deadline.hasten(self._conversation.uplink.deadline)
+
     def between_effects(self) -> AbstractAsyncContextManager[None]:
         """Run the body of the context while no effect is being handed on.
 
@@ -217,11 +239,12 @@ class HydraConnection:
             else:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
-        secs = 0.0
         if isinstance(event, InputAudioAppend):
             secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
-        self._socket.send(message, audio_secs=secs)
-        self._on_sent(event)
+            self._socket.send(message, audio_secs=secs)
+        else:
+            self._socket.send(message)
+            self._on_sent(event)
 
     def _fail(self, failure: Fail) -> None:
         """Drop the WebSocket, if there is one; the runner decides what follows."""
@@ -304,14 +327,21 @@ class HydraConnection:
 
     def _take(self, message: bytes) -> None:
         try:
-            self.perform(self._conversation.receive(decode(message), self.now))
+            effects = self._conversation.receive(decode(message), self.now)
+            if len(effects) == 1 and isinstance(effects[0], AudioChunk):
+                # Most messages: a response goes on. That postpones what is due, as user audio does.
+                self._effects.put(effects[0])
+            else:
+                self.perform(effects)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
 
     def _tick(self) -> None:
         try:
-            self.perform(self._conversation.tick(self.now))
+            now, deadline = self.now, self._conversation.deadline
+            is_postponed = deadline is not None and deadline > now
+            self.perform([] if is_postponed else self._conversation.tick(now))
         except Exception as error:
             # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)

@@ -43,6 +43,11 @@ class DeadlineTimer:
             self._handle.cancel()
         self._arm(deadline)
 
+    def hasten(self, deadline: float | None) -> None:
+        """Set the deadline if it is earlier than the one that is set, or if none is set."""
+        if deadline is not None and (self._deadline is None or deadline < self._deadline):
+            self.move(deadline)
+
     def cancel(self) -> None:
         """Drop the deadline, and leave no timer in the event loop."""
         self._deadline = None

@@ -38,7 +38,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from pipecat_hydra.conversation.effects import (
     FailureKind,
@@ -65,6 +65,9 @@ class State(Enum):
     RECALLED = auto()
     GIVEN_UP = auto()
     CLOSED = auto()
+
+
+_WANTED: Final = (State.IN_USE, State.LOST, State.RECALLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,13 @@ class SessionRunner:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody uses the session, so that a loss of it matters."""
-        return self._state in (State.IN_USE, State.LOST, State.RECALLED)
+        return self._state in _WANTED
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody uses the session, and an attempt to have it runs or is due."""
+        has_attempt = self._attempt is not None or self._next is not None
+        return has_attempt and self._state in _WANTED
 
     @property
     def stop_reason(self) -> str | None:

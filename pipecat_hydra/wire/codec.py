@@ -84,7 +84,8 @@ def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEve
             dropped.append(".".join(map(str, location)))
         try:
             event = _decoder.validate_json(json.dumps(data))
-            event.__pydantic_private__ = {"_dropped_fields": tuple(dropped)}
+            # The event is frozen, and this is no field of the message.
+            vars(event)["dropped_fields"] = tuple(dropped)
             return event
         except ValidationError as again:
             error = again
