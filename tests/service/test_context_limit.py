@@ -123,6 +123,22 @@ async def test_instructions_that_fill_the_limit_begin_no_session_after_the_other
     assert "Shorten instructions or functions" in warning
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_what_is_said_aloud_counts_too(shape: Shape, warnings: list[str]):
+    async with (
+        emulator() as hydra,
+        call(hydra, shape, settings=NO_GREETING, context_warning_bytes=150) as talk,
+    ):
+        await talk.until(lambda: live(hydra))
+        await asyncio.sleep(0.5)
+        assert not any("the largest parts are" in w for w in warnings)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await asyncio.sleep(0.5)
+        (warning,) = [w for w in warnings if "the largest parts are" in w]
+        assert "speech" in warning
+
+
 async def test_without_a_limit_no_session_is_replaced():
     async with (
         emulator() as hydra,

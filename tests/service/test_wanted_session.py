@@ -324,6 +324,35 @@ class TestOutdated:
         assert bench.connection.replaced == 1
         assert len(bench.configured) == 2
 
+    async def test_a_reset_forgets_text_that_no_session_was_told_yet(self):
+        bench = Bench().used()
+        bench.connection.lose()
+        # The next socket is open, and its session is not live yet.
+        bench.connection.is_connected = True
+        bench.session.tell("My PIN is 1234.", "user")
+        bench.session.reset_conversation()
+        bench.connection.connect()
+        await bench.until_replaced()
+        assert bench.configured[-1].instructions is None
+        assert not any(event.type == "conversation.item.create" for event in bench.connection.done)
+
+    async def test_a_reset_or_a_renewal_of_nothing_costs_no_session(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.reset_conversation()
+        bench.session.renew_session()
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+        bench.used()
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+
+    async def test_a_session_that_was_told_enough(self):
+        bench = Bench().used()
+        bench.session.on_sent(ItemCreate.message("x" * 15_000))
+        await bench.until_replaced()
+        assert bench.connection.replaced == 1
+
     async def test_the_settings_do_not_say_who_a_session_is(self):
         bench = Bench().used()
         bench.settings.generate_initial_response = True
