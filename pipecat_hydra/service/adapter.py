@@ -18,7 +18,7 @@ from pipecat_hydra.service.briefing.entries import (
 from pipecat_hydra.service.briefing.history import Turn, turns_of
 from pipecat_hydra.wire.events import FunctionTool
 
-__all__ = ["HydraInvocationParams", "HydraLLMAdapter"]
+__all__ = ["HydraInvocationParams", "HydraLLMAdapter", "function_tool"]
 
 
 class HydraInvocationParams(TypedDict):
@@ -42,6 +42,8 @@ class HydraLLMAdapter(BaseLLMAdapter[HydraInvocationParams]):
         """Start with no context read."""
         super().__init__()
         self._reader = EntryReader()
+        # Functions that were found unfit, as they were reported.
+        self._reported: set[str] = set()
 
     @property
     def id_for_llm_specific_messages(self) -> str:
@@ -141,10 +143,20 @@ class HydraLLMAdapter(BaseLLMAdapter[HydraInvocationParams]):
 
         Returns:
             One `FunctionTool` for each function; Hydra has no other kind of tool. A
-            function whose parameters are not JSON is left out, with an error in the log.
+            function that Hydra cannot be told of is left out, with one error in the log.
         """
-        tools = [_function_tool(schema) for schema in tools_schema.standard_tools]
-        return [tool for tool in tools if _is_json(tool)]
+        tools: list[FunctionTool] = []
+        for schema in tools_schema.standard_tools:
+            try:
+                tools.append(function_tool(schema))
+            except ValueError as error:
+                self._report(f"function {schema.name!r} is not offered to Hydra: {error}")
+        return tools
+
+    def _report(self, message: str) -> None:
+        if message not in self._reported:
+            self._reported.add(message)
+            logger.error(message)
 
     def get_messages_for_logging(self, context: LLMContext) -> list[dict[str, Any]]:
         """Return the messages of a context in a form that is fit for logging.
@@ -159,22 +171,30 @@ class HydraLLMAdapter(BaseLLMAdapter[HydraInvocationParams]):
         return cast("list[dict[str, Any]]", messages)
 
 
-def _function_tool(schema: FunctionSchema) -> FunctionTool:
-    return FunctionTool(
-        name=schema.name,
-        description=schema.description,
-        parameters={
-            "type": "object",
-            "properties": schema.properties,
-            "required": schema.required,
-        },
-    )
+def function_tool(schema: FunctionSchema) -> FunctionTool:
+    """Convert the schema of one function to Hydra's flat function format (protocol §2).
 
-
-def _is_json(tool: FunctionTool) -> bool:
+    Raises:
+        ValueError: If Hydra cannot be told of the function: one field of the configuration that
+            is no JSON, or not what Hydra expects, would cost the whole session.
+    """
+    # What an application gives no type checker may have seen.
+    given: Any = schema
+    name, properties, required = given.name, given.properties, given.required
+    if not isinstance(name, str) or not name:
+        raise ValueError("its name is not a text")
+    if not isinstance(properties, dict):
+        raise ValueError("its properties are not a dict")
+    if not isinstance(required, list):
+        raise ValueError("what is required of it is not a list")
+    parameters: dict[str, Any] = {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+    }
     try:
-        json.dumps(tool.parameters)
+        # NaN and Infinity are Python's own, and no JSON.
+        json.dumps(parameters, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
-        logger.error(f"function {tool.name!r} is not offered to Hydra: its parameters are {error}")
-        return False
-    return True
+        raise ValueError(f"its parameters are not JSON ({error})") from error
+    return FunctionTool(name=name, description=schema.description or "", parameters=parameters)

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, Self, Union, cast, get_args, get_origin,
 from pydantic import SecretStr
 
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
-from pipecat_hydra.service.in_force import ServiceTools
+from pipecat_hydra.service.in_force import ServiceTools, checked_tools
 from pipecat_hydra.service.settings import HydraLLMSettings, complete_settings, wanted
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.user_audio import SpeakerPolicy
@@ -65,7 +65,7 @@ class _Bounds:
 _HOUR: Final = 3600.0
 _FOR_EVER: Final = "None is no limit"
 
-# By name, those of Pipecat's LLMService included. Seconds all of them.
+# By name, those of Pipecat's LLMService included.
 _BOUNDS: Final = {
     "open_timeout_secs": _Bounds(above=True, highest=_HOUR),
     "handshake_timeout_secs": _Bounds(above=True, highest=_HOUR),
@@ -78,6 +78,10 @@ _BOUNDS: Final = {
     ),
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "context_limit_bytes": _Bounds(
+        2000, hint="less would not hold what a session is told; None is no limit"
+    ),
+    "context_warning_bytes": _Bounds(above=True, hint="None is no warning"),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
 }
 
@@ -102,6 +106,8 @@ class Arguments:
     tools: ServiceTools | None
     turn_frames: TurnFrames
     history: HistoryStyle
+    context_limit_bytes: int | None
+    context_warning_bytes: int | None
     vad_frames: bool
     resume_after_noise: bool
     speakers: SpeakerPolicy
@@ -129,7 +135,7 @@ class Arguments:
         Raises:
             TypeError: If an argument is unknown, or of the wrong type.
             ValueError: If an argument is none of its choices or out of its bounds, contradicts
-                the settings, or is no URL of a WebSocket.
+                the settings, is no URL of a WebSocket, or is a tool that is no JSON.
         """
         _check_names(kind, given["kwargs"])
         _check_values(constructor, given)
@@ -145,7 +151,12 @@ class Arguments:
             given["ssl"],
             given["proxy"],
         )
-        values: dict[str, Any] = {**given, "settings": settings, "endpoint": endpoint}
+        values: dict[str, Any] = {
+            **given,
+            "settings": settings,
+            "endpoint": endpoint,
+            "tools": checked_tools(given["tools"]),
+        }
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
@@ -220,7 +231,7 @@ def _check(name: str, value: object, hint: Any) -> None:
         if value not in choices:
             said = ", ".join(map(repr, choices))
             raise ValueError(f"{name} must be one of {said}, not {value!r}")
-    elif hint is float:
+    elif hint in (float, int):
         _check_number(name, value)
     elif isinstance(hint, type) and not isinstance(value, cast("type[Any]", hint)):
         raise TypeError(f"{name} must be of type {hint.__name__}, not {type(value).__name__}")
@@ -228,7 +239,8 @@ def _check(name: str, value: object, hint: Any) -> None:
 
 def _check_number(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+        of_what = " of seconds" if name.endswith("_secs") else ""
+        raise TypeError(f"{name} must be a number{of_what}, not {value!r}")
     bounds = _BOUNDS[name]
     if problem := bounds.problem(float(value)):
         hint = f" ({bounds.hint})" if bounds.hint else ""

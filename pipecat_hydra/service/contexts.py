@@ -5,6 +5,8 @@ way is told each new text as it comes. This module reads the frames, hands each 
 the briefing and to the session, and decides whether the model is asked to speak.
 """
 
+from typing import Final
+
 from pipecat.frames.frames import (
     FunctionCallCancelFrame,
     FunctionCallResultFrame,
@@ -21,6 +23,10 @@ from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["Contexts"]
 
+# No frame says that the application has edited the context without asking for a reply. So it is
+# read this often while the user's audio comes.
+_LOOK_SECS: Final = 0.2
+
 
 class Contexts:
     """Reads what the pipeline writes into the conversation."""
@@ -36,6 +42,19 @@ class Contexts:
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
+        self._look_at = 0.0
+
+    def on_user_audio(self, now: float) -> None:
+        """Look, now and then, whether the application has reset the context.
+
+        Args:
+            now: The time in seconds.
+        """
+        if now < self._look_at or not self._session.begun:
+            return
+        self._look_at = now + _LOOK_SECS
+        self._briefing.look(self._in_force.context)
+        self._session.replace_if_outdated()
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Tell Hydra what is new in a context; ask for an answer, unless Hydra gives it anyway."""

@@ -56,6 +56,7 @@ from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.pipecat_private import call_event_handler
+from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
@@ -105,6 +106,7 @@ class EffectDispatcher:
         connection: HydraConnection,
         conversation: Conversation,
         session: WantedSession,
+        replies: ReplyWait,
         *,
         contexts: Contexts,
         in_force: InForce,
@@ -121,7 +123,8 @@ class EffectDispatcher:
                 that goes downstream.
             connection: Performs what the conversation asks for. It must call `dispatch`.
             conversation: Told of interruptions.
-            session: Told of user turns, of progress, and of the connection.
+            session: Told of what is said, of user turns and of the connection.
+            replies: Told of progress.
             contexts: Told of replies, interruptions and the results of functions.
             in_force: Knows the context that is passed to a function.
             surroundings: Knows which processor decides user turns, and who has the call.
@@ -133,6 +136,7 @@ class EffectDispatcher:
         self._connection = connection
         self._conversation = conversation
         self._session = session
+        self._replies = replies
         self._contexts = contexts
         self._surroundings = surroundings
         self._tracing = tracing
@@ -210,7 +214,8 @@ class EffectDispatcher:
             case _:
                 await self._on_connection(effect)
                 return
-        self._session.on_progress(effect)
+        self._session.on_effect(effect)
+        self._replies.on_progress(effect)
 
     async def interrupt(self) -> None:
         """Interrupt the pipeline without a user turn."""

@@ -35,6 +35,7 @@ from pipecat.services.llm_service import LLMService
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dispatcher import EffectDispatcher, let_neighbours_run
+from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
 from pipecat_hydra.service.wanted_session import WantedSession
@@ -57,6 +58,7 @@ class FrameRouter:
         connection: HydraConnection,
         conversation: Conversation,
         session: WantedSession,
+        replies: ReplyWait,
         *,
         contexts: Contexts,
         dispatcher: EffectDispatcher,
@@ -73,6 +75,7 @@ class FrameRouter:
             connection: Performs what the conversation asks for.
             conversation: Takes the user's audio, and is told what is heard of the bot.
             session: Is asked for a session and for replies.
+            replies: Knows when a reply in flight was received whole.
             contexts: Takes contexts, messages and typed text.
             dispatcher: Shown what became of user turns and function calls.
             surroundings: Knows whether the service's own user aggregator stands above it.
@@ -85,6 +88,7 @@ class FrameRouter:
         self._connection = connection
         self._conversation = conversation
         self._session = session
+        self._replies = replies
         self._contexts = contexts
         self._dispatcher = dispatcher
         self._surroundings = surroundings
@@ -130,7 +134,7 @@ class FrameRouter:
             case ClientConnectedFrame():
                 self._session.prewarm()
             case PipelineFlushFrame() if direction is _DOWNSTREAM:
-                await self._session.until_replied(self._end_timeout, spare_functions=False)
+                await self._replies.until_replied(self._end_timeout, spare_functions=False)
             case LLMSetToolsFrame():
                 self._session.set_tools(frame.tools)
             case UserMuteStoppedFrame():
@@ -139,7 +143,7 @@ class FrameRouter:
                 # What becomes of what was said the pipeline tells the active service only.
                 self._conversation.forget_playback()
                 self._contexts.on_interruption()
-                self._session.miss_some()
+                self._session.renew_session()
             case _:
                 pass
 
@@ -184,6 +188,7 @@ class FrameRouter:
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
         self._session.on_user_audio()
         now = self._connection.now
+        self._contexts.on_user_audio(now)
         for chunk in self._user_audio.push(frame, now=now):
             self._connection.hear(chunk, now)
 

@@ -47,6 +47,7 @@ from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle
 from pipecat_hydra.session.keys import KeySource
 from pipecat_hydra.session.retries import RetryPolicy
 from pipecat_hydra.wire.events import MessageRole
+from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 __all__ = ["HydraLLMService", "TurnFrames"]
 
@@ -124,6 +125,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         proxy: str | None = PROXY_OF_ENVIRONMENT,
         turn_frames: TurnFrames = "auto",
         history: HistoryStyle = "instructions",
+        context_limit_bytes: int | None = CONFIGURATION_WARNING_BYTES,
+        context_warning_bytes: int | None = 12_000,
         vad_frames: bool = False,
         resume_after_noise: bool = True,
         speakers: SpeakerPolicy = "mix",
@@ -166,6 +169,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             history: How a session is told what was said before it: in its `"instructions"`,
                 as the vendor documents, where the newest turns are kept that the limit on
                 their size has room for; or as message `"items"`, which is unproven.
+            context_limit_bytes: How much a session may be told in all, in bytes: instructions,
+                functions, history, messages, results of functions, and an estimate of what is
+                said aloud. Before that is reached, a new session begins at a turn boundary,
+                with the newest turns in half of the room that instructions and functions
+                leave. None for no limit.
+            context_warning_bytes: How much a session was told when one warning is logged, in
+                bytes, which names the largest parts. None for no warning.
             vad_frames: Whether `VADUserStartedSpeakingFrame`s and
                 `VADUserStoppedSpeakingFrame`s tell the pipeline of Hydra's voice activity
                 detection too. Pipecat's `UserBotLatencyObserver` measures from them, an STT
@@ -279,6 +289,33 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             run.connection.perform(run.conversation.cancel_response(run.connection.now))
             await run.dispatcher.interrupt()
 
+    async def reset_conversation(self) -> None:
+        """Begin a new session that knows nothing of the conversation so far.
+
+        It is told the instructions, the functions and what is in the context now. In a pipeline
+        without a context it is told of no earlier turn. It begins at the next turn boundary, where
+        nobody speaks and no function runs, so a reply in flight is finished first; call
+        `cancel_response` before to stop it. This coroutine does not wait for the new session, so
+        a function that the model calls may await it. A reply that is asked for afterwards is
+        given by the new session.
+        """
+        if self._run.is_running:
+            self._run.session.reset_conversation()
+        else:
+            self._run.postpone(self.reset_conversation)
+
+    async def renew_session(self) -> None:
+        """Begin a new session that is told the conversation so far.
+
+        Hydra gives no transcript of the user, so the new session knows the user's words only if
+        an STT service puts them into the context. It begins at the next turn boundary, as with
+        `reset_conversation`.
+        """
+        if self._run.is_running:
+            self._run.session.renew_session()
+        else:
+            self._run.postpone(self.renew_session)
+
     #
     # Lifecycle
     #
@@ -312,7 +349,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def stop(self, frame: EndFrame):
         """Let the reply in flight be received whole, then close the session."""
         await super().stop(frame)
-        if not await self._run.session.until_replied(self._arguments.end_timeout_secs):
+        if not await self._run.replies.until_replied(self._arguments.end_timeout_secs):
             logger.warning(f"{self}: ended before Hydra's reply was received whole")
         await self._run.end(drain=True)
 

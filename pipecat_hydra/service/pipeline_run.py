@@ -21,11 +21,13 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import Arguments
 from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EffectDispatcher
 from pipecat_hydra.service.frame_router import FrameRouter
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.wanted_session import WantedSession
@@ -61,6 +63,7 @@ class PipelineRun:
             self.conversation,
             on_effect=lambda effect: self.dispatcher.dispatch(effect),
             on_connected=lambda: self.session.on_connected(),
+            on_sent=lambda event: self.session.on_sent(event),
             on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
             retry=arguments.retry,
             open_timeout_secs=arguments.open_timeout_secs,
@@ -68,7 +71,10 @@ class PipelineRun:
         adapter = service.get_llm_adapter()
         self.surroundings = Surroundings(service)
         self.in_force = InForce(adapter, self.surroundings, arguments.tools)
-        briefing = Briefing(service.name, adapter, arguments.history)
+        budget = SessionBudget(
+            arguments.context_limit_bytes, warning_bytes=arguments.context_warning_bytes
+        )
+        briefing = Briefing(service.name, adapter, arguments.history, budget)
         self.session = WantedSession(
             service,
             self.connection,
@@ -82,17 +88,20 @@ class PipelineRun:
                 open_timeout_secs=arguments.open_timeout_secs,
             ),
             briefing=briefing,
+            budget=budget,
             in_force=self.in_force,
             tracing=self.tracing,
             are_replies_known=lambda: self.dispatcher.are_replies_known,
             kickoff_timeout_secs=arguments.kickoff_timeout_secs,
         )
         self.contexts = Contexts(briefing, self.in_force, self.session)
+        self.replies = ReplyWait(service, self.connection, self.conversation)
         self.dispatcher = EffectDispatcher(
             service,
             self.connection,
             self.conversation,
             self.session,
+            self.replies,
             contexts=self.contexts,
             in_force=self.in_force,
             surroundings=self.surroundings,
@@ -105,6 +114,7 @@ class PipelineRun:
             self.connection,
             self.conversation,
             self.session,
+            self.replies,
             contexts=self.contexts,
             dispatcher=self.dispatcher,
             surroundings=self.surroundings,
@@ -124,13 +134,13 @@ class PipelineRun:
         return self._stage == "ended"
 
     def postpone(self, ask: Callable[[], Awaitable[None]]) -> None:
-        """Keep what asks something of the model until the pipeline starts; warn if it has ended.
+        """Keep what asks something of Hydra until the pipeline starts; warn if it has ended.
 
         Args:
             ask: Called when the pipeline has started.
         """
         if self.has_ended:
-            message = "the pipeline has ended, so nothing can be said any more"
+            message = "the pipeline has ended, so there is no conversation any more"
             logger.warning(f"{self._service}: {message}")
         else:
             self._early.append(ask)

@@ -11,19 +11,10 @@ so the service waits for that for `kickoff_timeout_secs`, unless the settings sa
 first. Once in use it stays so: each socket that opens is configured as soon as it is open,
 after a lost connection, a rest, or a replacement.
 
-**Whether the session is outdated.** It is outdated if Hydra has rejected its voice, and so never
-configures it; then another one begins at once (`voices.py` says with which voice). It is also
-outdated if the application has since asked for another model, voice or instruction, if the
-application has reset the context, or if another service of a switcher has had the call since the
-session was configured. A task then replaces the session at the next turn boundary, where no reply
-and no word is cut. Changes that come together cost one new session.
-
-**Whether a reply can still come.** The end of the pipeline waits for the reply in flight, and so
-does a flush. Neither waits for longer than it takes to see that nothing will come: a reply
-stalls when none of it has come for a while; a session that was lost is waited for a moment only;
-and a function call that nobody answers holds back what the model might still say. The end gives
-a function that runs the time of a stall. A flush gives it none, for it may be the function that
-waits for the flush.
+**Whether the session is replaced.** `told_session.py` says whether the session differs from what
+the application now asks for. If it does, a task replaces it at the next turn boundary, where no
+reply and no word is cut; a session that Hydra will never configure it replaces at once. Changes
+that come together cost one new session.
 
 The conversation remembers each reply that the application asks for, in whatever phase it is
 (`conversation/owed_replies.py`). `WantedSession` only tells it which session is to give the
@@ -32,86 +23,30 @@ reply: the current one or, while that is outdated, the one that follows.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import (
-    AudioChunk,
-    Effect,
-    PipelineEffect,
-    ReplyEnded,
-    ReplyStarted,
-    ResponseFinished,
-    TextChunk,
-    ToolArguments,
-    ToolCalls,
-    VoiceEnded,
-    VoiceStarted,
-)
+from pipecat_hydra.conversation.effects import Effect, PipelineEffect, ReplyEnded, UserStopped
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.in_force import InForce
-from pipecat_hydra.service.pipecat_private import (
-    base_instruction,
-    is_cancelled,
-    is_function_running,
-    sync_tool_handlers,
-)
-from pipecat_hydra.service.settings import HydraLLMSettings, Wanted, wanted
+from pipecat_hydra.service.pipecat_private import base_instruction, sync_tool_handlers
+from pipecat_hydra.service.settings import HydraLLMSettings, Wanted
+from pipecat_hydra.service.told_session import ToldSession
 from pipecat_hydra.service.tracing import Tracing
-from pipecat_hydra.service.voices import Voices
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.endpoint import Endpoint
-from pipecat_hydra.wire.events import MessageRole
+from pipecat_hydra.wire.events import ClientEvent, MessageRole
 
 __all__ = ["WantedSession"]
 
 # How long a change waits for others that come with it; and how often an outdated session is
 # checked for a turn boundary.
 _SETTLE_SECS: Final = 0.05
-# Shorter than what a worker waits for a flush in which nothing moves, which is 5 s.
-_STALL_SECS: Final = 4.0
-_LOST_SECS: Final = 2.0
-_UNANSWERED_SECS: Final = 0.3
-_POLL_SECS: Final = 0.1
-
-_REPLY_EFFECTS = (
-    ReplyStarted
-    | VoiceStarted
-    | AudioChunk
-    | TextChunk
-    | VoiceEnded
-    | ReplyEnded
-    | ResponseFinished
-    | ToolArguments
-    | ToolCalls
-)
-
-
-@dataclass(slots=True)
-class _Told:
-    """What the session was told when it was configured.
-
-    Parameters:
-        voice: The voice.
-        instruction: The system instruction of the settings.
-        model: The model that was asked for.
-        knows_all: Whether it was told the whole conversation before it.
-        missed_some: Whether another service has had the call since.
-        is_rejected: Whether Hydra has rejected the voice.
-    """
-
-    voice: str | None
-    instruction: str | None
-    model: str
-    knows_all: bool
-    missed_some: bool = False
-    is_rejected: bool = False
 
 
 class WantedSession:
@@ -126,6 +61,7 @@ class WantedSession:
         settings: HydraLLMSettings,
         dialer: Dialer,
         briefing: Briefing,
+        budget: SessionBudget,
         in_force: InForce,
         tracing: Tracing,
         are_replies_known: Callable[[], bool],
@@ -140,6 +76,7 @@ class WantedSession:
             settings: The service's settings, which change while it runs.
             dialer: Says where to connect to.
             briefing: Says what a session is told when it begins.
+            budget: Keeps the total of what it is told.
             in_force: Knows the context and the tools.
             tracing: Told of each configuration.
             are_replies_known: Tells whether the words of all replies so far are known.
@@ -149,21 +86,17 @@ class WantedSession:
         self._service = service
         self._connection = connection
         self._conversation = conversation
-        self._settings = settings
         self._dialer = dialer
         self._briefing = briefing
+        self._budget = budget
         self._in_force = in_force
         self._tracing = tracing
         self._are_replies_known = are_replies_known
         self._kickoff_timeout = kickoff_timeout_secs
         self._kickoff_timer: asyncio.TimerHandle | None = None
-        self._voices = Voices()
         self._begun = False
         self._user_was_heard = False
-        # Set when something may have ended a reply, and when a reply has come further.
-        self._progress = asyncio.Event()
-        self._came_further_at = 0.0
-        self._told: _Told | None = None
+        self._told = ToldSession(settings, dialer, briefing, budget)
         self._replacer: asyncio.Task[None] | None = None
 
     @property
@@ -174,15 +107,12 @@ class WantedSession:
     @property
     def knows_all(self) -> bool:
         """Whether the session was told the whole conversation before it."""
-        return self._told is None or self._told.knows_all
+        return self._told.knows_all
 
     @property
     def wanted(self) -> Wanted:
         """What the application asks for, but for a voice that Hydra has rejected."""
-        asked = wanted(self._settings)
-        if asked.voice is None:
-            return asked
-        return replace(asked, voice=self._voices.choose(asked.model, asked.voice))
+        return self._told.wanted
 
     #
     # In use
@@ -319,14 +249,14 @@ class WantedSession:
             if not briefing.holds(text, self._in_force.context):
                 briefing.note(role, text)
         brief = self._brief()
-        asked = self.wanted
         knows_all = (
             brief.complete
             and briefing.spoken >= conversation.user_turns
             and self._are_replies_known()
         )
-        self._told = _Told(asked.voice, asked.instruction, asked.model, knows_all)
-        self._tracing.configuring(brief.configuration, asked.instruction)
+        self._told.configured(knows_all=knows_all)
+        self._tracing.configuring(brief.configuration, self.wanted.instruction)
+        self._warn_of_size()
         self._perform(conversation.configure(brief.configuration, self._now, opening=brief.items))
         if brief.respond:
             self._perform(conversation.request_response(self._now))
@@ -357,22 +287,12 @@ class WantedSession:
 
     @property
     def _is_outdated(self) -> bool:
-        """Whether the session differs from what the application now asks for (S1)."""
-        if not self._connection.is_connected:
-            return False
-        asked, told = self.wanted, self._told
-        if self._dialer.model != asked.model or self._briefing.is_reset:
-            return True
-        return told is not None and (
-            told.missed_some
-            or told.is_rejected
-            or (told.voice, told.instruction) != (asked.voice, asked.instruction)
-        )
+        """Whether there is a session, and it differs from what the application now asks for."""
+        return self._connection.is_connected and self._told.is_outdated
 
     def on_ready(self) -> None:
         """Note that Hydra has taken what the session was told."""
-        if self._told is not None and self._told.voice is not None:
-            self._voices.accept(self._told.model, self._told.voice)
+        self._told.accepted()
 
     def on_voice_rejected(self, message: str) -> bool:
         """Begin another session with the last good voice, or without any.
@@ -383,27 +303,44 @@ class WantedSession:
         Returns:
             Whether there is anything left to try.
         """
-        told = self._told
-        if told is None or told.voice is None:
+        instead = self._told.reject_voice()
+        if instead is None:
             return False
-        told.is_rejected = True
-        self._voices.reject(told.model, told.voice)
-        follower = self.wanted.voice
-        if follower is None:
-            instead = "trying once more without a voice, so the bot speaks with Hydra's default"
-        else:
-            instead = f"{follower!r} stays in force"
-            # Of the settings, too: they are to say what is true.
-            self._settings.voice = follower
         logger.warning(f"{self._service}: {message}; {instead}. Change the voice in the settings")
         self.replace_if_outdated()
         return True
 
-    def miss_some(self) -> None:
-        """Record that another service has had the call, which the session knows nothing about."""
-        if self._told is not None:
-            self._told.missed_some = True
+    def renew_session(self) -> None:
+        """Have another session follow, which is told the conversation so far."""
+        self._told.supersede()
         self.replace_if_outdated()
+
+    def reset_conversation(self) -> None:
+        """Have another session follow, which is told nothing but what the context holds."""
+        self._briefing.reset()
+        # Messages of the old conversation that no session was told yet.
+        self._conversation.take_unsent()
+        self.replace_if_outdated()
+
+    def on_sent(self, event: ClientEvent) -> None:
+        """Count what the session is told; it is replaced before that is too much."""
+        self._budget.sent(event)
+        self._on_told_more()
+
+    def on_effect(self, effect: PipelineEffect) -> None:
+        """Count what is said aloud in the session."""
+        self._budget.heard(effect, self._now)
+        if isinstance(effect, ReplyEnded | UserStopped):
+            self._on_told_more()
+
+    def _on_told_more(self) -> None:
+        self._warn_of_size()
+        if self._budget.is_spent:
+            self.replace_if_outdated()
+
+    def _warn_of_size(self) -> None:
+        if warning := self._budget.take_warning():
+            logger.warning(f"{self._service}: {warning}")
 
     def replace_if_outdated(self) -> None:
         """Replace the session at the next turn boundary, if it is outdated."""
@@ -416,62 +353,14 @@ class WantedSession:
             while self._is_outdated:
                 # Changes come by one frame each; several of them cost one new session.
                 await asyncio.sleep(_SETTLE_SECS)
-                is_dead = self._told is not None and self._told.is_rejected
-                if self._is_outdated and (is_dead or self._conversation.at_turn_boundary):
-                    message = "beginning a session with the settings that are new"
-                    logger.debug(f"{self._service}: {message}")
+                is_time = self._told.is_dead or self._conversation.at_turn_boundary
+                if is_time and self._is_outdated:
+                    logger.debug(f"{self._service}: replacing a session that is outdated")
                     await self._connection.replace()
             # The application may have taken its change back.
             self._perform(self._conversation.keep_session(self._now))
         finally:
             self._replacer = None
-
-    #
-    # Replies
-    #
-
-    def on_progress(self, effect: PipelineEffect) -> None:
-        """Note what the pipeline was told, which may be more of a reply."""
-        if isinstance(effect, _REPLY_EFFECTS):
-            self._came_further_at = self._connection.now
-        self._progress.set()
-
-    async def until_replied(self, within_secs: float, *, spare_functions: bool = True) -> bool:
-        """Wait until the pipeline was told all of the reply in flight, but only while it can come.
-
-        Args:
-            within_secs: How long to wait at most, in seconds.
-            spare_functions: Whether functions that run are given time for their results.
-
-        Returns:
-            Whether each reply was received whole.
-        """
-        began = self._now
-        while self._connection.is_open and self._is_reply_to_come:
-            if is_cancelled(self._service.pipeline_worker):
-                # The frame that says so waits behind the end frame that waits here.
-                return False
-            now = self._now
-            if now >= min(began + within_secs, self._given_up_at(began, spare_functions)):
-                return False
-            self._progress.clear()
-            # Some ends of a reply cause no effect for the pipeline.
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._progress.wait(), _POLL_SECS)
-        return True
-
-    @property
-    def _is_reply_to_come(self) -> bool:
-        return self._conversation.reply_pending or not self._connection.is_drained
-
-    def _given_up_at(self, began: float, spare_functions: bool) -> float:
-        """When a reply that comes no further is waited for no more, as things stand."""
-        if self._conversation.awaits_answers and not (
-            spare_functions and is_function_running(self._service)
-        ):
-            return self._came_further_at + _UNANSWERED_SECS
-        secs = _LOST_SECS if self._connection.is_lost else _STALL_SECS
-        return max(began, self._came_further_at) + secs
 
     @property
     def _now(self) -> float:

@@ -69,6 +69,7 @@ class HydraConnection:
         *,
         on_effect: Callable[[PipelineEffect], Awaitable[None]],
         on_connected: Callable[[], None] = lambda: None,
+        on_sent: Callable[[ClientEvent], None] = lambda _: None,
         on_voice_rejected: Callable[[str], bool] = lambda _: False,
         retry: RetryPolicy | None = None,
         open_timeout_secs: float = 10.0,
@@ -85,6 +86,7 @@ class HydraConnection:
                 `CancelledError` costs the session, and another one is opened.
             on_connected: Called each time a WebSocket is open, before anything is sent,
                 to configure the session.
+            on_sent: Called with each event that is sent, but for audio.
             on_voice_rejected: Called with the words for a person when Hydra rejects the voice
                 of the configuration. Returns whether it replaces the session; else the
                 session fails.
@@ -94,6 +96,7 @@ class HydraConnection:
         self._endpoint = endpoint
         self._conversation = conversation
         self._on_connected = on_connected
+        self._on_sent = on_sent
         self._on_voice_rejected = on_voice_rejected
         self._open_timeout = open_timeout_secs
         self._effects = EffectQueue(on_effect, on_death=self._on_effects_death)
@@ -236,10 +239,12 @@ class HydraConnection:
             else:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
-        secs = 0.0
         if isinstance(event, InputAudioAppend):
             secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
-        self._socket.send(message, audio_secs=secs)
+            self._socket.send(message, audio_secs=secs)
+        else:
+            self._socket.send(message)
+            self._on_sent(event)
 
     def _fail(self, failure: Fail) -> None:
         """Drop the WebSocket, if there is one; the runner decides what follows."""

@@ -63,6 +63,19 @@ def test_a_tool_that_is_no_json_is_left_out(warnings: list[str]):
     assert "'odd' is not offered" in warning
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x"])
+def test_a_tool_that_would_cost_the_session_its_configuration_is_left_out(
+    value: Any, warnings: list[str]
+):
+    odd = FunctionSchema("odd", "Odd.", {"x": {"maximum": value}}, [])
+    adapter = HydraLLMAdapter()
+    for _ in range(2):
+        assert adapter.session_tools(None, ToolsSchema([odd, SCHEMA])) == (TOOL,)
+    # It is said once, though the tools are converted each time.
+    (warning,) = warnings
+    assert "'odd' is not offered to Hydra: its parameters are not JSON" in warning
+
+
 def test_a_direct_function_becomes_a_tool():
     (tool,) = HydraLLMAdapter().session_params(None, service_tools=ToolsSchema([greet]))["tools"]
     assert tool.name == "greet"

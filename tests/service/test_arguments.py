@@ -1,12 +1,15 @@
 """Arguments of the constructor are checked where they are given, and each error names its own."""
 
 import inspect
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from pipecat.services.llm_service import LLMService
+from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.services.llm_service import FunctionCallParams, LLMService
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.service.arguments import Arguments
@@ -241,3 +244,64 @@ class TestEnvironment:
             monkeypatch.setenv("SMALLEST_API_KEY", value)
         with pytest.raises(ValueError, match="set SMALLEST_API_KEY, or pass api_key"):
             HydraLLMService()
+
+
+# Tools
+
+
+def schema(**fields: Any) -> FunctionSchema:
+    given = {"name": "f", "description": "F.", "properties": {}, "required": []}
+    return FunctionSchema(**{**given, **fields})
+
+
+async def direct(params: FunctionCallParams, city: str):
+    """Do something."""
+
+
+def not_async(params: FunctionCallParams, city: str):
+    """Do something."""
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ("look_up", "tools must be a list of functions and FunctionSchemas, .*, not str"),
+        ({"name": "f"}, "not dict"),
+        (5, "not int"),
+        (direct, "put the one tool in a list"),
+        (schema(), "put the one tool in a list"),
+        ([direct, 1], r"tools\[1\] is a int"),
+        ([{"type": "function"}], r"tools\[0\] is a dict: make a FunctionSchema of it"),
+        ([not_async], r"tools\[0\] is not fit to be called by a model: .* must be async"),
+    ],
+)
+async def test_tools_of_the_wrong_kind_are_an_error_where_they_are_given(tools: Any, message: str):
+    with pytest.raises(TypeError, match=message):
+        make(tools=tools)
+
+
+@pytest.mark.parametrize("wrap", [lambda one: [one], lambda one: ToolsSchema([one])])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"properties": {"x": {"maximum": float("nan")}}}, "parameters are not JSON"),
+        ({"properties": {"x": {"maximum": float("inf")}}}, "parameters are not JSON"),
+        ({"properties": {"x": {"enum": {1, 2}}}}, "parameters are not JSON"),
+        ({"properties": {(1, 2): {}}}, "parameters are not JSON"),
+        ({"properties": None}, "properties are not a dict"),
+        ({"properties": "x"}, "properties are not a dict"),
+        ({"required": "x"}, "required of it is not a list"),
+        ({"name": ""}, "name is not a text"),
+        ({"name": 5}, "name is not a text"),
+    ],
+)
+async def test_a_tool_that_hydra_cannot_be_told_of_is_an_error_where_it_is_given(
+    fields: dict[str, Any], message: str, wrap: Callable[[FunctionSchema], Any]
+):
+    with pytest.raises(ValueError, match=f"tools: function .*{message}"):
+        make(tools=wrap(schema(**fields)))
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, iter])
+async def test_tools_may_come_in_any_collection(kind: Any):
+    make(tools=kind([direct, schema()]))

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
@@ -63,4 +64,11 @@ def test_tools_that_come_by_a_frame_are_an_aggregator_s_to_keep():
     known = in_force(LLMContext(), [tool("own")])
     known.take_tools([tool("came")])
     assert names(known.tools_with([tool("came")])) == ["came"]
+    assert names(known.tools()) == ["own"]
+
+
+def test_a_frame_with_something_that_is_no_tool_changes_nothing():
+    known = in_force(own=[tool("own")])
+    with pytest.raises(TypeError, match=r"tools\[0\] is a int"):
+        known.take_tools([1])
     assert names(known.tools()) == ["own"]

@@ -205,20 +205,33 @@ async def test_a_context_that_was_reset_during_a_reply_begins_a_new_session_afte
         assert second.sent_of("response.created") == []
 
 
-async def test_a_context_that_was_reset_in_silence_begins_a_new_session_after_the_next_turn():
+async def test_a_context_that_was_reset_in_silence_begins_a_new_session_at_once():
     async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
-        await session_of_number(1, talk, hydra)
+        first = await session_of_number(1, talk, hydra)
         await append(talk, user("My PIN is 1234."))
         await talk.worker.queue_frame(LLMMessagesUpdateFrame(messages=[], run_llm=False))
-        await asyncio.sleep(0.5)
-        await talk.say("hello")
-        await talk.until_pushed(LLMFullResponseEndFrame, 2)
-        await talk.until_quiet()
+        await asyncio.sleep(1.0)
         second = await session_of_number(2, talk, hydra)
         assert "1234" not in instructions(second)
+        # Nobody has asked for a reply, and the new session answers the user.
+        assert second.sent_of("response.created") == []
         await talk.say("hello")
-        await talk.until_pushed(LLMFullResponseEndFrame, 3)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
         assert len(hydra.sessions) == 2
+        assert len(first.sent_of("response.created")) == 1
+
+
+async def test_an_edited_question_is_answered_anew():
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
+        await session_of_number(1, talk, hydra)
+        await append(talk, developer("Help."), user("What is the weather in Oslo today?"))
+
+        def edit(messages: list[Any]) -> list[Any]:
+            return [*messages[:-1], user("What is the weather in Paris today?")]
+
+        await talk.worker.queue_frame(LLMMessagesTransformFrame(edit, run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        assert told(session(hydra))[-1] == ("user", "What is the weather in Paris today?")
 
 
 async def test_a_context_that_was_reset_is_not_known_to_a_session_that_a_loss_begins():
@@ -297,6 +310,51 @@ async def test_messages_of_all_kinds_do_no_harm(warnings: list[str]):
         texts = ["For Hydra alone.", "And?"]
         assert [text for _, text in told(first)] == [*texts, *texts, "Go on."]
         assert sum("Hydra takes no images" in warning for warning in warnings) == 1
+
+
+@pytest.mark.parametrize("history", ["instructions", "items"])
+async def test_messages_of_all_kinds_do_no_harm_without_a_context(
+    history: Any, warnings: list[str]
+):
+    async with (
+        emulator() as hydra,
+        call(hydra, "bare", settings=NO_GREETING, retry=QUICK, history=history) as talk,
+    ):
+        first = await session_of_number(1, talk, hydra)
+        messages: list[Any] = [
+            {"role": "tool", "tool_call_id": "call_0", "content": "sunny"},
+            developer("Be brief."),
+            {"role": "system", "content": "Be kind."},
+            bot("This call is recorded."),
+            LLMSpecificMessage("openai", {"type": "reasoning"}),
+            talk.llm.create_llm_specific_message(user("For Hydra alone.")),
+            LLMContext.create_image_url_message(url="data:image/png;base64,AA", text="Look."),
+            {"role": "user", "content": "I am Ada.", 1: {2: 3}, ("a", 1): 2},
+            {3: 4},
+            "no message",
+        ]
+        for message in messages:
+            await talk.llm.queue_frame(LLMMessagesAppendFrame([message], run_llm=False))
+        await talk.llm.queue_frame(LLMMessagesAppendFrame([developer("Go on.")], run_llm=True))
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        texts = ["Be brief.", "Be kind.", "For Hydra alone.", "Look.", "I am Ada.", "Go on."]
+        live = [("assistant", "This call is recorded.")] if history == "items" else []
+        assert [text for _, text in told(first)] == [*texts[:2], *(t for _, t in live), *texts[2:]]
+        assert [m for m in told(first) if m[0] == "assistant"] == live
+        assert first.errors == []
+        assert sum("Hydra takes no images" in warning for warning in warnings) == 1
+        # The next session knows all of them, and the bot's as the bot's.
+        await talk.until_quiet()
+        await hydra.drop()
+        second = await session_of_number(2, talk, hydra)
+        await talk.until(lambda: history == "instructions" or len(told(second)) == 8)
+        if history == "items":
+            assert ("assistant", "This call is recorded.") in told(second)
+        else:
+            assert 'Assistant: "This call is recorded."' in instructions(second)
+        known = instructions(second) + str(told(second))
+        for text in [*texts, "called a tool: sunny"]:
+            assert text in known
 
 
 async def test_an_interruption_makes_no_history_of_what_is_typed_with_it():

@@ -13,9 +13,10 @@ from support.driver import PCM, sent
 
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import Effect, Report, Severity, VoiceEnded
+from pipecat_hydra.conversation.effects import Effect
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.settings import complete_settings
@@ -51,7 +52,6 @@ class Connection:
     def __init__(self, conversation: Conversation):
         self.done: list[Any] = []
         self.is_connected = self.is_open = self.is_wanted = self.is_lost = False
-        self.is_drained = True
         self.opened = self.replaced = 0
         self.on_connected: Any = None
         self._conversation = conversation
@@ -108,6 +108,7 @@ class Bench:
         endpoint = Endpoint("ws://localhost", "hydra-v1.1", SecretStr("none yet"))
         self.dialer = Dialer(endpoint, keyring, self.settings, tracing, open_timeout_secs=1.0)
         adapter = HydraLLMAdapter()
+        self.budget = SessionBudget(16_000)
         alone: Any = SimpleNamespace(context=None)
         connection: Any = self.connection
         self.session = WantedSession(
@@ -116,7 +117,8 @@ class Bench:
             self.conversation,
             settings=self.settings,
             dialer=self.dialer,
-            briefing=Briefing("service", adapter, "instructions"),
+            briefing=Briefing("service", adapter, "instructions", self.budget),
+            budget=self.budget,
             in_force=InForce(adapter, alone, None),
             tracing=tracing,
             are_replies_known=lambda: self.replies_known,
@@ -317,10 +319,39 @@ class TestOutdated:
 
     async def test_a_session_that_missed_some_of_the_call(self):
         bench = Bench().used()
-        bench.session.miss_some()
+        bench.session.renew_session()
         await bench.until_replaced()
         assert bench.connection.replaced == 1
         assert len(bench.configured) == 2
+
+    async def test_a_reset_forgets_text_that_no_session_was_told_yet(self):
+        bench = Bench().used()
+        bench.connection.lose()
+        # The next socket is open, and its session is not live yet.
+        bench.connection.is_connected = True
+        bench.session.tell("My PIN is 1234.", "user")
+        bench.session.reset_conversation()
+        bench.connection.connect()
+        await bench.until_replaced()
+        assert bench.configured[-1].instructions is None
+        assert not any(event.type == "conversation.item.create" for event in bench.connection.done)
+
+    async def test_a_reset_or_a_renewal_of_nothing_costs_no_session(self):
+        bench = Bench()
+        bench.connection.connect()
+        bench.session.reset_conversation()
+        bench.session.renew_session()
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+        bench.used()
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+
+    async def test_a_session_that_was_told_enough(self):
+        bench = Bench().used()
+        bench.session.on_sent(ItemCreate.message("x" * 15_000))
+        await bench.until_replaced()
+        assert bench.connection.replaced == 1
 
     async def test_the_settings_do_not_say_who_a_session_is(self):
         bench = Bench().used()
@@ -396,71 +427,3 @@ class TestOwed:
         await bench.until_replaced()
         assert bench.connection.replaced == 0
         assert bench.requests == 1
-
-
-class TestWaiting:
-    async def test_for_a_reply_that_goes_on(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        waiting = asyncio.create_task(bench.session.until_replied(30.0))
-        for _ in range(8):
-            await asyncio.sleep(1.0)
-            bench.session.on_progress(VoiceEnded("response"))
-        assert not waiting.done()
-        bench.end_reply()
-        assert await waiting
-
-    async def test_not_for_one_of_which_nothing_comes_but_reports(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        waiting = asyncio.create_task(bench.session.until_replied(30.0))
-        for _ in range(8):
-            await asyncio.sleep(1.0)
-            bench.session.on_progress(Report(Severity.WARNING, "wait"))
-        assert waiting.done()
-        assert not await waiting
-
-    async def test_until_the_pipeline_was_told_all_of_it(self):
-        bench = Bench().used()
-        bench.connection.is_drained = False
-        waiting = asyncio.create_task(bench.session.until_replied(30.0))
-        await asyncio.sleep(1.0)
-        assert not waiting.done()
-        bench.connection.is_drained = True
-        assert await waiting
-
-    async def test_only_for_a_moment_if_the_session_is_lost(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        bench.connection.is_lost = True
-        begin = bench.connection.now
-        assert not await bench.session.until_replied(30.0)
-        assert bench.connection.now - begin == pytest.approx(2.0, abs=0.3)
-
-    async def test_not_in_a_pipeline_that_is_cancelled(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        bench.service.pipeline_worker = SimpleNamespace(_cancelled=True)
-        begin = bench.connection.now
-        assert not await bench.session.until_replied(30.0)
-        assert bench.connection.now == pytest.approx(begin, abs=0.1)
-
-    async def test_not_for_one_that_stalls(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        begin = bench.connection.now
-        assert not await bench.session.until_replied(30.0)
-        assert bench.connection.now - begin == pytest.approx(4.0, abs=0.3)
-
-    async def test_not_longer_than_is_said(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        begin = bench.connection.now
-        assert not await bench.session.until_replied(1.0)
-        assert bench.connection.now - begin == pytest.approx(1.0, abs=0.3)
-
-    async def test_not_for_one_of_a_connection_that_is_gone(self):
-        bench = Bench().used()
-        bench.hear_reply()
-        bench.connection.is_open = False
-        assert await bench.session.until_replied(30.0)

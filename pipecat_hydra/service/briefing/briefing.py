@@ -7,13 +7,13 @@ has room for, or follow as message items.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
 from typing import Any, Final, Literal
 
 from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.briefing.entries import (
     Entry,
     Kind,
@@ -22,16 +22,14 @@ from pipecat_hydra.service.briefing.entries import (
     split_instructions,
     text_entry,
 )
-from pipecat_hydra.service.briefing.history import Turn, turns_of, with_history
+from pipecat_hydra.service.briefing.history import Turn, fit, text_size, turns_of, with_history
 from pipecat_hydra.service.briefing.ledger import Ledger, NewText
-from pipecat_hydra.wire.codec import configuration_size, encode
+from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import (
     ItemCreate,
     MessageRole,
     SessionConfiguration,
-    SessionConfigure,
 )
-from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 __all__ = ["Brief", "Briefing", "HistoryStyle"]
 
@@ -62,20 +60,26 @@ class Brief:
 class Briefing:
     """Keeps the conversation so far, and composes what a session is told of it."""
 
-    def __init__(self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle):
+    def __init__(
+        self, name: str, adapter: HydraLLMAdapter, style: HistoryStyle, budget: SessionBudget
+    ):
         """Start with nothing said.
 
         Args:
             name: The service, for warnings.
             adapter: Reads contexts.
             style: How a session is told what was said before it.
+            budget: How much a session may be told; learns what it is told when it begins.
         """
+        self._budget = budget
         self._name = name
         self._adapter = adapter
         self._style: HistoryStyle = style
         self._ledger = Ledger()
         self._spoken = 0
         self._has_warned_of_attachments = False
+        # Whether the session that follows begins a conversation of its own.
+        self._begins_anew = False
 
     #
     # What happens
@@ -93,12 +97,16 @@ class Briefing:
             resumed: Whether they go on with a reply that noise interrupted, of which
                 more was kept than was heard.
         """
+        if self.is_reset:
+            return
         last = self._ledger.last_kept("assistant")
         if not (resumed and last is not None and text.strip() in last.text):
             self.note("assistant", text)
 
     def note_call(self, call_id: str, name: str, arguments: Any, result: str) -> None:
         """Keep a function call and its result, which no context keeps."""
+        if self.is_reset:
+            return
         function = {"name": name, "arguments": arguments}
         called = {"id": call_id, "type": "function", "function": function}
         self._ledger.keep(entry_of({"role": "assistant", "tool_calls": [called]}))
@@ -110,7 +118,8 @@ class Briefing:
 
     def say(self, text: str) -> None:
         """Record words of the bot that the context will hold once they were heard."""
-        self._ledger.say(text)
+        if not self.is_reset:
+            self._ledger.say(text)
 
     def heard(self, context: LLMContext | None) -> None:
         """Record that the listener has heard the oldest reply that was recorded to its end."""
@@ -155,6 +164,14 @@ class Briefing:
         texts = [entry.as_told for entry in full if entry.kind is Kind.TEXT]
         return tuple(t for t in texts if t[0] != "assistant" or self._style == "items")
 
+    def reset(self) -> None:
+        """Forget all that no context keeps; the session that follows begins anew.
+
+        What the session that is open still says and does belongs to the old conversation.
+        """
+        self._ledger.reset()
+        self._begins_anew = True
+
     #
     # What a context holds
     #
@@ -172,8 +189,12 @@ class Briefing:
 
     @property
     def is_reset(self) -> bool:
-        """Whether the context holds nothing of what the session knows (C1)."""
+        """Whether the conversation was reset since the session began (C1)."""
         return self._ledger.is_reset
+
+    def look(self, context: LLMContext | None) -> None:
+        """Compare a context with what is known of it; `is_reset` is true if it was reset."""
+        self._read(context)
 
     def news(self, context: LLMContext) -> NewText:
         """Return the texts in a context that Hydra has not been told, and count them as told."""
@@ -225,10 +246,12 @@ class Briefing:
         """
         self._read(context)
         turns = turns_of(self._ledger.history(hears_again=hears_again))
+        summarised = self._ledger.begins_with_summary
         self._ledger.begin_session()
-        if under_way and not any(turn.who == "assistant" for turn in turns):
+        begins_anew, self._begins_anew = self._begins_anew, False
+        if under_way and not begins_anew and not any(turn.who == "assistant" for turn in turns):
             # Without transcripts of the bot, the history holds only the request to greet.
-            turns.insert(0, _ALREADY_GREETED)
+            turns.insert(1 if summarised else 0, _ALREADY_GREETED)
         configuration = SessionConfiguration(
             instructions=self._adapter.session_instruction(context, instruction, added_instruction),
             voice=voice,
@@ -238,28 +261,41 @@ class Briefing:
         if self._style == "items" and turns:
             # The model is asked to speak after the items.
             quiet = configuration.model_copy(update={"generate_initial_response": False})
+            self._budget.begin(quiet, quiet)
             # It is unknown whether Hydra heeds items, so the brief is never complete.
-            return Brief(quiet, self._as_items(quiet, turns), greet, complete=False)
-        return self._with_history(configuration, turns)
+            items = self._as_items(quiet, turns, summarised)
+            return Brief(quiet, items, greet, complete=False)
+        return self._with_history(configuration, turns, summarised)
 
-    def _with_history(self, configuration: SessionConfiguration, turns: list[Turn]) -> Brief:
-        room = CONFIGURATION_WARNING_BYTES - configuration_size(configuration)
-        history = with_history(configuration.instructions, turns, budget_bytes=room)
+    def _with_history(
+        self, configuration: SessionConfiguration, turns: list[Turn], summarised: bool
+    ) -> Brief:
+        room = self._budget.history_room(configuration)
+        history = with_history(
+            configuration.instructions,
+            turns,
+            budget_bytes=text_size(configuration.instructions or "") + room,
+            keep_first=summarised,
+        )
         complete = not history.dropped and not history.shortened
         if not complete:
             self._warn(history.kept, turns)
         told = configuration.model_copy(update={"instructions": history.text})
+        self._budget.begin(configuration, told)
         return Brief(told, complete=complete)
 
-    def _as_items(self, configuration: SessionConfiguration, turns: list[Turn]) -> tuple[Text, ...]:
+    def _as_items(
+        self, configuration: SessionConfiguration, turns: list[Turn], summarised: bool
+    ) -> tuple[Text, ...]:
         """Return the newest turns as items, as many as instructions would have room for."""
-        room = CONFIGURATION_WARNING_BYTES - len(encode(SessionConfigure(session=configuration)))
         items: list[Text] = [(_role(turn), turn.text) for turn in turns]
-        sizes = (len(encode(ItemCreate.message(text, role=role))) for role, text in reversed(items))
-        kept = sum(1 for _ in takewhile(lambda total: total <= room, accumulate(sizes)))
-        if kept < len(items):
-            self._warn(kept, turns)
-        return tuple(items[len(items) - kept :])
+        sizes = [len(encode(ItemCreate.message(text, role=role))) for role, text in items]
+        room = self._budget.history_room(configuration)
+        first, newest = fit(sizes, room, keep_first=summarised)
+        kept = items[:first] + items[len(items) - newest :]
+        if len(kept) < len(items):
+            self._warn(len(kept), turns)
+        return tuple(kept)
 
     def _warn(self, kept: int, turns: list[Turn]) -> None:
         logger.warning(

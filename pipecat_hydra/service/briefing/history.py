@@ -33,7 +33,7 @@ from typing import Final, Literal, TypeAlias
 
 from pipecat_hydra.service.briefing.entries import Call, Entry, Kind, Role, one_line
 
-__all__ = ["Author", "History", "Turn", "turns_of", "with_history"]
+__all__ = ["Author", "History", "Turn", "fit", "text_size", "turns_of", "with_history"]
 
 Author: TypeAlias = Literal["user", "assistant", "developer", "tool"]
 """Who a turn is from."""
@@ -183,7 +183,13 @@ class _Reader:
 #
 
 
-def with_history(instructions: str | None, turns: Sequence[Turn], *, budget_bytes: int) -> History:
+def with_history(
+    instructions: str | None,
+    turns: Sequence[Turn],
+    *,
+    budget_bytes: int,
+    keep_first: bool = False,
+) -> History:
     """Append the conversation so far to the instructions, as much as there is room for.
 
     The newest turns are kept whole, and older ones dropped. If that would leave more than half
@@ -197,6 +203,8 @@ def with_history(instructions: str | None, turns: Sequence[Turn], *, budget_byte
         turns: The turns, oldest first, as `turns_of` returns them.
         budget_bytes: How long the text may be, in bytes of the JSON string that
             `codec.encode` makes of it, its two quotation marks included.
+        keep_first: Whether the first turn is a summary, which stays if it takes no more than
+            half of the room.
 
     Returns:
         The text. It is the instructions alone if there is nothing to add, or no room. It is
@@ -208,27 +216,44 @@ def with_history(instructions: str | None, turns: Sequence[Turn], *, budget_byte
     head = f"{instructions}\n\n{_OPENING}" if instructions else _OPENING
     foot = _END + _closing(turns)
     # Each character is encoded by itself, so the sizes of parts add up.
-    room = budget_bytes - len('""') - _encoded_size(head + foot)
+    room = budget_bytes - text_size(head + foot)
     lines = [_line(turn.who, turn.text) for turn in turns]
-    totals = list(accumulate(_encoded_size(line) for line in reversed(lines)))
-    if totals[-1] > room:
+    sizes = [_encoded_size(line) for line in lines]
+    if sum(sizes) > room:
         room -= _encoded_size(_LEFT_OUT)
-    kept = bisect_right(totals, room)
-    shown = lines[len(lines) - kept :]
-    used = totals[kept - 1] if kept else 0
+    first, newest = fit(sizes, room, keep_first=keep_first)
+    kept = first + newest
+    shown = lines[len(lines) - newest :]
+    used = sum(sizes[:first]) + sum(sizes[len(lines) - newest :])
     shortened = None
     if kept < len(lines) and 2 * used < room:
-        shortened = _shortened(turns[-kept - 1], room - used)
+        shortened = _shortened(turns[-newest - 1], room - used)
     if shortened is not None:
         kept += 1
         shown.insert(0, shortened)
-    if not shown:
+    if not kept:
         return nothing
     dropped = len(lines) - kept
     if dropped:
         shown.insert(0, _LEFT_OUT)
-    text = head + "".join(shown) + foot
+    text = head + "".join(lines[:first] + shown) + foot
     return History(text, kept, dropped, shortened=shortened is not None)
+
+
+def fit(sizes: Sequence[int], room: int, *, keep_first: bool) -> tuple[int, int]:
+    """Return how many turns fit into a room: of the first ones, and of the newest.
+
+    Args:
+        sizes: The sizes of all turns, oldest first.
+        room: How much they may take together.
+        keep_first: Whether the first turn stays, if it takes no more than half of the room.
+
+    Returns:
+        One if the first turn is kept apart from the newest, else zero; and how many of the newest.
+    """
+    first = int(keep_first and sum(sizes) > room and 2 * sizes[0] <= room)
+    totals = list(accumulate(reversed(sizes[first:])))
+    return first, bisect_right(totals, room - sum(sizes[:first]))
 
 
 def _closing(turns: Sequence[Turn]) -> str:
@@ -240,6 +265,11 @@ def _closing(turns: Sequence[Turn]) -> str:
 
 def _line(who: Author, text: str) -> str:
     return f"{who.capitalize()}: {json.dumps(text, ensure_ascii=False)}\n"
+
+
+def text_size(text: str) -> int:
+    """Return how many bytes a text takes as a JSON string, with its quotation marks."""
+    return _encoded_size(text) + len('""')
 
 
 def _encoded_size(text: str) -> int:

@@ -16,7 +16,8 @@ arrived is one of these, tried in this order:
 3. history, if anything stands behind it that Hydra knew before: somebody has rewritten
    the context, by a summary, say. Only the next session is told of it;
 4. a text of the user that Hydra knows with more words, if that one is gone and nothing
-   behind it was known: somebody has redacted what the user said last;
+   behind it was known: somebody has redacted what the user said last. In the place of the words
+   stands nothing or a mask; a text with any other new word is an edited one, and new;
 5. new text, which is to be told.
 
 In (3), only entries that were in the context when it was read last count as known. A text of
@@ -25,7 +26,8 @@ typed text into history.
 
 A context that holds nothing of what Hydra knew, not even redacted, was reset. The session
 cannot forget, so another one has to begin; `Ledger.is_reset` is true until it does. Entries
-that no context keeps belong to the old conversation and are forgotten too.
+that no context keeps belong to the old conversation and are forgotten too. `Ledger.reset` does
+the same for an application that asks for it.
 """
 
 import re
@@ -80,10 +82,14 @@ _MOST: Final = {
     Place.HEARD: 64,
     Place.UNPLAYED: 8,
 }
-# The share of the words of a redacted text that are the speaker's own.
-_OWN_WORDS: Final = 0.6
-# What stands for words that were taken out: "[redacted]", "<card number>", "****".
-_MASK: Final = re.compile(r"[\[<{(][^\])}>]*[\])}>]|[^\w\s]+")
+# What stands for words that were taken out: "[redacted]", "<card number>", "****", "XXXX",
+# "PERSON_1", or a word that says so.
+_MASK: Final = re.compile(
+    r"[\[<{(][^\])}>]*[\])}>]"
+    r"|[^\w\s]+"
+    r"|\b[A-Z]+_[A-Z0-9_]+\b"
+    r"|\b(?i:x+|(?:redact|remov|mask|censor|delet|omitt|anonymi[sz])ed|hidden)\b"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class _Record:
     entry: Entry
     place: Place
     standing: Standing = Standing.KNOWN
+    # Whether it stands in the context for all that was before it.
+    is_summary: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -176,6 +184,12 @@ class Ledger:
         """Record that Hydra was asked to speak about the result of a call."""
         self._narrated.add(call_id)
 
+    def reset(self) -> None:
+        """Forget the entries of the conversation that is over: all that no context holds."""
+        self._is_reset = True
+        # The transcript of the user's last words may come yet.
+        self._records = self._at(Place.CONTEXT, Place.HEARD)
+
     def _add(self, entry: Entry, place: Place) -> None:
         self._records.append(_Record(entry, place))
         for record in self._at(place)[: -_MOST[place]]:
@@ -237,13 +251,14 @@ class Ledger:
             self._arrived(entry, is_behind=n > last) if match is None else held[match]
             for n, (entry, match) in enumerate(zip(present, matches, strict=True))
         ]
+        _mark_summary(held, placed, matches)
         gone = [r for m, r in enumerate(held) if m > was and m not in stayed and r.is_known]
         is_redacted = [
             match is None and _redact(record, gone)
             for match, record in zip(matches[last + 1 :], placed[last + 1 :], strict=True)
         ]
         if last < 0 and gone and not any(is_redacted):
-            self._reset()
+            self.reset()
         self._records = self._merged(placed, matches)
 
     def _arrived(self, entry: Entry, *, is_behind: bool) -> _Record:
@@ -304,20 +319,25 @@ class Ledger:
         present = {id(record) for record in placed}
         return [r for r in merged if r.place is not Place.CONTEXT or id(r) in present]
 
-    def _reset(self) -> None:
-        """Forget the entries of the conversation that is over."""
-        self._is_reset = True
-        # The transcript of the user's last words may come yet.
-        self._records = self._at(Place.CONTEXT, Place.HEARD)
-
     #
     # What is known
     #
 
     @property
     def is_reset(self) -> bool:
-        """Whether the context holds nothing of what the session knows."""
+        """Whether the conversation was reset since the session began."""
         return self._is_reset
+
+    @property
+    def begins_with_summary(self) -> bool:
+        """Whether the first entry of the history is a summary, or the application's instruction.
+
+        Where the history has to be cut, that entry stays.
+        """
+        first = next((r for r in self._records if r.place is not Place.HEARD), None)
+        if first is None or first.entry.kind is not Kind.TEXT:
+            return False
+        return first.is_summary or first.entry.role in ("developer", "system")
 
     def kept(self) -> list[Entry]:
         """Return the entries that Hydra was told and the context does not hold; oldest first."""
@@ -376,6 +396,20 @@ def _matches(old: Sequence[Entry], new: Sequence[Entry]) -> list[int | None]:
     return matches
 
 
+def _mark_summary(held: list[_Record], placed: list[_Record], matches: list[int | None]) -> None:
+    """Mark the first entry of a context if it came in the place of several, or before all.
+
+    Args:
+        held: The records of the context as it was.
+        placed: Those of the context as it is.
+        matches: For each of these, which one it was.
+    """
+    came = sum(1 for _ in takewhile(lambda match: match is None, matches))
+    went = next((match for match in matches if match is not None), len(held))
+    if held and came and (went == 0 or went > came):
+        placed[0].is_summary = True
+
+
 def _redact(new: _Record, gone: list[_Record]) -> bool:
     """Give a new text of the user the standing of a text that is gone, if it is that, redacted.
 
@@ -397,10 +431,12 @@ def _redact(new: _Record, gone: list[_Record]) -> bool:
 
 
 def _is_redacted(old: str, new: str) -> bool:
-    """Return whether a text is another one with words taken out, or put in brackets."""
-    words = _words(new)
-    return (words & _words(old)).total() >= _OWN_WORDS * words.total()
+    """Return whether a text is another one with words taken out, or something in their place.
+
+    A text that says anything else that is new is an edited one, and new.
+    """
+    return _words(_MASK.sub(" ", new)) <= _words(old)
 
 
 def _words(text: str) -> Counter[str]:
-    return Counter(_MASK.sub(" ", text).casefold().split())
+    return Counter(re.findall(r"\w+", text.casefold()))

@@ -8,14 +8,17 @@ from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMe
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
+from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.briefing.ledger import NewText
 from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import ItemCreate, SessionConfigure
 from pipecat_hydra.wire.protocol import CONFIGURATION_WARNING_BYTES
 
 
-def briefing(style: HistoryStyle = "instructions") -> Briefing:
-    return Briefing("service", HydraLLMAdapter(), style)
+def briefing(
+    style: HistoryStyle = "instructions", limit: int | None = CONFIGURATION_WARNING_BYTES
+) -> Briefing:
+    return Briefing("service", HydraLLMAdapter(), style, SessionBudget(limit))
 
 
 def brief(
@@ -71,8 +74,8 @@ def test_a_long_conversation_keeps_under_the_limit_with_the_newest(warnings: lis
     context = conversation(200, 200)
     told = brief(briefing(), context)
     size = len(encode(SessionConfigure(session=told.configuration, event_id="evt_1")))
-    assert size <= CONFIGURATION_WARNING_BYTES
-    assert size > 0.9 * CONFIGURATION_WARNING_BYTES
+    # Half of the room is left for what comes.
+    assert 0.45 * CONFIGURATION_WARNING_BYTES < size < 0.51 * CONFIGURATION_WARNING_BYTES
     text = told.configuration.instructions or ""
     assert "number 199 " in text
     assert "number 0 " not in text
@@ -289,7 +292,8 @@ def test_of_items_too_the_newest_are_kept_that_there_is_room_for(warnings: list[
     told = brief(briefing("items"), conversation(100, 1_000), greet=True)
     sent = [encode(SessionConfigure(session=told.configuration, event_id="evt_1"))]
     sent += [encode(ItemCreate.message(text, role=role)) for role, text in told.items]
-    assert 0.8 * CONFIGURATION_WARNING_BYTES < sum(map(len, sent)) <= CONFIGURATION_WARNING_BYTES
+    size = sum(map(len, sent))
+    assert 0.4 * CONFIGURATION_WARNING_BYTES < size < 0.51 * CONFIGURATION_WARNING_BYTES
     assert told.items[-1][1].startswith("number 99 ")
     (warning,) = warnings
     assert f"the newest {len(told.items)} of 100 turns" in warning

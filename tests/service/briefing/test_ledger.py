@@ -243,6 +243,39 @@ def test_what_was_redacted_is_history(before: list[Entry], after: list[Entry]):
     assert news(ledger, *after, user("And now?")) == typed("And now?")
 
 
+@pytest.mark.parametrize(
+    "redacted",
+    [
+        "My card is",
+        "My card is ****.",
+        "My card is <CARD_NUMBER>",
+        "my card is REDACTED",
+        "My card is XXXX xxxx",
+        "My card is removed",
+        "My CARD is (a number)",
+        "PERSON_1 card is 4111 1111",
+    ],
+)
+def test_words_are_taken_out_in_many_ways(redacted: str):
+    ledger = session(bot("Your card?"), CARD)
+    assert news(ledger, bot("Your card?"), user(redacted)) == NOTHING
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        "What is the weather in Paris today?",
+        "What is the weather like in Oslo today?",
+        "What is the the weather in Oslo today?",
+        "What is the weather in NYC today?",
+        "What is the weather in [redacted] tomorrow?",
+    ],
+)
+def test_an_edited_question_is_new_though_most_of_its_words_stay(edited: str):
+    ledger = session(bot("hi"), user("What is the weather in Oslo today?"))
+    assert news(ledger, bot("hi"), user(edited)) == typed(edited)
+
+
 def test_what_was_redacted_is_history_though_more_was_said_since():
     ledger = session(developer("Help."), CARD)
     ledger.hear("Is that all?")
