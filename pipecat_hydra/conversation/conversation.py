@@ -81,7 +81,10 @@ __all__ = ["Conversation", "Phase"]
 
 
 class Conversation:
-    """One conversation with Hydra, over however many connections it takes."""
+    """One conversation with Hydra, over however many connections it takes.
+
+    The class is long because it has one short method for each step that its owner can take.
+    """
 
     def __init__(
         self,
@@ -302,7 +305,7 @@ class Conversation:
     def microphone(self, chunk: bytes, now: float) -> list[Send]:
         """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
 
-        Nothing is due earlier after it than it was, but for audio that is not sent at once.
+        Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
@@ -407,8 +410,8 @@ class Conversation:
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
         """Take one server event, in whatever state, and never fail on it (S3).
 
-        Effects that are a single `AudioChunk` are of a response that goes on, and make nothing due
-        earlier than it was.
+        If the only effect is an `AudioChunk`, a response goes on, and nothing is due earlier than
+        before.
         """
         if isinstance(event, AudioDelta) and not event.dropped_fields:
             more = self._responses.go_on(event.response_id, event.delta, now)

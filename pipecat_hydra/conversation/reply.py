@@ -95,10 +95,10 @@ class Reply:
         return [ReplyStarted(self.id)]
 
     def go_on(self, delta: bytes) -> AudioChunk | None:
-        """Take more audio if the first has entered the pipeline and the reply is active; else None.
+        """Take more audio of an active reply that is heard; return None if the reply is not that.
 
         Returns:
-            What passes, without a sample that is not whole yet.
+            The audio that passes, in whole samples, possibly empty.
         """
         if not self._voiced or self.state is not ReplyState.ACTIVE:
             return None

@@ -80,7 +80,11 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, the ids of those that are over, and the parts not heard."""
+    """The current response, the ids of those that are over, and the parts not heard.
+
+    The class is long because every way to begin, hold, resume and end a response changes the same
+    state.
+    """
 
     def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
         """Start with no response.
@@ -227,7 +231,7 @@ class Responses:
         return [] if reply.held else [*reply.begin()]
 
     def go_on(self, response_id: str | None, delta: bytes, now: float) -> list[Effect] | None:
-        """Take audio of the response that is being said, which decides nothing; None if it is none.
+        """Take more audio of the response that is heard; return None if `audio` has to take it.
 
         Args:
             response_id: The response, as the server names it.
