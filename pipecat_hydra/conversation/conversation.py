@@ -86,7 +86,10 @@ __all__ = ["Conversation", "Phase"]
 
 
 class Conversation:
-    """One conversation with Hydra, over however many connections it takes."""
+    """One conversation with Hydra, over however many connections it takes.
+
+    The class is long because it has one short method for each step that its owner can take.
+    """
 
     def __init__(
         self,
@@ -303,7 +306,10 @@ class Conversation:
         return self._handshake.configure(configuration, now)
 
     def microphone(self, chunk: bytes, now: float) -> list[Send]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
+
+        Afterwards nothing is due earlier than before, except audio that is not sent at once.
+        """
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
 
@@ -405,7 +411,11 @@ class Conversation:
     #
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3)."""
+        """Take one server event, in whatever state, and never fail on it (S3).
+
+        If the only effect is an `AudioChunk`, a response goes on, and nothing is due earlier than
+        before.
+        """
         if isinstance(event, AudioDelta) and (said := self._responses.go_on(event, now)):
             return said
         if self._handshake.phase is Phase.OFFLINE:

@@ -131,7 +131,7 @@ class _Stretch:
         self.complete = False
 
     def add(self, part: _Part) -> float:
-        """Add a part; returns its length in seconds."""
+        """Add a part; return its length in seconds."""
         self.parts.append((self.secs, part))
         if not isinstance(part, AudioChunk):
             return 0.0

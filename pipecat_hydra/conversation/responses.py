@@ -80,7 +80,11 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, the ids of those that are over, and the parts not heard."""
+    """The current response, the ids of those that are over, and the parts not heard.
+
+    The class is long because every way to begin, hold, resume and end a response changes the same
+    state.
+    """
 
     def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
         """Start with no response.

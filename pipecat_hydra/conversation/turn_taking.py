@@ -70,7 +70,10 @@ EventHandlers: TypeAlias = dict[type[Any], Callable[[Any, float], list[Effect]]]
 
 
 class TurnTaking:
-    """Holds the rules between user turns, responses, owed replies and function calls."""
+    """Holds the rules between user turns, responses, owed replies and function calls.
+
+    The class is long because most rules need the same rooms.
+    """
 
     def __init__(
         self,
