@@ -370,8 +370,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         if interrupt:
             await self.cancel_response()
-        self._contexts.put_in(text, role)
-        if respond:
+        if self._contexts.put_in(text, role) and respond:
             self._session.ask()
 
     async def request_response(self) -> None:
@@ -508,8 +507,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.
                 frame.append_to_context = False
-                self._contexts.put_in(frame.text)
-                self._session.ask()
+                if self._contexts.put_in(frame.text):
+                    self._session.ask()
             case ClientConnectedFrame():
                 self._session.prewarm()
             case PipelineFlushFrame() if direction is FrameDirection.DOWNSTREAM:
