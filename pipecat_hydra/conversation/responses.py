@@ -11,6 +11,9 @@ response, and the held one is dead. Or it was noise: what was kept passes, and t
 
 A response that was due before the user spoke, and begins while the user speaks, is held as well.
 Unless the server cancels it, it is heard when the user has stopped, before the answer to the user.
+It may also be that answer, quicker than the word that the user has stopped. So one that nobody
+wants to hear, for somebody has interrupted what was due, is cancelled only when the user has
+stopped and it has turned out not to be the answer.
 
 An interruption by somebody else than the user kills the current response and cancels it by its id
 (T4).
@@ -90,8 +93,6 @@ class Responses:
         """
         self._event_ids = event_ids
         self._reply: Reply | None = None
-        # When the current response began, if it did while the user spoke.
-        self._began_over_user_at: float | None = None
         # When something of the current response came last.
         self._progress_at = 0.0
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
@@ -211,8 +212,8 @@ class Responses:
         self._begun += 1
         self._reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate)
         self._progress_at = now
-        self._began_over_user_at = now if over_user else None
         if over_user:
+            self._reply.began_over_user_at = now
             effects += self._reply.hold()
         return effects
 
@@ -221,8 +222,9 @@ class Responses:
         reply = self._reply
         if reply is None:
             return []
-        if doomed:
-            return [*reply.kill(), self._cancel(reply)]
+        reply.doomed = doomed
+        if doomed and not reply.held:
+            return self._drop(reply)
         return [] if reply.held else [*reply.begin()]
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
@@ -251,7 +253,7 @@ class Responses:
         if reply is None or deadline is None or now < deadline:
             return []
         message = f"Hydra began a response and did not go on with it for {_STALL_SECS:.0f} s"
-        return [*reply.kill(), self._cancel(reply), Report(Severity.WARNING, message)]
+        return [*self._drop(reply), Report(Severity.WARNING, message)]
 
     def negotiated(self, sample_rate: int) -> None:
         """The rate of the session's audio is known for sure."""
@@ -319,9 +321,13 @@ class Responses:
 
     def turn_started(self) -> list[Effect]:
         """The user begins to speak: hold what is in flight."""
-        # One that began over an earlier turn is cut by this one like any other.
-        self._began_over_user_at = None
-        return [*self._reply.hold()] if self._reply is not None and self._reply.active else []
+        reply = self._reply
+        if reply is None:
+            return []
+        if not reply.doomed:
+            # One that began over an earlier turn is cut by this one like any other.
+            reply.began_over_user_at = None
+        return [*reply.hold()] if reply.active else []
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
         """The user has stopped: let be heard what began over the user, for nobody has cancelled it.
@@ -330,12 +336,14 @@ class Responses:
             What the pipeline is told; and whether the user is answered already, for the answer
             may be quicker than the word that the turn is over.
         """
-        reply, began_at = self._reply, self._began_over_user_at
+        reply = self._reply
         if reply is None:
             return [], False
-        if reply.held and began_at is not None:
+        if reply.held and (began_at := reply.began_over_user_at) is not None:
             # If it began long ago, it is what was due before.
-            return self._resume(reply), now - began_at < _QUICK_SECS
+            is_answer = now - began_at < _QUICK_SECS
+            is_dropped = reply.doomed and not is_answer
+            return self._drop(reply) if is_dropped else self._resume(reply), is_answer
         return [], reply.active
 
     def turn_is_real(self) -> None:
@@ -345,7 +353,7 @@ class Responses:
     def drop_what_was_cut(self) -> list[Effect]:
         """A real turn cut the response that is held, unless that began while the user spoke."""
         reply = self._reply
-        if reply is None or not reply.held or self._began_over_user_at is not None:
+        if reply is None or not reply.held or reply.began_over_user_at is not None:
             return []
         return [*reply.kill()]
 
@@ -354,6 +362,8 @@ class Responses:
         reply = self._reply
         if reply is None or not reply.held:
             return self.say_again()
+        if reply.doomed:
+            return self._drop(reply)
         return self._resume(reply, self._take_unheard())
 
     def say_again(self) -> list[Effect]:
@@ -378,18 +388,22 @@ class Responses:
         reply = self._reply
         if reply is None or reply.dead:
             return [Discard()]
-        effects: list[Effect] = [Discard(), *reply.kill()]
-        return effects if reply.generated else [*effects, self._cancel(reply)]
+        return [Discard(), *self._drop(reply)]
 
-    def _cancel(self, reply: Reply) -> Effect:
-        return Send(ResponseCancel(response_id=reply.id, event_id=self._event_ids.next()))
+    def _drop(self, reply: Reply) -> list[Effect]:
+        """Let no more of a response be heard, and cancel what is still to be generated."""
+        effects: list[Effect] = [*reply.kill()]
+        if not reply.generated:
+            cancel = ResponseCancel(response_id=reply.id, event_id=self._event_ids.next())
+            effects.append(Send(cancel))
+        return effects
 
     def _resume_what_was_due(self) -> list[Effect]:
         """Let be heard what began while the user spoke, is generated whole and not cancelled."""
         reply = self._reply
-        if reply is None or not (reply.held and reply.generated):
+        if reply is None or not (reply.held and reply.generated) or reply.doomed:
             return []
-        return [] if self._began_over_user_at is None else self._resume(reply)
+        return [] if reply.began_over_user_at is None else self._resume(reply)
 
     def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
         """Go on with the current reply, which was held, and end it if there is no more of it."""
