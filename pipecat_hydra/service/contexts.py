@@ -100,6 +100,7 @@ class Contexts:
     def on_heard(self) -> None:
         """Record that the listener has heard the oldest reply to its end."""
         self._briefing.heard(self._in_force.context)
+        self._session.on_somebody_heard()
         # The application may have reset the context while the bot spoke.
         self._session.replace_if_outdated()
 
