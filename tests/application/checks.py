@@ -16,6 +16,8 @@ from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     ErrorFrame,
     InterruptionFrame,
+    TTSAudioRawFrame,
+    TTSStartedFrame,
 )
 
 from application.plan import Edit, Interrupt, Write
@@ -44,6 +46,7 @@ _OF_ANY_CALL: Final = {
 }
 _IN_TIME_SECS: Final = 0.6
 """How long a function takes that does not wait, with the way to the server and back."""
+_SPOKEN: Final = (TTSStartedFrame, TTSAudioRawFrame)
 _ON_ITS_WAY_SECS: Final = 0.3
 """How long a frame may take through the pipeline, at most."""
 
@@ -178,6 +181,9 @@ def _nothing_of_a_reply_outlasts_an_interruption(facts: Facts, record: Record) -
             continue
         if not any(0 <= pushed.at - at < _ON_ITS_WAY_SECS for at in acts):
             continue
+        after = (p.frame for p in facts.down[index:] if isinstance(p.frame, _SPOKEN))
+        if isinstance(next(after, None), TTSAudioRawFrame):
+            yield f"the bot speaks on after {pushed.at:.3f}"
         for session, response in facts.responses:
             places = [place for _, place in facts.stretches_of(response)]
             if any(place < index for place in places) and any(place > index for place in places):
@@ -213,3 +219,6 @@ _CHECKS: Final[list[tuple[str, _Check]]] = [
     ("S2", _no_error_but_of_functions),
     ("A6", _the_bot_starts_and_stops),
 ]
+
+CHECKS: Final = frozenset(check.__name__.strip("_") for _, check in _CHECKS)
+"""The names of the checks that are made here, of one run."""

@@ -156,7 +156,7 @@ class _Run:
         """Hold the call with a service, or with a new one; returns the service."""
         plan, record = self._plan, self.record
         tools = functions(self._perform, lambda: Write(next(self._words), "send"))
-        self._functions = dict(zip(TOOL_NAMES, tools, strict=True))
+        self._functions: dict[str, Any] = dict(zip(TOOL_NAMES, tools, strict=True))
         settings = HydraLLMSettings(
             voice=record.voice,
             system_instruction=record.instruction,
@@ -276,7 +276,8 @@ class _Run:
                     record.voice = value
                 else:
                     record.instruction = value
-                delta = HydraLLMSettings(**{setting: value})
+                given: dict[str, Any] = {setting: value}
+                delta = HydraLLMSettings(**given)
                 await queue(LLMUpdateSettingsFrame(delta=delta))
             case Interrupt(how):
                 self._note(chaos.Interrupt(how))
