@@ -412,11 +412,20 @@ def test_a_doomed_response_that_noise_ends_without_a_stop_is_cancelled(driver: D
     assert said(effects) == b""
 
 
+def test_a_doomed_response_is_not_heard_after_noise_in_which_the_user_began_twice(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.receive(wire.started("one"), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    effects = driver.receive(wire.started("two"), wire.user_item("incomplete", "two"))
+    assert [type(event) for event in sent(effects)] == [ResponseCancel]
+    assert said(effects) == b""
+
+
 def test_a_quick_answer_is_heard_though_what_was_due_before_was_interrupted(driver: Driver):
     """The server has forgotten what was due; only the answer to the user ever comes."""
     driver.conversation.request_response(0.0)
     driver.receive(wire.started("noise"))
-    driver.interrupted()
+    driver.conversation.cancel_response(0.0)
     driver.receive(wire.user_item("incomplete", "noise"))
     driver.now = 1.0
     driver.receive(wire.started())
