@@ -26,7 +26,7 @@ WEB_PORT ?= 7860
 SEED ?= 1
 MINUTES ?= 1
 
-.PHONY: help demo web test test-realtime test-browser chaos soak mutants check format clean venv
+.PHONY: help demo web test test-realtime test-browser chaos random soak mutants check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -55,6 +55,11 @@ test-browser: $(VENV)/browser.stamp ## Run the tests of the page in a browser; n
 chaos: $(VENV)/development.stamp ## Hold calls that go wrong at random: SEED=1 MINUTES=1, or CALLS=200
 	@PYTHONPATH=tests LOGURU_LEVEL=WARNING $(BIN)/python -m chaos --seed "$(SEED)" \
 		$(if $(CALLS),--calls "$(CALLS)",--minutes "$(MINUTES)") \
+		$(if $(JOBS),--jobs "$(JOBS)") $(if $(KEEP),--keep "$(KEEP)")
+
+random: $(VENV)/development.stamp ## Hold calls whose application does anything: SEED=1 CALLS=500
+	@PYTHONPATH=tests LOGURU_LEVEL=WARNING $(BIN)/python -m application --seed "$(SEED)" \
+		--calls "$(or $(CALLS),500)" \
 		$(if $(JOBS),--jobs "$(JOBS)") $(if $(KEEP),--keep "$(KEEP)")
 
 soak: $(VENV)/development.stamp ## Hold calls one after the other, CALLS=1000, and very long ones

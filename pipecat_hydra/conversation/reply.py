@@ -65,6 +65,10 @@ class Reply:
         """Whether the server has finished generating it."""
         self.heard = False
         """Whether any of its audio has entered the pipeline."""
+        self.began_over_user_at: float | None = None
+        """When it began, in seconds, if it did while the user spoke."""
+        self.doomed = False
+        """Whether nobody wants to hear it, unless it turns out to be the answer to the user."""
         self._open = False
         self._voiced = False
         self.sample_rate = sample_rate
@@ -131,13 +135,14 @@ class Reply:
         return self.close(interrupted=True)
 
     def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
-        """Go on: the user did not speak after all.
+        """Go on: the user did not speak after all, or this is the answer.
 
         Args:
             unheard: The parts that entered the pipeline before and were not heard. They go
                 first, then the parts that were kept back.
         """
         self.state = ReplyState.ACTIVE
+        self.doomed = False
         held, self._held, self._held_bytes = [*unheard, *self._held], [], 0
         if self.generated and not held:
             return []

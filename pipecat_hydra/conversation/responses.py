@@ -12,6 +12,9 @@ pass, and the response goes on.
 
 A response that was due before the user spoke, and begins while the user speaks, is held as well.
 Unless the server cancels it, it is heard when the user has stopped, before the answer to the user.
+It may also be that answer, quicker than the word that the user has stopped. So one that nobody
+wants to hear, for somebody has interrupted what was due, is cancelled only when the user has
+stopped and it has turned out not to be the answer.
 
 An interruption by somebody other than the user kills the current response and cancels it by its id
 (T4).
@@ -95,8 +98,6 @@ class Responses:
         """
         self._event_ids = event_ids
         self._reply: Reply | None = None
-        # When the current response began, if it did while the user spoke.
-        self._began_over_user_at: float | None = None
         # When the last part of the current response came.
         self._progress_at = 0.0
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
@@ -217,8 +218,8 @@ class Responses:
         self._begun += 1
         self._reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate)
         self._progress_at = now
-        self._began_over_user_at = now if over_user else None
         if over_user:
+            self._reply.began_over_user_at = now
             effects += self._reply.hold()
         return effects
 
@@ -227,8 +228,9 @@ class Responses:
         reply = self._reply
         if reply is None:
             return []
-        if doomed:
-            return [*reply.kill(), self._cancel(reply)]
+        reply.doomed = doomed
+        if doomed and not reply.held:
+            return self._drop(reply)
         return [] if reply.held else [*reply.begin()]
 
     def go_on(self, event: AudioDelta, now: float) -> list[Effect]:
@@ -266,7 +268,7 @@ class Responses:
         if reply is None or deadline is None or now < deadline:
             return []
         message = f"Hydra began a response and did not go on with it for {_STALL_SECS:.0f} s"
-        return [*reply.kill(), self._cancel(reply), Report(Severity.WARNING, message)]
+        return [*self._drop(reply), Report(Severity.WARNING, message)]
 
     def negotiated(self, sample_rate: int) -> None:
         """Set the sample rate of the current response to the one that the session has."""
@@ -334,9 +336,13 @@ class Responses:
 
     def turn_started(self) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
-        # One that began over an earlier turn is cut by this one like any other.
-        self._began_over_user_at = None
-        return [*self._reply.hold()] if self._reply is not None and self._reply.active else []
+        reply = self._reply
+        if reply is None:
+            return []
+        if not reply.doomed:
+            # One that began over an earlier turn is cut by this one like any other.
+            reply.began_over_user_at = None
+        return [*reply.hold()] if reply.active else []
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
         """Resume a response that began while the user spoke, now that the user has stopped.
@@ -344,12 +350,14 @@ class Responses:
         Returns:
             The effects; and whether the answer has begun already, before `speech_stopped`.
         """
-        reply, began_at = self._reply, self._began_over_user_at
+        reply = self._reply
         if reply is None:
             return [], False
-        if reply.held and began_at is not None:
+        if reply.held and (began_at := reply.began_over_user_at) is not None:
             # A response that began earlier was due before the turn, and is no answer to it.
-            return self._resume(reply), now - began_at < _QUICK_SECS
+            is_answer = now - began_at < _QUICK_SECS
+            is_dropped = reply.doomed and not is_answer
+            return self._drop(reply) if is_dropped else self._resume(reply), is_answer
         return [], reply.active
 
     def turn_is_real(self) -> None:
@@ -359,7 +367,7 @@ class Responses:
     def drop_what_was_cut(self) -> list[Effect]:
         """Kill the held response, because the turn is real, unless it began during the turn."""
         reply = self._reply
-        if reply is None or not reply.held or self._began_over_user_at is not None:
+        if reply is None or not reply.held or reply.began_over_user_at is not None:
             return []
         return [*reply.kill()]
 
@@ -368,6 +376,8 @@ class Responses:
         reply = self._reply
         if reply is None or not reply.held:
             return self.say_again()
+        if reply.doomed:
+            return self._drop(reply)
         return self._resume(reply, self._take_unheard())
 
     def say_again(self) -> list[Effect]:
@@ -392,18 +402,22 @@ class Responses:
         reply = self._reply
         if reply is None or reply.dead:
             return [Discard()]
-        effects: list[Effect] = [Discard(), *reply.kill()]
-        return effects if reply.generated else [*effects, self._cancel(reply)]
+        return [Discard(), *self._drop(reply)]
 
-    def _cancel(self, reply: Reply) -> Effect:
-        return Send(ResponseCancel(response_id=reply.id, event_id=self._event_ids.next()))
+    def _drop(self, reply: Reply) -> list[Effect]:
+        """Let no more of a response be heard, and cancel what is still to be generated."""
+        effects: list[Effect] = [*reply.kill()]
+        if not reply.generated:
+            cancel = ResponseCancel(response_id=reply.id, event_id=self._event_ids.next())
+            effects.append(Send(cancel))
+        return effects
 
     def _resume_what_was_due(self) -> list[Effect]:
         """Resume the held response if it began while the user spoke and is generated whole."""
         reply = self._reply
-        if reply is None or not (reply.held and reply.generated):
+        if reply is None or not (reply.held and reply.generated) or reply.doomed:
             return []
-        return [] if self._began_over_user_at is None else self._resume(reply)
+        return [] if reply.began_over_user_at is None else self._resume(reply)
 
     def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
         """Resume the current reply, which was held, and end it if it is generated whole."""

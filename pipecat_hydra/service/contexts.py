@@ -92,10 +92,17 @@ class Contexts:
         if frame.run_llm:
             self._session.ask()
 
-    def put_in(self, text: str, role: MessageRole = "user") -> None:
-        """Put a text that no context keeps into the conversation."""
+    def put_in(self, text: str, role: MessageRole = "user") -> bool:
+        """Put a text that no context keeps into the conversation, if there are words in it.
+
+        Returns:
+            Whether there are.
+        """
+        if not text.strip():
+            return False
         self._briefing.note(role, text)
         self._session.tell(text, role)
+        return True
 
     def on_said(self, text: str, resumed: bool) -> None:
         """Keep the words of a reply until the context has them, or for good if there is none.
@@ -112,6 +119,7 @@ class Contexts:
     def on_heard(self) -> None:
         """Record that the listener has heard the oldest reply to its end."""
         self._briefing.heard(self._in_force.context)
+        self._session.on_somebody_heard()
         # The application may have reset the context while the bot spoke.
         self._session.replace_if_outdated()
 

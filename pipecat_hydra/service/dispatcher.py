@@ -252,7 +252,7 @@ class EffectDispatcher:
     #
 
     async def _announce_user_started(self) -> None:
-        self._session.on_user_started()
+        self._session.on_somebody_heard()
         if self._vad_frames:
             await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
         if self._proposes_turns:

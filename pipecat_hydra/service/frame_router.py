@@ -129,8 +129,8 @@ class FrameRouter:
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.
                 frame.append_to_context = False
-                self._contexts.put_in(frame.text)
-                self._session.ask()
+                if self._contexts.put_in(frame.text):
+                    self._session.ask()
             case ClientConnectedFrame():
                 self._session.prewarm()
             case PipelineFlushFrame() if direction is _DOWNSTREAM:

@@ -271,8 +271,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         if interrupt:
             await self.cancel_response()
-        run.contexts.put_in(text, role)
-        if respond:
+        if run.contexts.put_in(text, role) and respond:
             run.session.ask()
 
     async def request_response(self) -> None:

@@ -95,7 +95,7 @@ class WantedSession:
         self._kickoff_timeout = kickoff_timeout_secs
         self._kickoff_timer: asyncio.TimerHandle | None = None
         self._begun = False
-        self._user_was_heard = False
+        self._somebody_was_heard = False
         self._told = ToldSession(settings, dialer, briefing, budget)
         self._replacer: asyncio.Task[None] | None = None
 
@@ -141,13 +141,13 @@ class WantedSession:
             loop = asyncio.get_running_loop()
             self._kickoff_timer = loop.call_later(self._kickoff_timeout, self._begin)
 
-    def on_user_started(self) -> None:
-        """Record that the user has spoken, after which an `LLMRunFrame` asks for no greeting."""
-        self._user_was_heard = True
+    def on_somebody_heard(self) -> None:
+        """Record that the user or the bot was heard: an `LLMRunFrame` now asks for no greeting."""
+        self._somebody_was_heard = True
 
     def run(self) -> None:
         """Ask the model to speak, unless the settings say who speaks first and nobody has yet."""
-        if self.wanted.speaks_first is None or self._user_was_heard:
+        if self.wanted.speaks_first is None or self._somebody_was_heard:
             self.ask()
             return
         # The settings say who speaks first.

@@ -168,7 +168,7 @@ class CallPlan:
             acts=tuple(_act(rng) for _ in range(rng.randint(2, 5))),
             cancelled_after_secs=rng.uniform(0.05, 5.0) if cancelled else None,
             greets=rng.choice((False, False, True, None)),
-            emulator=_emulator(rng),
+            emulator=any_reading(rng),
         )
 
     @property
@@ -208,8 +208,8 @@ def _act(rng: random.Random) -> Act:
     return Wait(round(rng.uniform(0.1, 0.8), 2))
 
 
-def _emulator(rng: random.Random) -> dict[str, Any]:
-    """Every reading of what the protocol leaves open (protocol, [open])."""
+def any_reading(rng: random.Random) -> dict[str, Any]:
+    """Draw a reading of what the protocol leaves open ([open]): settings of the emulator."""
     return {
         "min_turn_ms": MIN_TURN_MS,
         "early_audio": rng.choice(("drop", "end")),

@@ -466,7 +466,7 @@ def test_what_an_interruption_threw_away_is_said_again_with_the_response_that_is
     effects = begin(responses, "a") + responses.audio("a", 100 * PCM, 0.0)
     for effect in effects:
         responses.note(effect, 0.0)
-    responses.bot_started(0.0)
+    responses.playback.started(0.0)
     responses.cut(1.0)
     assert responses.holds_back
     again = responses.say_again()

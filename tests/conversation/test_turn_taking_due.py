@@ -52,15 +52,61 @@ def test_a_response_that_was_due_and_is_cancelled_while_the_user_speaks(driver: 
     assert said(effects) == b""
 
 
-def test_a_doomed_response_that_comes_while_the_user_speaks_is_cancelled(driver: Driver):
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_a_doomed_response_that_comes_long_before_the_user_stops_is_cancelled(
+    driver: Driver, status: str
+):
     driver.conversation.request_response(0.0)
     driver.interrupted()
-    driver.receive(wire.started())
-    (cancel,) = sent(driver.receive(wire.response_created("r1")))
+    effects = driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.now = 3.0
+    effects += driver.receive(wire.stopped(), wire.user_item(status), wire.audio(PCM, "r1"))
+    (cancel,) = sent(effects)
     assert isinstance(cancel, ResponseCancel)
     assert cancel.response_id == "r1"
-    driver.receive(wire.done("r1", "cancelled"), wire.stopped(), wire.user_item("completed"))
+    assert said(effects) == b""
+    driver.receive(wire.done("r1", "cancelled"))
     assert said(driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))) == PCM
+
+
+def test_a_doomed_response_that_noise_ends_without_a_stop_is_cancelled(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    effects = driver.receive(
+        wire.started(),
+        wire.response_created("r1"),
+        wire.audio(PCM, "r1"),
+        wire.user_item("incomplete"),
+    )
+    assert [type(event) for event in sent(effects)] == [ResponseCancel]
+    assert said(effects) == b""
+
+
+def test_a_doomed_response_is_not_heard_after_noise_in_which_the_user_began_twice(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.receive(wire.started("one"), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    effects = driver.receive(wire.started("two"), wire.user_item("incomplete", "two"))
+    assert [type(event) for event in sent(effects)] == [ResponseCancel]
+    assert said(effects) == b""
+
+
+def test_a_quick_answer_is_heard_though_what_was_due_before_was_interrupted(driver: Driver):
+    """The server has forgotten what was due; only the answer to the user ever comes."""
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started("noise"))
+    driver.conversation.cancel_response(0.0)
+    driver.receive(wire.user_item("incomplete", "noise"))
+    driver.now = 1.0
+    driver.receive(wire.started())
+    driver.now = 4.0
+    effects = driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.now = 4.03
+    effects += driver.receive(wire.stopped(), wire.user_item("completed"))
+    effects += driver.receive(wire.audio(PCM, "r1"), wire.done("r1"))
+    assert sent(effects) == []
+    assert said(effects) == 2 * PCM
+    assert not driver.conversation.reply_pending
 
 
 def test_a_quick_answer_is_heard_though_another_response_was_due_before(driver: Driver):

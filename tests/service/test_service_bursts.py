@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMRunFrame,
+    LLMSetToolsFrame,
     LLMUpdateSettingsFrame,
     TTSAudioRawFrame,
     UserStartedSpeakingFrame,
@@ -106,8 +108,9 @@ async def test_a_session_that_closes_as_it_is_first_used_is_opened_again():
 
 async def test_a_tool_that_is_no_json_is_left_out_and_the_call_goes_on():
     bad: Any = {"when": {"enum": {1, 2}}}
-    tools = [FunctionSchema("bad", "", bad, []), FunctionSchema("good", "", {}, [])]
-    async with puppet() as hydra, call(hydra, "bare", tools=tools) as talk:
+    tools = ToolsSchema([FunctionSchema("bad", "", bad, []), FunctionSchema("good", "", {}, [])])
+    async with puppet() as hydra, call(hydra, "bare") as talk:
+        await talk.worker.queue_frame(LLMSetToolsFrame(tools=tools))
         await talk.run_llm()
         await asyncio.wait_for(hydra.configured.wait(), 5)
         (configure,) = hydra.of("session.configure")

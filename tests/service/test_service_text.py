@@ -23,7 +23,7 @@ from pipecat.processors.frameworks.rtvi import models as rtvi_models
 from pipecat.services.llm_service import FunctionCallParams
 from support.call import NO_GREETING, SHAPES, Call, Shape, call, configuration, emulator, session
 
-from pipecat_hydra import RetryPolicy
+from pipecat_hydra import HydraLLMSettings, RetryPolicy
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Hang, HydraEmulator, Say, Script
 
@@ -209,6 +209,22 @@ async def test_a_run_in_the_middle_of_a_call_makes_the_model_speak(shape: Shape)
         await talk.worker.queue_frame(LLMRunFrame())
         await talk.until_pushed(LLMFullResponseEndFrame, 2)
         assert messages(hydra) == []
+        assert requests(hydra) == 1
+
+
+@shapes
+async def test_a_run_after_the_greeting_makes_the_model_speak_though_the_user_is_silent(
+    shape: Shape,
+):
+    greets = HydraLLMSettings(generate_initial_response=True)
+    async with emulator() as hydra, call(hydra, shape, settings=greets) as talk:
+        # One that comes before the greeting was heard is what the greeting answers.
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await talk.until_quiet()
+        assert requests(hydra) == 0
+        await talk.run_llm()
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
         assert requests(hydra) == 1
 
 

@@ -201,7 +201,7 @@ class TestInUse:
         bench.connection.connect()
         bench.session.run()
         assert bench.requests == 0
-        bench.session.on_user_started()
+        bench.session.on_somebody_heard()
         bench.session.run()
         assert bench.requests == 1
 
