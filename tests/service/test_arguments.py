@@ -246,6 +246,24 @@ class TestEnvironment:
             HydraLLMService()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"context_limit_bytes": 1_999}, ValueError, "at least 2000, not 1999 .*None is no limit"),
+        ({"context_limit_bytes": "16 kB"}, TypeError, "must be a number, not '16 kB'"),
+        ({"context_limit_bytes": True}, TypeError, "must be a number, not True"),
+        ({"context_warning_bytes": 0}, ValueError, "greater than 0, not 0 .*None is no warning"),
+    ],
+)
+async def test_limits_in_bytes_have_bounds_too(
+    arguments: dict[str, Any], error: type[Exception], message: str
+):
+    (name,) = arguments
+    with pytest.raises(error, match=f"{name} must be .*{message.removeprefix('must be ')}"):
+        make(**arguments)
+    make(**{name: None})
+
+
 # Tools
 
 

@@ -181,7 +181,7 @@ class SessionBudget:
         else:
             follows = (
                 f"Before it is {self._limit} bytes (context_limit_bytes), a new session begins at "
-                "a turn boundary and is told the newest turns"
+                "a turn boundary and is told the newest turns, as far as their words are known"
             )
         largest = sorted(self._sizes.items(), key=lambda size: -size[1])[:3]
         parts = ", ".join(f"{part.value} {size}" for part, size in largest if size)
