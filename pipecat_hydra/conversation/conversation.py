@@ -393,15 +393,15 @@ class Conversation:
 
     def bot_started(self, now: float) -> None:
         """The listener begins to hear the bot, as the output transport reports it."""
-        self._responses.bot_started(now)
+        self._responses.playback.started(now)
 
     def bot_stopped(self) -> None:
         """The listener has heard the bot to the end, or up to an interruption."""
-        self._responses.bot_stopped()
+        self._responses.playback.stopped()
 
     def forget_playback(self) -> None:
         """Forget the audio so far: no report will come whether it was heard."""
-        self._responses.forget_playback()
+        self._responses.playback.clear()
 
     #
     # What the server says

@@ -165,6 +165,11 @@ class Responses:
         return self._begun > 0
 
     @property
+    def playback(self) -> Playback:
+        """What is being played. The reports of the output transport go there."""
+        return self._playback
+
+    @property
     def bot_was_heard(self) -> bool:
         """Whether the model has said anything or called a function in this conversation."""
         return self._bot_was_heard
@@ -441,15 +446,3 @@ class Responses:
                 self._playback.clear()
             case _:
                 pass
-
-    def bot_started(self, now: float) -> None:
-        """The listener begins to hear the bot, as the output transport reports it."""
-        self._playback.started(now)
-
-    def bot_stopped(self) -> None:
-        """The listener has heard the bot to the end, or up to an interruption."""
-        self._playback.stopped()
-
-    def forget_playback(self) -> None:
-        """Forget the audio so far: no report will come whether it was heard."""
-        self._playback.clear()
