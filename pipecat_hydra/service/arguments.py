@@ -56,7 +56,7 @@ class _Bounds:
 _HOUR: Final = 3600.0
 _FOR_EVER: Final = "None is no limit"
 
-# By name, those of Pipecat's LLMService included. Seconds all of them.
+# By name, those of Pipecat's LLMService included. Seconds, where they are no whole numbers.
 _BOUNDS: Final = {
     "open_timeout_secs": _Bounds(above=True, highest=_HOUR),
     "handshake_timeout_secs": _Bounds(above=True, highest=_HOUR),
@@ -70,6 +70,8 @@ _BOUNDS: Final = {
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "no_result_timeout_secs": _Bounds(hint=_FOR_EVER),
+    "max_tool_rounds": _Bounds(1, hint=_FOR_EVER),
 }
 
 
@@ -158,6 +160,10 @@ def _check(name: str, value: object, hint: Any) -> None:
             said = ", ".join(map(repr, choices))
             raise ValueError(f"{name} must be one of {said}, not {value!r}")
     elif hint is float:
+        _check_number(name, value)
+    elif hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be a whole number, not {value!r}")
         _check_number(name, value)
     elif isinstance(hint, type) and not isinstance(value, cast("type[Any]", hint)):
         raise TypeError(f"{name} must be of type {hint.__name__}, not {type(value).__name__}")

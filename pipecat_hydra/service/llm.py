@@ -20,6 +20,7 @@ from pipecat.frames.frames import (
     ClientConnectedFrame,
     EndFrame,
     Frame,
+    FunctionCallResultFrame,
     InputAudioRawFrame,
     InputTextRawFrame,
     InterruptionFrame,
@@ -36,7 +37,7 @@ from pipecat.frames.frames import (
     UserMuteStoppedFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
-from pipecat.services.llm_service import LLMService
+from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pydantic import SecretStr
@@ -51,6 +52,7 @@ from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.in_force import InForce, ServiceTools
+from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import (
     HydraLLMSettings,
     complete_settings,
@@ -175,6 +177,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         preroll_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        no_result_timeout_secs: float | None = 5.0,
+        max_tool_rounds: int | None = None,
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
@@ -233,6 +237,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 says anything: no user audio comes, as while the user is muted, and no
                 reply. It is opened again, and told what was said, when somebody does.
                 None for ever.
+            no_result_timeout_secs: How long a call waits for a result, in seconds, once its
+                function has returned without one, before Hydra is told that there is none. A
+                result that comes later is told as text. None until the user speaks, as for
+                clients that answer by RTVI when they like.
+            max_tool_rounds: How many rounds of calls the model may make in a row while nothing
+                is said. The functions of the next round are not run: each call is answered
+                with an error that asks the model to speak. If it calls all the same, it is
+                asked to go on no more until the user speaks. None for any number.
             retry: How often, how fast and how long a session that is lost, or cannot be
                 had, is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
@@ -316,6 +328,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 tracing=self._tracing,
                 turn_frames=turn_frames,
                 vad_frames=vad_frames,
+                no_result_timeout_secs=no_result_timeout_secs,
+                max_tool_rounds=max_tool_rounds,
             )
 
         self._assemble = assemble
@@ -537,6 +551,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             frame: The frame.
             direction: Where it is going.
         """
+        if isinstance(frame, FunctionCallResultFrame):
+            # A context can write nothing else.
+            frame.result = as_json(frame.result)
         if direction == FrameDirection.DOWNSTREAM:
             if isinstance(frame, LLMRunFrame) and frame.id != self._last_run_id:
                 # From a function, say, by `params.llm.push_frame`.
@@ -574,6 +591,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     @override
     def _service_tools(self) -> ToolsSchema | list[Any] | None:
         return self._in_force.own_tools
+
+    @override
+    async def _run_function_call(self, runner_item: FunctionCallRunnerItem):
+        running = super()._run_function_call(runner_item)
+        await self._dispatcher.run_function(runner_item, running)
 
     @override
     async def _handle_interruptions(self, _: InterruptionFrame) -> None:
