@@ -5,9 +5,9 @@ raises an `Exception`, a cancellation when it is interrupted or takes too long. 
 pipeline waits for that frame: Hydra, the context, a mute strategy. Pipecat pushes none in these
 cases, so `FunctionRuns` does:
 
-**The function ends in no ordinary way**: by a `CancelledError` of its own, as when a task or a scope
-within it is cancelled, or by any other `BaseException`. A cancellation is Pipecat's own if Pipecat
-had settled the call before it; then the frame follows.
+**The function ends in no ordinary way**: by a `CancelledError` of its own, as when a task or a
+scope within it is cancelled, or by any other `BaseException`. A cancellation is Pipecat's own if
+Pipecat had settled the call before it; then the frame follows.
 
 **The function returns without a result.** Somebody else may give it: a task that the function has
 started, or an RTVI client, by a frame. So the call stays open for a while. Until it is answered, an
@@ -110,7 +110,7 @@ class FunctionRuns:
             if not steps.was_settled:
                 await self._fail(item, error)
             raise
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             await self._fail(item, error)
         else:
             self._returned(item)
@@ -270,7 +270,7 @@ class _Steps:
             try:
                 value = yield awaited
                 go_on = self._running.send
-            except BaseException as error:  # noqa: BLE001
+            except BaseException as error:
                 go_on, value = self._running.throw, error
 
 

@@ -3,8 +3,8 @@
 A function may return anything, and what cannot be written must not leave its call without an
 answer (F1). Most results are JSON already and pass as they are. In all others each part is
 written by itself, so that one odd value does not spoil the rest: what Pydantic knows (models,
-dataclasses, dates, Decimals, sets) as Pydantic writes it, numbers that JSON lacks by their names, and
-anything else as its text.
+dataclasses, dates, Decimals, sets) as Pydantic writes it, numbers that JSON lacks by their names,
+and anything else as its text.
 """
 
 import json
@@ -12,13 +12,14 @@ import math
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final, cast
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
 __all__ = ["as_json", "result_text"]
 
 # Beyond this Python refuses to write a number; the limit is some 4300 digits.
 _LONGEST_INTEGER_BITS: Final = 8_192
 _BITS_PER_DIGIT: Final = math.log2(10)
+_ANY: Final[TypeAdapter[Any]] = TypeAdapter(Any)
 _DEEPEST: Final = 64
 
 
@@ -41,7 +42,7 @@ def as_json(value: Any) -> Any:
     """
     try:
         _dump(value)
-    except Exception:  # noqa: BLE001
+    except Exception:
         # Its own methods may have raised anything.
         return _converted(value, ())
     return value
@@ -73,8 +74,8 @@ def _converted(value: Any, within: tuple[int, ...]) -> Any:
             return {_key(key): _converted(each, inside) for key, each in items}
         if isinstance(value, list | tuple | Set):
             return [_converted(each, inside) for each in cast("Iterable[Any]", value)]
-        return _converted(to_jsonable_python(value, fallback=_text), inside)
-    except Exception:  # noqa: BLE001
+        return _converted(_ANY.serializer.to_python(value, mode="json", fallback=_text), inside)
+    except Exception:
         return _text(value)
 
 
@@ -96,5 +97,5 @@ def _text(value: Any) -> str:
     """Write a value as its text, or say what it is if it has none."""
     try:
         return str(value)
-    except Exception:  # noqa: BLE001
+    except Exception:
         return f"a value of type {type(value).__name__} that cannot be written"

@@ -26,9 +26,7 @@ class FunctionCall:
         self.name = call.name
         self.arguments = call.text
         # Raw text stays text: it may be no JSON.
-        self._object: Any = (
-            call.text if isinstance(call.arguments, str) else dict(call.arguments)
-        )
+        self._object: Any = call.text if isinstance(call.arguments, str) else dict(call.arguments)
         self._outlet = outlet
         self._settings = settings
         self._item_id = new_id("item")
