@@ -119,6 +119,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     - `on_given_up(service, reason)`: there is no session and will be none.
     - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model
       writes the arguments of a call.
+    - `on_tool_loop(service, rounds, functions)`: the model has called functions so many
+      times in a row with nothing said, the last time these.
 
     Example::
 
