@@ -107,7 +107,7 @@ class FunctionRuns:
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
         except asyncio.CancelledError as error:
-            if not steps.was_settled:
+            if item.tool_call_id in self._open and not steps.was_settled:
                 await self._fail(item, error)
             raise
         except BaseException as error:
@@ -129,15 +129,14 @@ class FunctionRuns:
             logger.warning(f"{self._service}: {message}")
 
     async def _fail(self, item: FunctionCallRunnerItem, error: BaseException) -> None:
-        """Settle a call whose function has failed, as Pipecat does after an `Exception`."""
+        """Report that a function has failed and settle its call, as Pipecat for an `Exception`."""
         name, told = item.function_name, f"{type(error).__name__}: {error}".rstrip(": ")
-        if item.tool_call_id not in self._open:
-            return
         item.settled = True
         message = f"Error executing function call [{name}]: {told}"
         await self._service.push_error(message, category=ErrorCategory.APPLICATION)
-        text = self._service.FUNCTION_CALL_ERROR_MESSAGE_TEMPLATE.format(function_name=name)
-        await self._push_result(item, text, told)
+        if item.tool_call_id in self._open:
+            text = self._service.FUNCTION_CALL_ERROR_MESSAGE_TEMPLATE.format(function_name=name)
+            await self._push_result(item, text, told)
 
     def _returned(self, item: FunctionCallRunnerItem) -> None:
         """Let a call wait for its result if its function has returned without one."""

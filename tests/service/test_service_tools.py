@@ -11,6 +11,7 @@ import anyio
 import pytest
 from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
+    EndFrame,
     FunctionCallCancelFrame,
     FunctionCallResultFrame,
     FunctionCallResultProperties,
@@ -24,9 +25,9 @@ from pydantic import BaseModel
 from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, session
 from support.functions import messages, nothing_in_progress, outputs, requests, script, tools
 
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.emulator import Call as ToolCall
-from pipecat_hydra.emulator import HydraEmulator, Say, Script
+from pipecat_hydra.emulator import Drop, HydraEmulator, Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -418,6 +419,132 @@ async def test_the_result_of_an_earlier_call_of_that_id_is_no_answer_to_the_late
         assert '{"n": 1}' in messages(hydra)[1]
         assert not session(hydra).errors
         await talk.until(lambda: nothing_in_progress(talk.context))
+
+
+#
+# Sessions that come and go
+#
+
+
+def told(hydra: HydraEmulator, number: int) -> list[str]:
+    """What one session was told by items: the text of messages, the ids of calls answered."""
+    items = [r.event["item"] for r in hydra.sessions[number].received_of(ITEM)]
+    return [i["content"][0]["text"] if i["type"] == "message" else i["call_id"] for i in items]
+
+
+ITEM = "conversation.item.create"
+
+
+@shapes
+@pytest.mark.parametrize("result", [True, False])
+async def test_after_a_reconnect_what_came_of_a_call_is_told_as_text(shape: Shape, result: bool):
+    async def slow(params: FunctionCallParams):
+        """Take a while, and give a result or not."""
+        await asyncio.sleep(2)
+        if result:
+            await params.result_callback("late news")
+
+    turns = script(ToolCall("slow", {}, "call_1"))
+    drop = Drop("reset", sent=1, of="response.done", times=1)
+    async with (
+        HydraEmulator(turns, faults=[drop]) as hydra,
+        call(
+            hydra,
+            shape,
+            settings=NO_GREETING,
+            retry=RetryPolicy(first_delay_secs=0.05),
+            no_result_timeout_secs=0.5,
+            **tools(shape, slow),
+        ) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: len(hydra.sessions) == 2 and told(hydra, 1))
+        assert told(hydra, 0) == []
+        (text,) = told(hydra, 1)
+        assert ("late news" if result else "no result") in text
+        # Asked about that, the model begins its script anew.
+        await in_context(talk, *["late news" if result else "no result"] * 2)
+        assert not hydra.sessions[1].errors
+
+
+@shapes
+async def test_the_result_of_a_lost_session_answers_no_call_of_that_id(shape: Shape):
+    async def slow(params: FunctionCallParams, n: int = 0):
+        """Give a result, the first time late."""
+        made.append(params.tool_call_id)
+        await asyncio.sleep(5.0 if len(made) == 1 else 8.0)
+        await params.result_callback(f"result {len(made)}")
+
+    made: list[str] = []
+    turns = script(ToolCall("slow", {}, "call_1"))
+    drop = Drop("reset", sent=1, of="response.done", times=1)
+    async with (
+        HydraEmulator(turns, faults=[drop]) as hydra,
+        call(
+            hydra,
+            shape,
+            settings=NO_GREETING,
+            retry=RetryPolicy(first_delay_secs=0.05),
+            # Nobody interrupts, so nothing cancels the first call.
+            turn_frames="propose",
+            strategies=ExternalUserTurnStrategies(enable_interruptions=False),
+            **tools(shape, slow),
+        ) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: len(hydra.sessions) == 2)
+        await talk.say("hello")
+        await talk.until(lambda: len(told(hydra, 1)) == 2)
+        assert made == ["call_1", "call_1_2"]
+        late, answer = told(hydra, 1)
+        assert "called before" in late
+        assert answer == "call_1"
+        assert not hydra.sessions[1].errors
+
+
+@shapes
+async def test_a_function_that_outlives_the_call_is_answered_no_more(
+    shape: Shape, warnings: list[str]
+):
+    given: list[FunctionCallParams] = []
+
+    @tool_options(cancel_on_interruption=False)
+    async def outlives(params: FunctionCallParams):
+        """Work for an hour."""
+        given.append(params)
+        await asyncio.sleep(3_600)
+
+    async with (
+        emulator(script(ToolCall("outlives", {}, "call_1"))) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, outlives)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.until_quiet()
+        await talk.worker.queue_frame(EndFrame())
+        await talk.ended(within=30)
+        (params,) = given
+        await params.result_callback("too late")
+        assert len(outputs(hydra)) == 1
+        assert messages(hydra) == []
+    assert not [warning for warning in warnings if "outlives" in warning and "failed" in warning]
+
+
+@shapes
+async def test_calls_that_run_one_after_the_other_are_all_answered(shape: Shape):
+    calls = [ToolCall("inner_task_cancelled"), ToolCall("forgets"), ToolCall("echoes", {"n": 3})]
+    async with (
+        emulator(script(*calls)) as hydra,
+        call(
+            hydra,
+            shape,
+            settings=NO_GREETING,
+            run_in_parallel=False,
+            no_result_timeout_secs=0.5,
+            **tools(shape, inner_task_cancelled, forgets, echoes),
+        ) as talk,
+    ):
+        await answered(talk, hydra, "failed", "no result", '{"n": 3}')
 
 
 #
