@@ -164,7 +164,7 @@ class FunctionCalls:
         self._cancel(self._runs.interruptible - {self._runs.calling})
 
     def put_at_stake(self) -> None:
-        """Cancel the same as soon as the user's turn is real."""
+        """Mark the calls that have no answer now: a turn that proves real cancels them."""
         self._at_stake |= self._runs.interruptible
 
     def on_turn_confirmed(self) -> None:

@@ -192,26 +192,23 @@ class FunctionRuns:
 
     async def cancel(self, call_ids: Collection[str]) -> None:
         """Cancel calls. Functions that run get time to clean up, one after the other."""
-        waiting = [self._waiting[call_id].item for call_id in call_ids if call_id in self._waiting]
-        for item in waiting:
+        cancelled: list[FunctionCallFromLLM] = []
+        for call_id in call_ids:
+            if (waiting := self._waiting.get(call_id)) is None:
+                continue
+            item = waiting.item
             await self._service.broadcast_frame(
                 FunctionCallCancelFrame,
                 function_name=item.function_name,
                 tool_call_id=item.tool_call_id,
                 run_llm=False,
             )
-            self._on_no_result(item.tool_call_id)
-        if waiting:
-            await call_event_handler(
-                self._service,
-                "on_function_calls_cancelled",
-                [
-                    FunctionCallFromLLM(
-                        item.function_name, item.tool_call_id, item.arguments, item.context
-                    )
-                    for item in waiting
-                ],
+            self._on_no_result(call_id)
+            cancelled.append(
+                FunctionCallFromLLM(item.function_name, call_id, item.arguments, item.context)
             )
+        if cancelled:
+            await call_event_handler(self._service, "on_function_calls_cancelled", cancelled)
         await cancel_functions(self._service, call_ids)
 
 
