@@ -1,5 +1,7 @@
 """The calls of a session: gathered, given once, answered once, settled once."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -240,6 +242,26 @@ def test_the_calls_of_a_session_are_its_own_whatever_their_ids():
     assert not calls.answer("a", 9.0, respond=True)
     assert calls.take_orphan("a")
     assert calls.answer("a_2", 9.0, respond=True) == "a"
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Paris"}, '{"city": "Paris"}'])
+@pytest.mark.parametrize("where", ["done", "item"])
+def test_arguments_may_come_as_an_object(driver: Driver, arguments: Any, where: str):
+    driver.receive(wire.response_created())
+    if where == "done":
+        last = wire.event(
+            "response.function_call_arguments.done",
+            response_id="resp_1",
+            call_id="call_1",
+            name="f",
+            arguments=arguments,
+        )
+        effects = driver.receive(last, wire.done())
+    else:
+        item = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": arguments}
+        effects = driver.receive(wire.done(output=[item]))
+    assert calls(effects) == [ToolCall("call_1", "f", '{"city": "Paris"}')]
+    assert not [effect for effect in effects if isinstance(effect, Report)]
 
 
 def test_a_later_response_may_call_by_the_same_id():
