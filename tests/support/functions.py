@@ -2,12 +2,23 @@
 
 from typing import Any
 
+from pipecat.frames.frames import LLMFullResponseEndFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
+from support.call import Call as Talk
 from support.call import Shape, session
 
 from pipecat_hydra.emulator import Call, HydraEmulator, Say, Script
 
-__all__ = ["messages", "nothing_in_progress", "outputs", "requests", "script", "tools"]
+__all__ = [
+    "answered",
+    "in_context",
+    "messages",
+    "nothing_in_progress",
+    "outputs",
+    "requests",
+    "script",
+    "tools",
+]
 
 
 def script(*calls: Call) -> Script:
@@ -42,3 +53,34 @@ def requests(hydra: HydraEmulator) -> int:
 def nothing_in_progress(context: LLMContext | None) -> bool:
     """Whether the context, if there is one, has the result of each call."""
     return context is None or "IN_PROGRESS" not in str(context.get_messages())
+
+
+async def in_context(talk: Talk, *results: str) -> None:
+    """The context, if there is one, comes to have a result of each of so many calls."""
+
+    def told() -> list[str]:
+        assert talk.context is not None
+        found = [m for m in talk.context.get_messages() if isinstance(m, dict)]
+        return [str(m.get("content")) for m in found if m.get("role") == "tool"]
+
+    if talk.context is not None:
+        await talk.until(lambda: len(told()) == len(results) and "IN_PROGRESS" not in str(told()))
+        for result in results:
+            assert any(result in text for text in told()), told()
+
+
+async def answered(talk: Talk, hydra: HydraEmulator, *texts: str) -> None:
+    """The first turn's calls are answered so, the model speaks once, and the call goes on."""
+    await talk.say("hello")
+    await talk.until(lambda: len(outputs(hydra)) == len(texts))
+    for text in texts:
+        assert any(text in output for _, output in outputs(hydra)), outputs(hydra)
+    await talk.until(lambda: requests(hydra) == 1)
+    await talk.until_quiet()
+    (narration,) = session(hydra).narrations
+    assert not narration.missing
+    await in_context(talk, *texts)
+    await talk.say("hello")
+    await talk.until(lambda: len(talk.frames.of(LLMFullResponseEndFrame)) >= 3)
+    assert len(outputs(hydra)) == len(texts)
+    assert not session(hydra).errors
