@@ -389,9 +389,10 @@ class Conversation:
         if self._calls.take_orphan(call_id):
             text = f"Result of a function that was called before: {output}"
             return self.send_message(text, now, role="system", respond=respond)
-        if not self._calls.answer(call_id, now, respond=respond, cancelled=cancelled):
+        server_id = self._calls.answer(call_id, now, respond=respond, cancelled=cancelled)
+        if server_id is None:
             return []
-        item = ItemCreate.tool_output(call_id, output, event_id=self._event_ids.next())
+        item = ItemCreate.tool_output(server_id, output, event_id=self._event_ids.next())
         return [Send(item), *self._talk.go_on_after_calls(now)]
 
     def bot_started(self, now: float) -> None:

@@ -324,7 +324,7 @@ class ToolCall:
     """One function call of the model; it must be answered exactly once.
 
     Parameters:
-        call_id: The call.
+        call_id: The call. No other call of the conversation has this id.
         name: The function; empty if the server never named it.
         arguments: The JSON text as the model wrote it, which may be invalid JSON.
     """

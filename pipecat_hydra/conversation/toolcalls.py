@@ -16,6 +16,14 @@ Calls of a cancelled response do not count. A call becomes an orphan when its se
 when Hydra has waited too long for its answer. The id of an orphan means nothing to the server any
 more, so its answer goes in as text.
 
+An id names a call only within its response: a later response, or another session, may use it
+again. So each call is handed out under an id that no other call of the conversation has: the
+server's own, or that with a number. The same id again from the same response is the same call. An
+event that does not say its response, with an id that was dealt with, is a repetition.
+
+A turn of the user that is answered while older calls are open overtakes them. They are answered
+as ever, and the model goes on about them, but nothing waits for them.
+
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 """
 
@@ -42,6 +50,8 @@ _MAX_ARGUMENT_CHARS: Final = 1_000_000
 
 @dataclass(slots=True)
 class _Call:
+    # The id under which it is handed out.
+    call_id: str
     name: str = ""
     fragments: list[str] = field(default_factory=list[str])
     size: int = 0
@@ -55,6 +65,7 @@ class _Call:
 
 @dataclass(slots=True)
 class _Batch:
+    # By the server's ids.
     calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
     ready: list[ToolCall] = field(default_factory=list[ToolCall])
     ready_at: float = 0.0
@@ -64,6 +75,8 @@ class _Batch:
     respond: bool = False
     cancelled: bool = False
     answered_at: float = 0.0
+    # How many turns the user had begun before it.
+    turns_before: int = 0
 
     @property
     def answered(self) -> bool:
@@ -71,8 +84,9 @@ class _Batch:
 
     @property
     def unanswered(self) -> dict[str, str]:
-        """The calls that are complete and have no answer, id to name."""
-        return {i: c.name for i, c in self.calls.items() if c.complete and not c.answered}
+        """The calls that are complete and have no answer: the ids handed out, to names."""
+        calls = self.calls.values()
+        return {c.call_id: c.name for c in calls if c.complete and not c.answered}
 
     @property
     def awaited(self) -> bool:
@@ -88,11 +102,10 @@ class _Batch:
             return None
         return self.ready_at if self.done else self.ready_at + _GATHER_SECS
 
-    def make(self, call_id: str, arguments: str, now: float) -> None:
+    def make(self, call: _Call, arguments: str, now: float) -> None:
         """Add a complete call to those that are to be made."""
-        call = self.calls[call_id]
         call.complete = True
-        self.ready.append(ToolCall(call_id, call.name, arguments))
+        self.ready.append(ToolCall(call.call_id, call.name, arguments))
         self.ready_at = now
 
 
@@ -117,29 +130,35 @@ class OpenCalls:
     def __init__(self) -> None:
         """Start with no calls."""
         self._batches: dict[str | None, _Batch] = {}
-        # Names of calls that are known only from their items.
+        # Names of calls that are known only from their items, by the server's ids.
         self._names: dict[str, str] = {}
-        # Calls already dealt with: the server may repeat itself, we may not.
-        self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
-        # Calls whose turn or session is gone: the server does not know their ids any more.
+        # Calls already dealt with, each with its response, by the server's ids: the server may
+        # repeat itself, we may not.
+        self._settled: deque[tuple[str | None, str]] = deque(maxlen=_REMEMBERED_CALLS)
+        # The ids handed out.
+        self._given: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+        # Calls whose turn or session is gone, by the ids handed out.
         self._orphans: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
+        # How many turns the user has begun, and how many of them are answered or past.
+        self._turns = self._turns_answered = 0
         # Cancelled responses. Their calls do not count, however late they come.
         self._cancelled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
 
     @property
     def unsettled(self) -> bool:
-        """Whether any call is open, or any batch not settled."""
-        return bool(self._batches)
+        """Whether a call is open or a batch not settled, and the model waits for it."""
+        return any(not self._is_overtaken(batch) for batch in self._batches.values())
 
     @property
     def awaited(self) -> bool:
-        """Whether a call was handed out to be made, and has no answer."""
-        return any(batch.awaited for batch in self._batches.values())
+        """Whether a call was handed out to be made, has no answer, and is waited for."""
+        batches = self._batches.values()
+        return any(batch.awaited and not self._is_overtaken(batch) for batch in batches)
 
     @property
     def may_run(self) -> bool:
         """Whether a function may be running, also for an orphan."""
-        return self.awaited or bool(self._orphans)
+        return bool(self._orphans) or any(batch.awaited for batch in self._batches.values())
 
     @property
     def owed(self) -> bool:
@@ -162,18 +181,48 @@ class OpenCalls:
             self._names[call_id] = name
 
     def announce(
-        self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
-    ) -> str:
-        """Record a call whose arguments are still coming; return its name so far."""
-        call = self._find(call_id, response_id)
-        if call is None or call.complete:
-            return name or ""
+        self,
+        call_id: str,
+        response_id: str | None,
+        *,
+        name: str | None,
+        fragment: str = "",
+        sure: bool = True,
+    ) -> tuple[str, str]:
+        """Record a call whose arguments are still coming.
+
+        Args:
+            call_id: The call, as the server names it.
+            response_id: Its response.
+            name: The function, if the event names it.
+            fragment: What comes of the arguments.
+            sure: Whether the event itself names the response.
+
+        Returns:
+            The id under which the call is handed out, and its name so far.
+        """
+        call = self._find(call_id, response_id, sure=sure)
+        if call is None:
+            return call_id, name or ""
+        if call.complete:
+            return call.call_id, name or ""
         call.name = name or call.name
         call.size += len(fragment)
         if fragment and call.size <= _MAX_ARGUMENT_CHARS:
             # Longer arguments are cut, so they are not JSON any more.
             call.fragments.append(fragment)
-        return call.name
+        return call.call_id, call.name
+
+    def turn_started(self) -> None:
+        """The user begins to speak."""
+        self._turns += 1
+
+    def turn_is_answered(self) -> None:
+        """Wait for no call that was made before the user's last turn, which is answered."""
+        self._turns_answered = self._turns
+
+    def _is_overtaken(self, batch: _Batch) -> bool:
+        return batch.turns_before < self._turns_answered
 
     def session_lost(self) -> None:
         """Forget all calls; those that are complete and not answered become orphans."""
@@ -190,8 +239,7 @@ class OpenCalls:
         for response_id, batch in self._batches.items():
             unanswered = batch.unanswered
             if unanswered:
-                del self._batches[response_id]
-                self._settled.extend(batch.calls)
+                self._put_away(response_id)
                 self._orphans.extend(unanswered)
                 return unanswered
         return {}
@@ -215,14 +263,24 @@ class OpenCalls:
         *,
         name: str | None,
         arguments: str | None,
+        sure: bool = True,
     ) -> None:
-        """Record a complete call."""
-        call = self._find(call_id, response_id)
+        """Record a complete call.
+
+        Args:
+            call_id: The call, as the server names it.
+            response_id: Its response.
+            now: The time.
+            name: The function, if the event names it.
+            arguments: All the arguments; None if they are what has come of them.
+            sure: Whether the event itself names the response.
+        """
+        call = self._find(call_id, response_id, sure=sure)
         if call is None or call.complete:
             return
         call.name = name or call.name
-        batch = next(b for b in self._batches.values() if call_id in b.calls)
-        batch.make(call_id, call.gathered if arguments is None else arguments, now)
+        batch = next(b for b in self._batches.values() if b.calls.get(call_id) is call)
+        batch.make(call, call.gathered if arguments is None else arguments, now)
 
     def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
         """Record that a response is done, and complete the calls that got no last event.
@@ -248,9 +306,9 @@ class OpenCalls:
             if unfinished:
                 # The model never finished this call, so it does not count.
                 del batch.calls[call_id]
-                self._settled.append(call_id)
+                self._settled.append((response_id, call_id))
             elif _is_object(call.gathered):
-                batch.make(call_id, call.gathered, now)
+                batch.make(call, call.gathered, now)
         batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
@@ -283,7 +341,7 @@ class OpenCalls:
                     continue
                 if call.fragments:
                     # The arguments are not JSON, and are answered as such.
-                    batch.make(call_id, call.gathered, now)
+                    batch.make(call, call.gathered, now)
                 else:
                     # Only its name has come, so the function is not run.
                     del batch.calls[call_id]
@@ -294,20 +352,32 @@ class OpenCalls:
                 del self._batches[response_id]
         return gathered
 
-    def answer(self, call_id: str, now: float, *, respond: bool, cancelled: bool = False) -> bool:
-        """Record an answer. Return whether it is the first one, which is to be sent."""
+    def answer(
+        self, call_id: str, now: float, *, respond: bool, cancelled: bool = False
+    ) -> str | None:
+        """Record an answer.
+
+        Args:
+            call_id: The call, as it was handed out.
+            now: The time.
+            respond: Whether the model shall be asked to go on.
+            cancelled: Whether an interruption cancelled the call.
+
+        Returns:
+            The server's id of the call, if this is its first answer, and so to be sent.
+        """
         for batch in self._batches.values():
-            call = batch.calls.get(call_id)
-            if call is None:
-                continue
-            if call.answered:
-                return False
-            call.answered = call.complete = True
-            batch.respond = batch.respond or respond
-            batch.cancelled = batch.cancelled or cancelled
-            batch.answered_at = now
-            return True
-        return False
+            for server_id, call in batch.calls.items():
+                if call.call_id != call_id:
+                    continue
+                if call.answered:
+                    return None
+                call.answered = call.complete = True
+                batch.respond = batch.respond or respond
+                batch.cancelled = batch.cancelled or cancelled
+                batch.answered_at = now
+                return server_id
+        return None
 
     def take_settled(self, now: float) -> list[Settled]:
         """Remove the batches that are settled by `now`, and return them."""
@@ -317,23 +387,40 @@ class OpenCalls:
                 continue
             if batch.done or now >= batch.answered_at + _SETTLE_SECS:
                 settled.append(Settled(response_id, batch.respond, batch.cancelled))
-                self._settled.extend(batch.calls)
-                del self._batches[response_id]
+                self._put_away(response_id)
         return settled
 
-    def _find(self, call_id: str, response_id: str | None) -> _Call | None:
-        """Find the call, or begin it; None if it has been dealt with."""
-        if call_id in self._settled:
+    def _put_away(self, response_id: str | None) -> None:
+        """Remove a batch whose calls are dealt with."""
+        batch = self._batches.pop(response_id)
+        self._settled.extend((response_id, call_id) for call_id in batch.calls)
+
+    def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> _Call | None:
+        """Find the call of a response, or begin it; None if it has been dealt with."""
+        if any(call_id == i and (not sure or r in (response_id, None)) for r, i in self._settled):
             return None
-        for batch in self._batches.values():
-            if call_id in batch.calls:
-                return batch.calls[call_id]
+        for of, batch in self._batches.items():
+            call = batch.calls.get(call_id)
+            # What nothing but an item has told of may be the call of another response.
+            if call is not None and (
+                of in (response_id, None) or not (sure and (call.complete or call.fragments))
+            ):
+                return call
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
-        # An orphan with the same id is another call: each session has ids of its own.
-        self.take_orphan(call_id)
-        call = _Call(self._names.pop(call_id, ""))
-        return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, call)
+        call = _Call(self._give_id(call_id), self._names.pop(call_id, ""))
+        batch = self._batches.setdefault(response_id, _Batch(turns_before=self._turns))
+        return batch.calls.setdefault(call_id, call)
+
+    def _give_id(self, call_id: str) -> str:
+        """Return the id under which a call is handed out: one that no other call has."""
+        given = call_id
+        number = 1
+        while given in self._given:
+            number += 1
+            given = f"{call_id}_{number}"
+        self._given.append(given)
+        return given
 
 
 def _is_object(text: str) -> bool:

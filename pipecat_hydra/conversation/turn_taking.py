@@ -207,6 +207,7 @@ class TurnTaking:
         self._rest.used(now)
         self._uplink.keep()
         self._owed.turn_started()
+        self._calls.turn_started()
         stopped = self._turns.start(event.item_id, now)
         return [*stopped, *self._responses.turn_started(), UserStarted()]
 
@@ -240,7 +241,8 @@ class TurnTaking:
             return []
         if item.type == "function_call" and item.call_id:
             if self._responses.is_any:
-                self._calls.announce(item.call_id, self._responses.current_id, name=item.name)
+                owner = self._responses.current_id
+                self._calls.announce(item.call_id, owner, name=item.name, sure=False)
             else:
                 # An item does not name its response. It may be late, of a cancelled response.
                 self._calls.name(item.call_id, item.name or "")
@@ -293,6 +295,7 @@ class TurnTaking:
             self._uplink.mark()
             self._turns.count_understood()
             self._owed.understood()
+            self._calls.turn_is_answered()
 
     # Interruptions
 
@@ -398,9 +401,14 @@ class TurnTaking:
             return []
         self._responses.adopt(event.response_id)
         self._responses.progressed(now)
-        owner = event.response_id or self._responses.current_id
-        name = self._calls.announce(event.call_id, owner, name=event.name, fragment=event.delta)
-        return [ToolArguments(event.call_id, name, event.delta)]
+        call_id, name = self._calls.announce(
+            event.call_id,
+            event.response_id or self._responses.current_id,
+            name=event.name,
+            fragment=event.delta,
+            sure=event.response_id is not None,
+        )
+        return [ToolArguments(call_id, name, event.delta)]
 
     def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
         if event.call_id is None:
@@ -408,8 +416,14 @@ class TurnTaking:
         if not self._calls.is_void(event.response_id):
             self._responses.adopt(event.response_id)
             self._responses.progressed(now)
-            owner = event.response_id or self._responses.current_id
-            self._calls.call(event.call_id, owner, now, name=event.name, arguments=event.arguments)
+            self._calls.call(
+                event.call_id,
+                event.response_id or self._responses.current_id,
+                now,
+                name=event.name,
+                arguments=event.arguments,
+                sure=event.response_id is not None,
+            )
         return []
 
     def go_on_after_calls(self, now: float) -> list[Effect]:

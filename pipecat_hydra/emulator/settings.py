@@ -80,6 +80,8 @@ class EmulatorSettings:
             tool (§3).
         arguments_done_has_arguments: Whether `response.function_call_arguments.done` repeats
             the arguments (§3).
+        arguments_as_object: Whether whole arguments are sent as the JSON object itself, and not as
+            its text; fragments are text (§3).
         call_items: Whether calls have `conversation.item.added` and `.done` (§6).
         calls_done: When `response.done` of a response that calls tools is sent (§6):
             `"before_arguments_done"` after all deltas, but before the calls are complete;
@@ -130,6 +132,7 @@ class EmulatorSettings:
     name_in_every_delta: bool = False
     arguments_done_has_name: bool = True
     arguments_done_has_arguments: bool = True
+    arguments_as_object: bool = False
     call_items: bool = True
     calls_done: CallsDone = "before_outputs"
     tool_timeout_secs: float = 20.0

@@ -83,6 +83,8 @@ _BOUNDS: Final = {
     ),
     "context_warning_bytes": _Bounds(above=True, hint="None is no warning"),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "no_result_timeout_secs": _Bounds(hint=_FOR_EVER),
+    "max_tool_rounds": _Bounds(1, hint=_FOR_EVER),
 }
 
 
@@ -119,6 +121,8 @@ class Arguments:
     preroll_secs: float
     unused_timeout_secs: float | None
     idle_timeout_secs: float | None
+    no_result_timeout_secs: float | None
+    max_tool_rounds: int | None
     retry: RetryPolicy | None
 
     @classmethod
@@ -231,7 +235,11 @@ def _check(name: str, value: object, hint: Any) -> None:
         if value not in choices:
             said = ", ".join(map(repr, choices))
             raise ValueError(f"{name} must be one of {said}, not {value!r}")
-    elif hint in (float, int):
+    elif hint is float:
+        _check_number(name, value)
+    elif hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be a whole number, not {value!r}")
         _check_number(name, value)
     elif isinstance(hint, type) and not isinstance(value, cast("type[Any]", hint)):
         raise TypeError(f"{name} must be of type {hint.__name__}, not {type(value).__name__}")

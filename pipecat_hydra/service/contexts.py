@@ -16,8 +16,8 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection
 
 from pipecat_hydra.service.briefing.briefing import Briefing
-from pipecat_hydra.service.functions import result_text
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.results import result_text
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.wire.events import MessageRole
 

@@ -9,6 +9,7 @@ reply of this service is cancelled, because it would be heard beside that of the
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from loguru import logger
@@ -19,7 +20,7 @@ from pipecat.frames.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
-from pipecat.services.llm_service import LLMService
+from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
 
 from pipecat_hydra.conversation.conversation import Conversation
@@ -76,6 +77,7 @@ EVENTS = (
     "on_capacity",
     "on_given_up",
     "on_function_call_arguments_delta",
+    "on_tool_loop",
 )
 """The events of the service that are raised here; see `HydraLLMService`."""
 
@@ -114,6 +116,8 @@ class EffectDispatcher:
         tracing: Tracing,
         turn_frames: TurnFrames,
         vad_frames: bool,
+        no_result_timeout_secs: float | None,
+        max_tool_rounds: int | None,
     ):
         """Make the dispatcher of a service.
 
@@ -131,6 +135,10 @@ class EffectDispatcher:
             tracing: Shown each effect.
             turn_frames: How the pipeline is told of user turns.
             vad_frames: Whether the pipeline is told of voice activity too.
+            no_result_timeout_secs: How long a call waits for a result, in seconds, once its
+                function has returned without one; None for ever.
+            max_tool_rounds: How many rounds of calls the model may make with nothing said; None
+                for any number.
         """
         self._service = service
         self._connection = connection
@@ -152,6 +160,8 @@ class EffectDispatcher:
             in_force=in_force,
             surroundings=surroundings,
             tracing=tracing,
+            no_result_timeout_secs=no_result_timeout_secs,
+            max_tool_rounds=max_tool_rounds,
         )
         self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
         self._is_connected = self._is_lost = False
@@ -169,6 +179,12 @@ class EffectDispatcher:
         """Tell Hydra how a function call ended, if that is what a pushed frame says."""
         self._calls.see(frame)
 
+    async def run_function(
+        self, item: FunctionCallRunnerItem, running: Coroutine[Any, Any, None]
+    ) -> None:
+        """Run the function of one call; `running` is what Pipecat does for it."""
+        await self._calls.run_function(item, running)
+
     async def unmuted(self) -> None:
         """Propose the end of a turn that ended while the user was muted."""
         await self._proposals.unmuted()
@@ -181,6 +197,8 @@ class EffectDispatcher:
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             return
         self._tracing.see(effect)
+        if isinstance(effect, VoiceStarted | TextChunk | UserStopped):
+            self._calls.on_said()
         match effect:
             case (
                 ReplyStarted()

@@ -4,18 +4,22 @@ Pipecat reports each call by frames: a result, intermediate results, a cancellat
 Hydra takes exactly one answer for a call, as text, and an unanswered call stalls the
 turn (protocol §6; F1, F3). So a call whose function runs on while the conversation goes on
 (`cancel_on_interruption=False`) is answered with a placeholder, unless the function returns
-its result within a moment. The result goes in as a message when it comes.
+its result within a moment. The result goes in as a message when it comes. So does a result that
+comes after its call was answered without it, because the function had returned without one.
 """
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from loguru import logger
 from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
 
-__all__ = ["FunctionAnswers", "parse_arguments", "result_text"]
+from pipecat_hydra.service.results import result_text
+
+__all__ = ["FunctionAnswers", "parse_arguments"]
 
 LIMIT_BYTES: Final = 16_000
 """Results above this are not sent: above some 18 kB in all Hydra falls silent (protocol §2)."""
@@ -29,6 +33,12 @@ RUNNING: Final = json.dumps(
 CANCELLED: Final = "The function was cancelled before it gave a result."
 TIMED_OUT: Final = "The function took too long and was stopped. It gave no result."
 BAD_ARGUMENTS: Final = "The arguments are not a JSON object. Call the function again with one."
+TOO_MANY_ROUNDS: Final = (
+    "Not called: too many function calls in a row with nothing said. Tell the user now what you "
+    "know so far, and call no function."
+)
+
+_REMEMBERED_CALLS: Final = 256
 
 
 def parse_arguments(text: str) -> dict[str, Any] | None:
@@ -45,25 +55,6 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None
-
-
-def result_text(result: Any) -> str:
-    """Write the result of a function as text.
-
-    Args:
-        result: Any JSON value, falsy ones included; None says only that the function is
-            done. A value that JSON does not know is written as `str` writes it.
-
-    Returns:
-        The text for the model.
-    """
-    if result is None:
-        return "COMPLETED"
-    try:
-        return json.dumps(result, ensure_ascii=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        # Keys that are not strings, or a structure that contains itself.
-        return str(result)
 
 
 class FunctionAnswers:
@@ -90,6 +81,8 @@ class FunctionAnswers:
         self._tell = tell
         # Calls that run on, each with the timer of its placeholder; None once that was sent.
         self._running: dict[str, asyncio.TimerHandle | None] = {}
+        # Calls that were answered without a result that may yet come.
+        self._without_result: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
 
     def begin_running(self, call_id: str) -> None:
         """Answer a call with a placeholder soon: its function runs on with the conversation."""
@@ -115,6 +108,14 @@ class FunctionAnswers:
         """Answer a call whose arguments are not a JSON object; its function is not run."""
         logger.warning(f"{self._name}: the arguments of {function!r} are no JSON object")
         self._answer(call_id, BAD_ARGUMENTS, True, False)
+
+    def refuse_round(self, call_id: str, *, respond: bool) -> None:
+        """Answer a call of a round that is one too many; its function is not run."""
+        self._answer(call_id, TOO_MANY_ROUNDS, respond, False)
+
+    def expect_late_result(self, call_id: str) -> None:
+        """Take a result of a call that was answered without one for a message."""
+        self._without_result.append(call_id)
 
     def on_result(self, frame: FunctionCallResultFrame) -> None:
         """Answer a call with its result, or send a later or intermediate result as a message."""
@@ -144,6 +145,9 @@ class FunctionAnswers:
 
     def _settle(self, call_id: str) -> bool:
         """End a call. Return whether its answer is still to be sent."""
+        if call_id in self._without_result:
+            self._without_result.remove(call_id)
+            return False
         if call_id not in self._running:
             return True
         timer = self._running.pop(call_id)

@@ -17,6 +17,7 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
+    FunctionCallResultFrame,
     InterruptionFrame,
     LLMContextFrame,
     LLMServiceMetadataFrame,
@@ -24,7 +25,7 @@ from pipecat.frames.frames import (
     StartFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
-from pipecat.services.llm_service import LLMService
+from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from typing_extensions import override
@@ -36,6 +37,7 @@ from pipecat_hydra.service.dispatcher import EVENTS
 from pipecat_hydra.service.frame_router import FrameOfFunction
 from pipecat_hydra.service.in_force import ServiceTools
 from pipecat_hydra.service.pipeline_run import PipelineRun
+from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import (
     HydraLLMSettings,
     settings_warnings,
@@ -95,6 +97,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     - `on_given_up(service, reason)`: there is no session and will be none.
     - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model writes the
       arguments of a call.
+    - `on_tool_loop(service, rounds, functions)`: the model has called functions so many times in
+      a row with nothing said, the last time these.
 
     Example::
 
@@ -138,6 +142,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         preroll_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        no_result_timeout_secs: float | None = 5.0,
+        max_tool_rounds: int | None = None,
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
@@ -203,6 +209,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             idle_timeout_secs: How long a session is kept open, in seconds, in which nobody
                 says anything: no user audio comes, as while the user is muted, and no reply.
                 It is opened again, and told what was said, when somebody does. None for ever.
+            no_result_timeout_secs: How long a call waits for a result, in seconds, once its
+                function has returned without one, before Hydra is told that there is none. A
+                result that comes later is told as text. None until the user speaks, as for
+                clients that answer by RTVI when they like.
+            max_tool_rounds: How many rounds of calls the model may make in a row while nothing
+                is said. The functions of the next round are not run: each call is answered
+                with an error that asks the model to speak. If it calls all the same, it is
+                asked to go on no more until the user speaks. None for any number.
             retry: How often, how fast and how long a session that is lost, or cannot be had,
                 is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
@@ -385,6 +399,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
         """Push a frame; what a function call came to is told to Hydra on the way."""
+        if isinstance(frame, FunctionCallResultFrame):
+            # A context can write nothing else.
+            frame.result = as_json(frame.result)
         if isinstance(frame, FrameOfFunction) and direction is FrameDirection.DOWNSTREAM:
             self._run.router.see_pushed(frame)
         await super().push_frame(frame, direction)
@@ -396,6 +413,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     @override
     def _service_tools(self) -> ToolsSchema | list[Any] | None:
         return self._run.in_force.own_tools
+
+    @override
+    async def _run_function_call(self, runner_item: FunctionCallRunnerItem):
+        running = super()._run_function_call(runner_item)
+        await self._run.dispatcher.run_function(runner_item, running)
 
     @override
     async def _handle_interruptions(self, _: InterruptionFrame) -> None:

@@ -8,7 +8,6 @@ when the service is imported, with an error that names what is missing, and not 
 Code outside of such subclasses reaches a private name only through a function of this module.
 """
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Collection, Coroutine
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ __all__ = [
     "PrivateName",
     "base_instruction",
     "call_event_handler",
-    "calling_function",
     "cancel_functions",
     "check",
     "interruptible_functions",
@@ -90,6 +88,11 @@ PRIVATE_NAMES: Final = (
         "overridden: the base class makes the user wait until each function has cleaned up",
     ),
     PrivateName(
+        LLMService,
+        "_run_function_call",
+        "overridden: the base class leaves calls open whose function is cancelled from within",
+    ),
+    PrivateName(
         BaseInputTransport,
         "_start_audio_in_streaming",
         "overridden by the virtual transport of tests: audio begins to flow",
@@ -103,7 +106,7 @@ PRIVATE_NAMES: Final = (
     PrivateName(
         LLMService,
         "_function_call_tasks",
-        "tells which functions run, which of them may still give a result, and which one asks",
+        "tells which functions run, and which of them may still give a result",
         is_field=True,
     ),
     PrivateName(
@@ -204,12 +207,6 @@ def base_instruction(service: LLMService[Any]) -> str | None:
 def call_event_handler(service: BaseObject, event: str, *args: Any) -> Awaitable[None]:
     """Call the application's handlers of an event."""
     return service._call_event_handler(event, *args)
-
-
-def calling_function(service: LLMService[Any]) -> str | None:
-    """Return the call whose function runs in the current task; None if none does."""
-    running = service._function_call_tasks.get(asyncio.current_task())
-    return running.tool_call_id if running is not None else None
 
 
 def cancel_functions(

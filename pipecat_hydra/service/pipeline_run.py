@@ -108,6 +108,8 @@ class PipelineRun:
             tracing=self.tracing,
             turn_frames=arguments.turn_frames,
             vad_frames=arguments.vad_frames,
+            no_result_timeout_secs=arguments.no_result_timeout_secs,
+            max_tool_rounds=arguments.max_tool_rounds,
         )
         self.router = FrameRouter(
             service,

@@ -10,9 +10,10 @@ client events can hold only fields that the protocol names.
 Protocol: §3 (server events), §4 (client events).
 """
 
+import json
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 __all__ = [
     "AudioDelta",
@@ -95,6 +96,14 @@ def _shown(text: str) -> str:
 _Shown: TypeAlias = Annotated[str, AfterValidator(_shown)]
 
 
+def _written(value: Any) -> Any:
+    """Write JSON that came as itself as the text that it is elsewhere."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+_JsonText: TypeAlias = Annotated[str, BeforeValidator(_written)]
+
+
 class SessionInfo(_Received):
     """The session as the server echoes it.
 
@@ -135,7 +144,7 @@ class ConversationItem(_Received):
         content: The parts of a message.
         call_id: Id of the call, for `function_call` and `function_call_output`.
         name: Name of the function called.
-        arguments: Arguments of the call, JSON text.
+        arguments: Arguments of the call, JSON text; an object is taken for its text.
         output: Result of the call, as sent.
     """
 
@@ -146,7 +155,7 @@ class ConversationItem(_Received):
     content: list[ItemContent] | None = None
     call_id: str | None = None
     name: _Shown | None = None
-    arguments: str | None = None
+    arguments: _JsonText | None = None
     output: str | None = None
 
 
@@ -320,12 +329,15 @@ class FunctionCallArgumentsDelta(_ResponsePart):
 
 
 class FunctionCallArgumentsDone(_ResponsePart):
-    """`response.function_call_arguments.done`: the call is complete."""
+    """`response.function_call_arguments.done`: the call is complete.
+
+    An object as arguments is taken for its text.
+    """
 
     type: Literal["response.function_call_arguments.done"]
     call_id: str | None = None
     name: _Shown | None = None
-    arguments: str | None = None
+    arguments: _JsonText | None = None
 
 
 class ResponseDone(_ServerEvent):

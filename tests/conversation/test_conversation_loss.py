@@ -2,7 +2,7 @@
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, said, sent, speak
+from support.driver import PCM, Driver, calls, said, sent, speak
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import AudioChunk, Effect, Ready, ToolCalls, UserStopped
@@ -214,10 +214,15 @@ def test_ids_may_come_again_in_another_session(driver: Driver):
     driver.live()
     effects = driver.receive(wire.response_created(), wire.audio(PCM))
     assert said(effects) == PCM
-    driver.receive(wire.call(), wire.done())
-    (answer, _) = sent(driver.conversation.answer_call("call_1", "{}", driver.now))
+    (call,) = calls(driver.receive(wire.call(), wire.done()))
+    # The call of the session before is another one, which is answered as text.
+    (late,) = sent(driver.conversation.answer_call("call_1", "{}", driver.now, respond=False))
+    assert isinstance(late, ItemCreate)
+    assert late.item.type == "message"
+    (answer, _) = sent(driver.conversation.answer_call(call.call_id, "{}", driver.now))
     assert isinstance(answer, ItemCreate)
     assert answer.item.type == "function_call_output"
+    assert answer.item.call_id == "call_1"
 
 
 # What comes out of order

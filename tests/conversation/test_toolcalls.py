@@ -1,5 +1,7 @@
 """The calls of a session: gathered, given once, answered once, settled once."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,11 +100,11 @@ def test_one_answer_that_wants_a_response_is_enough():
 def test_a_call_that_is_still_coming_keeps_its_batch_open():
     calls = OpenCalls()
     begin(calls, "a")
-    assert calls.announce("b", "r", name="g", fragment="[1,") == "g"
+    assert calls.announce("b", "r", name="g", fragment="[1,") == ("b", "g")
     assert made(calls, 9.0) == []
     calls.answer("a", 0.0, respond=True)
     assert calls.take_settled(9.0) == []
-    assert calls.announce("b", "r", name=None, fragment="2]") == "g"
+    assert calls.announce("b", "r", name=None, fragment="2]") == ("b", "g")
     calls.call("b", "r", 9.0, name=None, arguments=None)
     assert made(calls, 9.1)[1] == ToolCall("b", "g", "[1,2]")
 
@@ -198,10 +200,10 @@ def test_a_name_alone_is_no_call():
     calls = OpenCalls()
     calls.name("a", "f")
     assert not calls.unsettled
-    assert calls.announce("a", "r", name=None) == "f"
+    assert calls.announce("a", "r", name=None) == ("a", "f")
     for number in range(1_000):
         calls.name(f"b{number}", "g")
-    assert calls.announce("b999", "r", name=None) == ""
+    assert calls.announce("b999", "r", name=None) == ("b999", "")
 
 
 def test_arguments_beyond_all_measure_are_cut_and_so_no_json():
@@ -231,12 +233,105 @@ def test_the_calls_of_a_lost_session_are_forgotten_and_their_answers_go_in_as_te
 def test_the_calls_of_a_session_are_its_own_whatever_their_ids():
     calls = OpenCalls()
     begin(calls, "a")
+    assert [call.call_id for call in made(calls, 9.0)] == ["a"]
     calls.name("b", "of the session before")
     calls.session_lost()
     begin(calls, "a", "b")
-    assert [(call.call_id, call.name) for call in made(calls, 9.0)] == [("a", "f"), ("b", "f")]
-    assert not calls.take_orphan("a")
-    assert calls.answer("a", 9.0, respond=True)
+    assert [(call.call_id, call.name) for call in made(calls, 9.0)] == [("a_2", "f"), ("b", "f")]
+    # What the function of the session before gives is no answer to the call of this one.
+    assert not calls.answer("a", 9.0, respond=True)
+    assert calls.take_orphan("a")
+    assert calls.answer("a_2", 9.0, respond=True) == "a"
+
+
+@pytest.mark.parametrize("arguments", [{"city": "Paris"}, '{"city": "Paris"}'])
+@pytest.mark.parametrize("where", ["done", "item"])
+def test_arguments_may_come_as_an_object(driver: Driver, arguments: Any, where: str):
+    driver.receive(wire.response_created())
+    if where == "done":
+        last = wire.event(
+            "response.function_call_arguments.done",
+            response_id="resp_1",
+            call_id="call_1",
+            name="f",
+            arguments=arguments,
+        )
+        effects = driver.receive(last, wire.done())
+    else:
+        item = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": arguments}
+        effects = driver.receive(wire.done(output=[item]))
+    assert calls(effects) == [ToolCall("call_1", "f", '{"city": "Paris"}')]
+    assert not [effect for effect in effects if isinstance(effect, Report)]
+
+
+def test_a_later_response_may_call_by_the_same_id():
+    calls = OpenCalls()
+    begin(calls, "a")
+    calls.complete(DONE, "r", 0.0)
+    assert [call.call_id for call in made(calls, 0.0)] == ["a"]
+    assert calls.answer("a", 0.0, respond=True) == "a"
+    calls.take_settled(0.0)
+    assert calls.announce("a", "r2", name="g", fragment="{") == ("a_2", "g")
+    calls.call("a", "r2", 1.0, name=None, arguments="{}")
+    assert made(calls, 9.0) == [ToolCall("a_2", "g", "{}")]
+    # The first response repeats itself; the second is not meant.
+    begin(calls, "a")
+    assert made(calls, 9.0) == []
+    assert calls.answer("a_2", 9.0, respond=True) == "a"
+
+
+def test_a_later_response_may_call_by_the_id_of_a_call_that_is_open():
+    calls = OpenCalls()
+    begin(calls, "a")
+    begin(calls, "a", response="r2")
+    assert [call.call_id for call in made(calls, 9.0)] == ["a", "a_2"]
+    assert calls.answer("a_2", 9.0, respond=True) == "a"
+    assert calls.answer("a_2", 9.0, respond=True) is None
+    assert calls.answer("a", 9.0, respond=True) == "a"
+    assert [settled.response_id for settled in calls.take_settled(10.0)] == ["r", "r2"]
+
+
+def test_an_event_that_does_not_say_its_response_repeats_a_call_that_was_dealt_with():
+    calls = OpenCalls()
+    begin(calls, "a")
+    calls.complete(DONE, "r", 0.0)
+    made(calls, 0.0)
+    calls.answer("a", 0.0, respond=True)
+    calls.take_settled(0.0)
+    calls.call("a", "r2", 1.0, name="f", arguments="{}", sure=False)
+    assert calls.announce("a", "r2", name="f", sure=False) == ("a", "f")
+    assert not calls.unsettled
+    assert made(calls, 9.0) == []
+
+
+def test_a_call_of_which_an_item_has_told_is_that_of_the_response_that_says_so():
+    calls = OpenCalls()
+    calls.announce("a", "r", name="f", sure=False)
+    begin(calls, "a", response="r2")
+    assert [call.call_id for call in made(calls, 9.0)] == ["a"]
+    assert calls.answer("a", 9.0, respond=True) == "a"
+
+
+def test_nothing_waits_for_a_call_after_a_later_turn_is_answered():
+    calls = OpenCalls()
+    calls.turn_started()
+    begin(calls, "a")
+    calls.complete(DONE, "r", 0.0)
+    made(calls, 0.0)
+    calls.turn_is_answered()
+    assert calls.unsettled
+    assert calls.awaited
+    calls.turn_started()
+    assert calls.unsettled
+    calls.turn_is_answered()
+    assert not calls.unsettled
+    assert not calls.awaited
+    assert calls.may_run
+    # Its answer is sent, and spoken about.
+    assert calls.answer("a", 1.0, respond=True) == "a"
+    assert calls.owed
+    assert calls.take_settled(1.0) == [Settled("r", True, cancelled=False)]
+    assert not calls.may_run
 
 
 @given(st.lists(st.tuples(st.sampled_from("cdat"), st.integers(0, 5), st.floats(0, 1))))

@@ -112,6 +112,9 @@ async def test_a_number_of_any_kind_is_a_number(name: str):
         ("handshake_timeout_secs", 10_000, "must be at most 3600, not 10000"),
         ("handshake_timeout_secs", None, "must be a number of seconds, not None"),
         ("idle_timeout_secs", 0, r"must be greater than 0, not 0 \(None is no limit\)"),
+        ("max_tool_rounds", 0, r"must be at least 1, not 0 \(None is no limit\)"),
+        ("max_tool_rounds", 2.5, "must be a whole number, not 2.5"),
+        ("max_tool_rounds", True, "must be a whole number, not True"),
         ("preroll_secs", 0, r"must be at least 0.5, not 0 \(all of the user's audio goes through"),
     ],
 )
@@ -123,6 +126,8 @@ async def test_what_is_out_of_bounds_is_told_with_them(name: str, value: float, 
 async def test_what_may_be_left_to_nobody():
     make(unused_timeout_secs=None, idle_timeout_secs=None, function_call_timeout_secs=None)
     make(kickoff_timeout_secs=0, end_timeout_secs=0)
+    make(no_result_timeout_secs=None, max_tool_rounds=None)
+    make(no_result_timeout_secs=0, max_tool_rounds=1)
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,11 @@ from support.call import (
     recording,
     session,
 )
+from support.functions import messages, nothing_in_progress, outputs, requests, script, tools
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import Call as ToolCall
-from pipecat_hydra.emulator import HydraEmulator, Say, Script
+from pipecat_hydra.emulator import Say, Script
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 
@@ -54,35 +55,6 @@ async def later(params: FunctionCallParams):
     await params.result_callback("half", properties=FunctionCallResultProperties(is_final=False))
     await asyncio.sleep(0.5)
     await params.result_callback("whole")
-
-
-def script(*calls: ToolCall) -> Script:
-    """A first turn that calls, with a narration; then echo."""
-    return Script([[*calls, Say.tones()]])
-
-
-def tools(shape: Shape, *functions: Any) -> dict[str, Any]:
-    if shape == "bare":
-        return {"tools": list(functions)}
-    return {"context": LLMContext(tools=list(functions))}
-
-
-def outputs(hydra: HydraEmulator) -> list[tuple[str, str]]:
-    items = [r.event["item"] for r in session(hydra).received_of("conversation.item.create")]
-    return [(i["call_id"], i["output"]) for i in items if i["type"] == "function_call_output"]
-
-
-def messages(hydra: HydraEmulator) -> list[str]:
-    items = [r.event["item"] for r in session(hydra).received_of("conversation.item.create")]
-    return [i["content"][0]["text"] for i in items if i["type"] == "message"]
-
-
-def requests(hydra: HydraEmulator) -> int:
-    return len(session(hydra).received_of("response.create"))
-
-
-def nothing_in_progress(context: LLMContext | None) -> bool:
-    return context is None or "IN_PROGRESS" not in str(context.get_messages())
 
 
 @pytest.mark.parametrize("kicked_off", [True, False])

@@ -24,7 +24,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies, UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, HydraLLMSettings
@@ -181,6 +181,7 @@ async def call(
     before: Sequence[FrameProcessor] = (),
     before_aggregator: Sequence[FrameProcessor] = (),
     llm: HydraLLMService | None = None,
+    strategies: UserTurnStrategies | None = None,
     **service: Any,
 ) -> AsyncGenerator[Call]:
     """Run a call in one of the two pipeline shapes; at the end it is cancelled if it still runs.
@@ -199,7 +200,7 @@ async def call(
     processors[1:1] = before_aggregator
     if shape == "aggregators":
         context = context or LLMContext()
-        strategies = ExternalUserTurnStrategies()
+        strategies = strategies or ExternalUserTurnStrategies()
         pair = LLMContextAggregatorPair(
             context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
         )

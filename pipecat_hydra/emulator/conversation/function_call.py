@@ -1,6 +1,7 @@
 """Sends the events of one function call: its item, its arguments in pieces, its end (§6)."""
 
 import asyncio
+from typing import Any
 
 from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.model.steps import Call
@@ -24,6 +25,8 @@ class FunctionCall:
         self.call_id = call.call_id or new_id("call")
         self.name = call.name
         self.arguments = call.text
+        # Raw text stays text: it may be no JSON.
+        self._object: Any = call.text if isinstance(call.arguments, str) else dict(call.arguments)
         self._outlet = outlet
         self._settings = settings
         self._item_id = new_id("item")
@@ -32,7 +35,7 @@ class FunctionCall:
     @property
     def item(self) -> Event:
         """The item of the complete call."""
-        return self._item("completed", self.arguments)
+        return self._item("completed", self._whole_arguments)
 
     async def stream(self) -> None:
         """Send the start of the call and its arguments; `complete` must follow."""
@@ -60,12 +63,16 @@ class FunctionCall:
         if self._settings.arguments_done_has_name:
             done["name"] = self.name
         if self._settings.arguments_done_has_arguments:
-            done["arguments"] = self.arguments
+            done["arguments"] = self._whole_arguments
         self._outlet.send(done)
         if self._settings.call_items:
             self._outlet.item_done(self.item)
 
-    def _item(self, status: str, arguments: str) -> Event:
+    @property
+    def _whole_arguments(self) -> Any:
+        return self._object if self._settings.arguments_as_object else self.arguments
+
+    def _item(self, status: str, arguments: Any) -> Event:
         return {
             "id": self._item_id,
             "type": "function_call",

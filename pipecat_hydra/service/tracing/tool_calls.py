@@ -6,7 +6,7 @@ from typing import Final
 from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
 
 from pipecat_hydra.conversation.effects import ToolCall
-from pipecat_hydra.service.functions import result_text
+from pipecat_hydra.service.results import result_text
 from pipecat_hydra.service.tracing.spans import Error, Span, Spans
 
 # Pipecat cuts at these too.
@@ -53,9 +53,15 @@ class ToolCallSpans:
             span.attributes["gen_ai.response.id"] = response_id
         self._calls[call.call_id] = span
 
-    def refuse(self, call_id: str) -> None:
-        """End a call whose arguments are not a JSON object, so its function is not called."""
-        self._finish(call_id, "refused", error=("invalid_arguments", "not a JSON object"))
+    def refuse(self, call_id: str, kind: str, reason: str) -> None:
+        """End a call whose function is not called.
+
+        Args:
+            call_id: The call.
+            kind: The class of error.
+            reason: Why, for a person.
+        """
+        self._finish(call_id, "refused", error=(kind, reason))
 
     def hold(self, call_id: str) -> None:
         """Record that a call is answered for now, while its function still works."""

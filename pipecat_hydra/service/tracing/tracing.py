@@ -114,9 +114,9 @@ class Tracing:
         self._setups.configuring(configuration, instruction)
 
     @_harmless
-    def refuse(self, call_id: str) -> None:
-        """Record that a function is not called, because its arguments are not a JSON object."""
-        self._calls.refuse(call_id)
+    def refuse(self, call_id: str, kind: str, reason: str) -> None:
+        """Record that a function is not called, and why."""
+        self._calls.refuse(call_id, kind, reason)
 
     @_harmless
     def hold(self, call_id: str) -> None:

@@ -81,6 +81,16 @@ async def test_the_end_of_arguments_may_hold_nothing(name: bool, arguments: bool
         assert (item["name"], item["arguments"]) == ("look", LOOK.text)
 
 
+async def test_whole_arguments_may_be_the_object_itself() -> None:
+    async with emulated([[LOOK, HEAR]], arguments_as_object=True) as client:
+        await called(client)
+        assert client.of(ARGUMENTS_DONE)[0]["arguments"] == LOOK.arguments
+        assert client.of("conversation.item.done")[0]["item"]["arguments"] == LOOK.arguments
+        assert "".join(d["delta"] for d in client.of(DELTA) if d["call_id"] == "call_1") == (
+            LOOK.text
+        )
+
+
 async def test_calls_may_come_without_items() -> None:
     async with emulated([[LOOK, HEAR]], call_items=False) as client:
         await called(client)
