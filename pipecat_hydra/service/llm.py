@@ -33,6 +33,7 @@ from pipecat.frames.frames import (
     PipelineFlushFrame,
     ServiceSwitcherRequestMetadataFrame,
     StartFrame,
+    TTSSpeakFrame,
     UserMuteStoppedFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
@@ -51,6 +52,7 @@ from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.in_force import InForce, ServiceTools
+from pipecat_hydra.service.phrases import FixedPhrases, Phrases
 from pipecat_hydra.service.settings import (
     HydraLLMSettings,
     complete_settings,
@@ -147,6 +149,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     _in_force: InForce
     _session: WantedSession
     _contexts: Contexts
+    _phrases: Phrases
     _dispatcher: EffectDispatcher
 
     def __init__(
@@ -166,6 +169,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         turn_frames: TurnFrames = "auto",
         history: HistoryStyle = "instructions",
         vad_frames: bool = False,
+        fixed_phrases: FixedPhrases = "model",
         resume_after_noise: bool = True,
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -212,6 +216,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 a VAD of its own. Pipecat's `UserBotLatencyObserver` measures from them, an
                 STT service beside Hydra ends its transcript by them, and `pipecat eval` and
                 RTVI clients may ask for them. Not to be used with a VAD in the pipeline.
+            fixed_phrases: What becomes of a text that is to be spoken as it stands
+                (`TTSSpeakFrame`, Flows' `tts_say` and `end_conversation`) where no TTS service
+                in the pipeline speaks it. `"model"`: the model is asked to say exactly that,
+                perhaps not word for word, with one warning. `"warn"`: it is not heard, with
+                one warning. `"ignore"`: it is not heard.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end, from a little before where it stopped.
             start_audio_paused: Whether to start with the user's audio paused.
@@ -305,6 +314,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 kickoff_timeout_secs=kickoff_timeout_secs,
             )
             self._contexts = Contexts(briefing, self._in_force, self._session)
+            self._phrases = Phrases(
+                self, self._contexts, self._session, self._surroundings, fixed_phrases
+            )
             self._dispatcher = EffectDispatcher(
                 self,
                 self._connection,
@@ -531,12 +543,17 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.push_frame(frame, direction)
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
-        """Push a frame; what a function call came to is told to Hydra on the way.
+        """Push a frame; on the way Hydra is told what concerns it.
+
+        That is the result of a function call, and what a function itself pushes: a request to
+        speak, and a phrase to say.
 
         Args:
             frame: The frame.
             direction: Where it is going.
         """
+        if isinstance(frame, TTSSpeakFrame) and self._phrases.take(frame, direction):
+            return
         if direction == FrameDirection.DOWNSTREAM:
             if isinstance(frame, LLMRunFrame) and frame.id != self._last_run_id:
                 # From a function, say, by `params.llm.push_frame`.
