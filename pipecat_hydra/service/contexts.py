@@ -90,6 +90,11 @@ class Contexts:
         else:
             self._briefing.say(text)
 
+    def on_written(self, text: str) -> None:
+        """Keep the words of a reply that was not spoken, if no context has them at once."""
+        if self._in_force.context is None:
+            self._briefing.note_reply(text, resumed=False)
+
     def on_heard(self) -> None:
         """Record that the listener has heard the oldest reply to its end."""
         self._briefing.heard(self._in_force.context)

@@ -61,6 +61,7 @@ from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turns import TurnFrames, TurnProposals
 from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.wire.protocol import ErrorCode
 
@@ -138,7 +139,17 @@ class EffectDispatcher:
         self._tracing = tracing
         self._turn_frames: TurnFrames = turn_frames
         self._vad_frames = vad_frames
-        self._speaker = Speaker(service, on_said=contexts.on_said)
+        self._speaker = Speaker(
+            service,
+            is_before_tts=lambda: surroundings.is_before_tts,
+            on_said=contexts.on_said,
+        )
+        self._writer = Writer(
+            service,
+            is_before_tts=lambda: surroundings.is_before_tts,
+            on_written=self._on_written,
+            on_missing=self._on_text_missing,
+        )
         self._calls = FunctionCalls(
             service,
             connection,
@@ -155,7 +166,15 @@ class EffectDispatcher:
     @property
     def are_replies_known(self) -> bool:
         """Whether the words of all replies so far are known."""
-        return self._speaker.are_replies_known
+        return self._speaker.are_replies_known and self._writer.are_replies_known
+
+    def turn_speech(self, *, off: bool) -> None:
+        """Have replies given as text alone, or spoken again, if they are asked for from now on."""
+        self._writer.turn_speech(off=off)
+
+    def asked_by_text(self) -> None:
+        """Note whether the reply to a text is to be spoken."""
+        self._writer.asked()
 
     def see(self, frame: Frame) -> None:
         """Look for the answer to a proposed turn in a frame that reached the service."""
@@ -185,16 +204,21 @@ class EffectDispatcher:
                 | TextChunk()
                 | VoiceEnded()
                 | ReplyEnded()
-                | ResponseFinished()
             ):
+                giver = self._writer if self._writer.takes(effect) else self._speaker
+                await giver.say(effect)
+            case ResponseFinished():
                 await self._speaker.say(effect)
             case UserStarted():
                 await self._announce_user_started()
             case UserStopped():
+                if not effect.discarded:
+                    self._writer.turn_stopped()
                 await self._announce_user_stopped(effect.silence_secs)
             case TurnConfirmed():
                 self._calls.on_turn_confirmed()
             case TurnDiscarded():
+                self._writer.turn_discarded()
                 self._calls.on_turn_discarded()
                 await self._proposals.settled()
                 if not self._conversation.reply_pending:
@@ -211,6 +235,19 @@ class EffectDispatcher:
                 await self._on_connection(effect)
                 return
         self._session.on_progress(effect)
+
+    def _on_written(self, text: str) -> None:
+        self._contexts.on_written(text)
+        # Nobody hears it, so nothing tells how far it was played.
+        self._conversation.forget_playback()
+
+    def _on_text_missing(self) -> None:
+        self._conversation.forget_playback()
+        message = (
+            "an answer without audio was asked for, but Hydra sends no text of what it says, so "
+            "nothing of the answer is given; ask with audio_response, or with speech turned on"
+        )
+        self._push_error_soon(message, ErrorCategory.APPLICATION)
 
     async def interrupt(self) -> None:
         """Interrupt the pipeline ourselves, for no turn of the user."""

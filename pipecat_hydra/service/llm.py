@@ -23,6 +23,7 @@ from pipecat.frames.frames import (
     InputAudioRawFrame,
     InputTextRawFrame,
     InterruptionFrame,
+    LLMConfigureOutputFrame,
     LLMContextFrame,
     LLMContextUserTurnFrame,
     LLMMessagesAppendFrame,
@@ -495,6 +496,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             # The base class would put its functions in the place of ours.
             await self.push_frame(frame, direction)
             return
+        if isinstance(frame, LLMConfigureOutputFrame):
+            # The base class would mark each text frame by it, whoever is to speak the text.
+            self._dispatcher.turn_speech(off=frame.skip_tts)
+            await self.push_frame(frame, direction)
+            return
         await super().process_frame(frame, direction)
         self._dispatcher.see(frame)
         match frame:
@@ -509,6 +515,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._conversation.bot_stopped()
                 self._contexts.on_heard()
             case LLMContextFrame():
+                if direction is FrameDirection.DOWNSTREAM:
+                    self._dispatcher.asked_by_text()
                 self._contexts.on_context(frame, direction)
             case LLMContextUserTurnFrame():
                 self._contexts.on_user_text(frame.text)
@@ -516,6 +524,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._last_run_id = frame.id
                 self._session.run()
             case LLMMessagesAppendFrame():
+                if frame.run_llm:
+                    self._dispatcher.asked_by_text()
                 self._contexts.on_messages(frame)
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.

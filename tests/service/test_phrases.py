@@ -12,6 +12,7 @@ from pipecat.frames.frames import (
     Frame,
     LLMFullResponseEndFrame,
     LLMRunFrame,
+    LLMTextFrame,
     TTSAudioRawFrame,
     TTSSpeakFrame,
 )
@@ -169,3 +170,42 @@ class TestWithATTS:
             await talk.until(lambda: tts.spoken == [PHRASE])
             assert messages(hydra) == []
 
+
+
+class TestATTSBehindHydra:
+    """It gets all text that Hydra pushes, and must not speak it over Hydra's own voice."""
+
+    @shapes
+    async def test_it_speaks_nothing_of_what_hydra_says(self, shape: Shape):
+        tts = ToneTTS()
+        script = Script([Say.tones(2.0, "I am well. And you?")], greeting=Say.tones(1.0, "Hello!"))
+        arguments: dict[str, Any] = {"behind": [tts]}
+        async with emulator(script, transcripts=True) as hydra:
+            async with call(hydra, shape, **arguments) as talk:
+                await talk.run_llm()
+                await talk.until_pushed(LLMFullResponseEndFrame)
+                await talk.until_quiet()
+                await talk.say("hello")
+                await talk.until_pushed(LLMFullResponseEndFrame, 2)
+                await talk.until_quiet()
+                # For RTVI's bot-llm-text.
+                assert talk.frames.of(LLMTextFrame)[0].text == "Hello!"
+                if talk.context is not None:
+                    texts = ["Hello!", "I am well. And you?"]
+                    said = [{"role": "assistant", "content": text} for text in texts]
+                    context = talk.context
+                    await talk.until(lambda: len(context.get_messages()) == 2)
+                    assert context.get_messages() == said
+            assert tts.spoken == []
+            assert talk.transport.heard_pcm.strip(b"\0") == session(hydra).sent_audio().strip(b"\0")
+
+    @shapes
+    async def test_it_speaks_fixed_phrases(self, shape: Shape, warnings: list[str]):
+        tts = ToneTTS()
+        arguments: dict[str, Any] = {"settings": NO_GREETING, "behind": [tts]}
+        async with emulator() as hydra, call(hydra, shape, **arguments) as talk:
+            await talk.until(lambda: hydra.sessions and session(hydra).configured)
+            await talk.worker.queue_frame(TTSSpeakFrame(PHRASE))
+            await talk.until(lambda: tts.spoken == [PHRASE])
+            assert messages(hydra) == []
+        assert ours(warnings) == []
