@@ -5,6 +5,9 @@ way is told each new text as it comes. This module reads the frames, hands each 
 the briefing and to the session, and decides whether the model is asked to speak.
 """
 
+from collections import deque
+from typing import Final
+
 from pipecat.frames.frames import (
     FunctionCallCancelFrame,
     FunctionCallResultFrame,
@@ -21,6 +24,8 @@ from pipecat_hydra.wire.events import MessageRole
 
 __all__ = ["Contexts"]
 
+_KEYED: Final = 16
+
 
 class Contexts:
     """Reads what the pipeline writes into the conversation."""
@@ -36,6 +41,8 @@ class Contexts:
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
+        # The keys that the user has pressed, as long as their text may come into the context.
+        self._keyed: deque[str] = deque(maxlen=_KEYED)
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Tell Hydra what is new in a context; ask for an answer, unless Hydra gives it anyway."""
@@ -78,6 +85,14 @@ class Contexts:
         self._briefing.note(role, text)
         self._session.tell(text, role)
 
+    def on_keys(self, text: str) -> None:
+        """Put the keys that the user has pressed into the conversation.
+
+        A context may get the same text as a transcript, which is none of anything said aloud.
+        """
+        self._keyed.append(text)
+        self.put_in(text)
+
     def on_said(self, text: str, resumed: bool) -> None:
         """Keep the words of a reply until the context has them, or for good if there is none.
 
@@ -103,7 +118,10 @@ class Contexts:
 
     def on_user_text(self, text: str) -> None:
         """Record that the user has spoken a message that will be in the context."""
-        self._briefing.hear(text)
+        is_keyed = text in self._keyed
+        if is_keyed:
+            self._keyed.remove(text)
+        self._briefing.hear(text, aloud=not is_keyed)
 
     def on_interruption(self) -> None:
         """Forget what the listener has not heard; the context has what was heard."""

@@ -53,6 +53,7 @@ from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EVENTS, EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.in_force import InForce, ServiceTools
+from pipecat_hydra.service.keypad import Keypad, KeypadUse
 from pipecat_hydra.service.phrases import FixedPhrases, Phrases
 from pipecat_hydra.service.settings import (
     HydraLLMSettings,
@@ -151,6 +152,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     _session: WantedSession
     _contexts: Contexts
     _phrases: Phrases
+    _keypad: Keypad
     _dispatcher: EffectDispatcher
 
     def __init__(
@@ -171,6 +173,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         history: HistoryStyle = "instructions",
         vad_frames: bool = False,
         fixed_phrases: FixedPhrases = "model",
+        keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -222,6 +225,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 in the pipeline speaks it. `"model"`: the model is asked to say exactly that,
                 perhaps not word for word, with one warning. `"warn"`: it is not heard, with
                 one warning. `"ignore"`: it is not heard.
+            keypad: What becomes of the keys that the user presses on a telephone or in an RTVI
+                client. `"text"`: the first one interrupts the bot, and Hydra is told all of them
+                as a text of the user, "DTMF: 123#", and answers; they are complete at `#`, or
+                2 s after the last one, unless a `DTMFAggregator` in the pipeline has other
+                rules. `"ignore"`: nothing, and the bot is not interrupted either.
             resume_after_noise: Whether a reply that noise interrupted is heard to its
                 end, from a little before where it stopped.
             start_audio_paused: Whether to start with the user's audio paused.
@@ -317,6 +325,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             self._contexts = Contexts(briefing, self._in_force, self._session)
             self._phrases = Phrases(
                 self, self._contexts, self._session, self._surroundings, fixed_phrases
+            )
+            self._keypad = Keypad(
+                self._contexts,
+                self._session,
+                self._surroundings,
+                keypad,
+                interrupt=self.cancel_response,
             )
             self._dispatcher = EffectDispatcher(
                 self,
@@ -471,6 +486,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def _teardown(self, *, drain: bool = True) -> None:
         self._stage = "ended"
         self._dispatcher.stop_answering()
+        self._keypad.close()
         await self._session.close()
         await self._connection.close(drain=drain)
         self._tracing.close()
@@ -487,6 +503,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             frame: The frame.
             direction: Where it is going.
         """
+        if self._keypad.stops(frame, direction):
+            return
         if isinstance(frame, InterruptionFrame):
             self._dispatcher.see(frame)
             await self._on_interruption(frame, direction)
@@ -503,6 +521,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         await super().process_frame(frame, direction)
         self._dispatcher.see(frame)
+        await self._keypad.see(frame)
         match frame:
             case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
                 # Which makes a context of it, that comes here.

@@ -16,7 +16,9 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
@@ -28,6 +30,7 @@ from pipecat.utils.base_object import BaseObject
 __all__ = [
     "KNOWN_VERSIONS",
     "PRIVATE_NAMES",
+    "KeypadRules",
     "PrivateName",
     "base_instruction",
     "call_event_handler",
@@ -37,6 +40,7 @@ __all__ = [
     "interruptible_functions",
     "is_cancelled",
     "is_function_running",
+    "keypad_rules",
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
@@ -73,6 +77,21 @@ class PrivateName:
             return hasattr(self.owner, self.name)
         # An instance would show what `__init__` assigns, but making one may have effects.
         return self.name in inspect.unwrap(self.owner.__init__).__code__.co_names
+
+
+@dataclass(frozen=True, slots=True)
+class KeypadRules:
+    """How the keys that a user presses become a text.
+
+    Parameters:
+        prefix: What stands before them.
+        last_key: The key that ends them.
+        pause_secs: How long no key is pressed, in seconds, until they are complete without it.
+    """
+
+    prefix: str
+    last_key: KeypadEntry
+    pause_secs: float
 
 
 PRIVATE_NAMES: Final = (
@@ -160,6 +179,15 @@ PRIVATE_NAMES: Final = (
     ),
     *(
         PrivateName(
+            DTMFAggregator,
+            name,
+            "tells when the keys are complete, and as which text the context gets them",
+            is_field=True,
+        )
+        for name in ("_prefix", "_termination_digit", "_idle_timeout")
+    ),
+    *(
+        PrivateName(
             owner,
             "_user_idle_controller",
             "restarts the timer of user idleness after a turn that was noise; nothing public does",
@@ -238,6 +266,11 @@ def is_cancelled(worker: PipelineWorker) -> bool:
 def is_function_running(service: LLMService[Any]) -> bool:
     """Whether a function runs that has not given its result, but may."""
     return any(not call.settled for call in service._function_call_tasks.values())
+
+
+def keypad_rules(aggregator: DTMFAggregator) -> KeypadRules:
+    """Return how an aggregator makes a text of keys."""
+    return KeypadRules(aggregator._prefix, aggregator._termination_digit, aggregator._idle_timeout)
 
 
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:

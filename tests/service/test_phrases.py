@@ -20,7 +20,7 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.services.settings import TTSSettings
 from pipecat.services.tts_service import TTSService
-from support.call import NO_GREETING, SHAPES, Shape, call, emulator, recording, session
+from support.call import NO_GREETING, SHAPES, Shape, call, emulator, session
 
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
@@ -169,7 +169,6 @@ class TestWithATTS:
             await talk.llm.push_frame(TTSSpeakFrame(PHRASE), FrameDirection.UPSTREAM)
             await talk.until(lambda: tts.spoken == [PHRASE])
             assert messages(hydra) == []
-
 
 
 class TestATTSBehindHydra:

@@ -221,7 +221,7 @@ class TestAClientThatWantsNoAudio:
                 assert len(starts) == len(talk.frames.of(LLMFullResponseEndFrame)) == 2
 
     @shapes
-    async def test_noise_afterwards_does_not_say_it_aloud(self, shape: Shape):
+    async def test_noise_afterwards_does_not_give_it_again(self, shape: Shape):
         script = Script([Say.tones(4.0, "A long answer.")], greeting=Say.tones(0.4, "Hello."))
         arguments: dict[str, Any] = {"min_turn_ms": 5_000, "cancel_on": "turn_confirmed"}
         async with emulator(script, transcripts=True, **arguments) as hydra:
@@ -235,6 +235,8 @@ class TestAClientThatWantsNoAudio:
                 await talk.say("hello")
                 await asyncio.sleep(3.0)
                 assert len(talk.transport.heard_pcm) == heard
+                texts = [frame.text for frame in talk.frames.of(LLMTextFrame)]
+                assert texts == ["Hello.", "A long answer."]
 
     @shapes
     async def test_speech_may_be_off_for_good(self, shape: Shape):
