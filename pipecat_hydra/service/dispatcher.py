@@ -59,6 +59,7 @@ from pipecat_hydra.service.pipecat_private import call_event_handler
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.turn_completion import TurnCompletion
 from pipecat_hydra.service.turns import TurnFrames, TurnProposals
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.service.writer import Writer
@@ -111,6 +112,7 @@ class EffectDispatcher:
         in_force: InForce,
         surroundings: Surroundings,
         tracing: Tracing,
+        turn_completion: TurnCompletion,
         turn_frames: TurnFrames,
         vad_frames: bool,
     ):
@@ -127,6 +129,7 @@ class EffectDispatcher:
             in_force: Knows the context that is passed to a function.
             surroundings: Knows which processor decides user turns, and who has the call.
             tracing: Shown each effect.
+            turn_completion: Told when a turn of the user is over.
             turn_frames: How the pipeline is told of user turns.
             vad_frames: Whether the pipeline is told of voice activity too.
         """
@@ -137,6 +140,7 @@ class EffectDispatcher:
         self._contexts = contexts
         self._surroundings = surroundings
         self._tracing = tracing
+        self._turn_completion = turn_completion
         self._turn_frames: TurnFrames = turn_frames
         self._vad_frames = vad_frames
         self._speaker = Speaker(
@@ -205,6 +209,8 @@ class EffectDispatcher:
                 | VoiceEnded()
                 | ReplyEnded()
             ):
+                if isinstance(effect, ReplyStarted):
+                    self._turn_completion.turn_is_over()
                 giver = self._writer if self._writer.takes(effect) else self._speaker
                 await giver.say(effect)
             case ResponseFinished():
@@ -220,6 +226,7 @@ class EffectDispatcher:
             case TurnDiscarded():
                 self._writer.turn_discarded()
                 self._calls.on_turn_discarded()
+                self._turn_completion.turn_is_over()
                 await self._proposals.settled()
                 if not self._conversation.reply_pending:
                     await self._surroundings.wait_for_user()

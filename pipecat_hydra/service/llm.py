@@ -64,6 +64,7 @@ from pipecat_hydra.service.settings import (
 )
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.turn_completion import TurnCompletion
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
@@ -148,6 +149,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     _conversation: Conversation
     _connection: HydraConnection
     _surroundings: Surroundings
+    _turn_completion: TurnCompletion
     _in_force: InForce
     _session: WantedSession
     _contexts: Contexts
@@ -306,6 +308,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 open_timeout_secs=open_timeout_secs,
             )
             self._surroundings = Surroundings(self)
+            self._turn_completion = TurnCompletion(self, self._surroundings)
             self._in_force = InForce(self.get_llm_adapter(), self._surroundings, tools)
             briefing = Briefing(self.name, self.get_llm_adapter(), history)
             self._session = WantedSession(
@@ -342,6 +345,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 in_force=self._in_force,
                 surroundings=self._surroundings,
                 tracing=self._tracing,
+                turn_completion=self._turn_completion,
                 turn_frames=turn_frames,
                 vad_frames=vad_frames,
             )
@@ -454,6 +458,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         await super().start(frame)
         self._stage = "running"
+        self._turn_completion.started()
         early, self._early = self._early, []
         for ask in early:
             await ask()
@@ -627,7 +632,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
-        changed = await super()._update_settings(delta)
+        changed = await super()._update_settings(self._turn_completion.without(delta))
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)

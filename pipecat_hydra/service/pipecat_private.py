@@ -24,6 +24,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
+from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
 
@@ -44,6 +45,7 @@ __all__ = [
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
+    "stop_strategies",
     "sync_tool_handlers",
 ]
 
@@ -199,7 +201,7 @@ PRIVATE_NAMES: Final = (
         PrivateName(
             owner,
             "_user_turn_controller",
-            "tells whether the turn strategies in force take up proposed turns",
+            "tells which turn strategies are in force, and whether they take up proposed turns",
             is_field=True,
         )
         for owner in (LLMUserAggregator, UserTurnProcessor)
@@ -286,6 +288,11 @@ def resolves_proposed_starts(decider: TurnDecider) -> bool:
 def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
     """Restart the timer of user idleness, unless somebody speaks."""
     return decider._user_idle_controller.wait_for_user()
+
+
+def stop_strategies(decider: TurnDecider) -> list[BaseUserTurnStopStrategy]:
+    """Return the strategies in force that decide when a turn stops."""
+    return decider._user_turn_controller.user_turn_strategies.stop or []
 
 
 def sync_tool_handlers(service: LLMService[Any], tools: Any) -> None:

@@ -38,12 +38,14 @@ from pipecat.processors.aggregators.llm_response_universal import LLMUserAggrega
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
 from pipecat.services.tts_service import TTSService
+from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from pipecat_hydra.service.pipecat_private import (
     TurnDecider,
     resolves_proposed_starts,
     restart_idle_timer,
+    stop_strategies,
 )
 
 __all__ = ["Surroundings"]
@@ -145,6 +147,11 @@ class Surroundings:
         """
         deciders = self._found.deciders
         return self.decides_turns and not any(map(resolves_proposed_starts, deciders))
+
+    def uses_stop_strategy(self, kind: type[BaseUserTurnStopStrategy]) -> bool:
+        """Whether a strategy of this kind decides when the service's turns stop."""
+        strategies = [one for decider in self._found.deciders for one in stop_strategies(decider)]
+        return any(isinstance(strategy, kind) for strategy in strategies)
 
     @property
     def is_switched_away(self) -> bool:

@@ -210,45 +210,51 @@ class TestAClientThatWantsNoAudio:
 
         script = Script([[ToolCall("search", {}), Say.tones(0.6, "I have found it.")]])
         arguments: dict[str, Any] = {"settings": NO_GREETING, "tools": [search]}
-        async with emulator(script, transcripts=True) as hydra:
-            async with call(hydra, shape, **arguments) as talk:
-                await talk.until(lambda: hydra.sessions and session(hydra).configured)
-                await send_text(talk, "Search.")
-                await talk.until(lambda: talk.frames.of(LLMTextFrame))
-                await asyncio.sleep(1.0)
-                assert talk.frames.of(TTSAudioRawFrame) == []
-                starts = talk.frames.of(LLMFullResponseStartFrame)
-                assert len(starts) == len(talk.frames.of(LLMFullResponseEndFrame)) == 2
+        async with (
+            emulator(script, transcripts=True) as hydra,
+            call(hydra, shape, **arguments) as talk,
+        ):
+            await talk.until(lambda: hydra.sessions and session(hydra).configured)
+            await send_text(talk, "Search.")
+            await talk.until(lambda: talk.frames.of(LLMTextFrame))
+            await asyncio.sleep(1.0)
+            assert talk.frames.of(TTSAudioRawFrame) == []
+            starts = talk.frames.of(LLMFullResponseStartFrame)
+            assert len(starts) == len(talk.frames.of(LLMFullResponseEndFrame)) == 2
 
     @shapes
     async def test_noise_afterwards_does_not_give_it_again(self, shape: Shape):
         script = Script([Say.tones(4.0, "A long answer.")], greeting=Say.tones(0.4, "Hello."))
         arguments: dict[str, Any] = {"min_turn_ms": 5_000, "cancel_on": "turn_confirmed"}
-        async with emulator(script, transcripts=True, **arguments) as hydra:
-            async with call(hydra, shape) as talk:
-                await talk.run_llm()
-                await talk.until_pushed(LLMFullResponseEndFrame)
-                await talk.until_quiet()
-                await send_text(talk, "How are you?")
-                await talk.until_pushed(LLMFullResponseEndFrame, 2)
-                heard = len(talk.transport.heard_pcm)
-                await talk.say("hello")
-                await asyncio.sleep(3.0)
-                assert len(talk.transport.heard_pcm) == heard
-                texts = [frame.text for frame in talk.frames.of(LLMTextFrame)]
-                assert texts == ["Hello.", "A long answer."]
+        async with (
+            emulator(script, transcripts=True, **arguments) as hydra,
+            call(hydra, shape) as talk,
+        ):
+            await talk.run_llm()
+            await talk.until_pushed(LLMFullResponseEndFrame)
+            await talk.until_quiet()
+            await send_text(talk, "How are you?")
+            await talk.until_pushed(LLMFullResponseEndFrame, 2)
+            heard = len(talk.transport.heard_pcm)
+            await talk.say("hello")
+            await asyncio.sleep(3.0)
+            assert len(talk.transport.heard_pcm) == heard
+            texts = [frame.text for frame in talk.frames.of(LLMTextFrame)]
+            assert texts == ["Hello.", "A long answer."]
 
     @shapes
     async def test_speech_may_be_off_for_good(self, shape: Shape):
         script = Script([Say.tones(0.6, "I am well.")] * 2)
         arguments: dict[str, Any] = {"settings": NO_GREETING}
-        async with emulator(script, transcripts=True) as hydra:
-            async with call(hydra, shape, **arguments) as talk:
-                await talk.worker.queue_frame(LLMConfigureOutputFrame(skip_tts=True))
-                await talk.until(lambda: hydra.sessions and session(hydra).configured)
-                await talk.say("hello")
-                await talk.until_pushed(LLMFullResponseEndFrame)
-                message: Any = {"role": "user", "content": "And you?"}
-                await talk.worker.queue_frame(LLMMessagesAppendFrame([message], run_llm=True))
-                await talk.until_pushed(LLMFullResponseEndFrame, 2)
-                assert talk.frames.of(TTSAudioRawFrame) == []
+        async with (
+            emulator(script, transcripts=True) as hydra,
+            call(hydra, shape, **arguments) as talk,
+        ):
+            await talk.worker.queue_frame(LLMConfigureOutputFrame(skip_tts=True))
+            await talk.until(lambda: hydra.sessions and session(hydra).configured)
+            await talk.say("hello")
+            await talk.until_pushed(LLMFullResponseEndFrame)
+            message: Any = {"role": "user", "content": "And you?"}
+            await talk.worker.queue_frame(LLMMessagesAppendFrame([message], run_llm=True))
+            await talk.until_pushed(LLMFullResponseEndFrame, 2)
+            assert talk.frames.of(TTSAudioRawFrame) == []

@@ -107,10 +107,9 @@ class Bot:
         self.hydra = hydra
         self.line = VirtualTransport()
         llm = HydraLLMService(api_key=hydra.api_key, base_url=hydra.url, **(service or {}))
-        strategies = ExternalUserTurnStrategies()
+        params = {"user_turn_strategies": ExternalUserTurnStrategies(), **(user or {})}
         pair = LLMContextAggregatorPair(
-            LLMContext(tools=tools or []),
-            user_params=LLMUserAggregatorParams(user_turn_strategies=strategies, **(user or {})),
+            LLMContext(tools=tools or []), user_params=LLMUserAggregatorParams(**params)
         )
         self.user: LLMUserAggregator = pair.user()
         processors = [self.line.input(), pair.user(), llm, self.line.output(), pair.assistant()]
