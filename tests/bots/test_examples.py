@@ -55,12 +55,15 @@ from pipecat_hydra.emulator import Call, HydraEmulator, Pause, Say, Script
 from pipecat_hydra.testing import VirtualTransport, read_recording
 
 ON_THE_RUNNER = [
+    "announcements",
     "failover",
     "flows",
     "function_calling",
+    "keypad",
     "minimal",
     "multi_agent",
     "recording",
+    "still_there",
     "transcripts",
     "voice_agent",
 ]
@@ -185,13 +188,36 @@ class TestEveryExample:
         assert "SMALLEST_API_KEY is not set: talking to an emulator" in told
         assert "SMALLEST_API_KEY is not set" not in "".join(others)
 
+    @pytest.mark.parametrize("name", ON_THE_RUNNER)
+    async def test_with_a_key_it_talks_to_the_endpoint_of_the_environment(
+        self, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, warnings: list[str]
+    ):
+        monkeypatch.chdir(tmp_path)  # some write files
+        bot = example(name)
+        # What stands beside Hydra has servers of its own.
+        for beside, nothing in (
+            ("pulse", lambda: None),
+            ("announcer", getattr(bot, "StandInTTS", None)),
+        ):
+            monkeypatch.setattr(bot, beside, nothing, raising=False)
+        line = VirtualTransport()
+
+        async def create_transport(*_: Any) -> BaseTransport:
+            return line
+
+        monkeypatch.setattr(bot, "create_transport", create_transport)
+        async with emulator() as hydra:
+            monkeypatch.setenv("SMALLEST_API_KEY", hydra.api_key)
+            monkeypatch.setenv("HYDRA_BASE_URL", hydra.url)
+            monkeypatch.setenv("OPENAI_API_KEY", "sk-of-cascade")  # failover.py needs it too
+            async with talking(bot.bot(RunnerArguments()), line):
+                await until(lambda: any(told.sent_audio() for told in hydra.sessions))
+        assert "SMALLEST_API_KEY is not set" not in "".join(warnings)
+
     @pytest.mark.parametrize("name", [*ON_THE_RUNNER, *OTHERS])
-    async def test_with_a_key_it_talks_to_hydra(self, name: str, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setenv("SMALLEST_API_KEY", "sk-mine")
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-cascade")  # failover.py needs it too
-        async with example(name).hydra() as endpoint:
-            # The service takes both from the environment.
-            assert not endpoint.keys() & {"api_key", "base_url"}
+    def test_the_emulator_stands_in_only_without_a_key(self, name: str):
+        source = (EXAMPLES / f"{name}.py").read_text("utf-8")
+        assert ("stand_in(" in source) != (name == "failover")
 
     @pytest.mark.parametrize("key", ["", "sk-mine"])
     def test_the_deployed_one_refuses_to_start_without_a_key(
