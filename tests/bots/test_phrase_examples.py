@@ -2,24 +2,17 @@
 
 import asyncio
 
-import numpy as np
 import pytest
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import InputDTMFFrame
 from pipecat.runner.types import RunnerArguments
-from support.bots import example, talking, until, until_ended
+from support.bots import example, loud_secs, talking, until, until_ended
 from support.call import emulator, recording, session
 
 from pipecat_hydra.emulator import Call, EmulatedSession, Say, Script
 from pipecat_hydra.testing import VirtualTransport
 
 RATE = 24_000
-
-
-def heard_secs(line: VirtualTransport) -> float:
-    """How much sound was heard, in seconds."""
-    samples = np.frombuffer(line.heard_pcm, "<i2").astype(np.int32)
-    return float(np.count_nonzero(np.abs(samples) > 150)) / RATE
 
 
 async def until_quiet(line: VirtualTransport) -> None:
@@ -75,7 +68,7 @@ class TestAnnouncements:
                 await line.microphone.say(recording("hello"))
                 await until(lambda: session(hydra).sent_of("response.done"))
                 await until_quiet(line)
-                assert heard_secs(line) > len(bot.ANNOUNCEMENT) * 0.06 * 0.9
+                assert loud_secs(line.heard_pcm) > len(bot.ANNOUNCEMENT) * 0.06 * 0.9
 
 
 class TestKeypad:
@@ -100,7 +93,7 @@ class TestKeypad:
                 await until_quiet(line)
                 assert texts(told) == [("user", "DTMF: 123#")]
                 assert "arrives tomorrow" in (told.call("order").output or "")
-                assert heard_secs(line) < 4.0
+                assert loud_secs(line.heard_pcm) < 4.0
                 assert told.errors == []
 
 
@@ -120,7 +113,7 @@ class TestStillThere:
             told = session(hydra)
             assert texts(told) == [("system", bot.QUESTION), ("system", bot.FAREWELL)]
             # The farewell is heard to its end.
-            assert heard_secs(line) == pytest.approx(2.5, abs=0.2)
+            assert loud_secs(line.heard_pcm) == pytest.approx(2.5, abs=0.2)
 
     async def test_who_answers_is_asked_again_and_not_hung_up_on(
         self, monkeypatch: pytest.MonkeyPatch

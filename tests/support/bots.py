@@ -165,3 +165,12 @@ async def running(bot: Bot) -> AsyncGenerator[Bot]:
 def script(*turns: Any, greeting_secs: float = 0.4) -> Script:
     """A script whose greeting is of tones."""
     return Script(list(turns), greeting=Say.tones(greeting_secs))
+
+
+def tool_names(tools: list[dict[str, Any]]) -> list[str]:
+    return [tool["name"] for tool in tools]
+
+
+def loud_secs(pcm: bytes) -> float:
+    """How much sound there is in what was heard at 24 kHz, in seconds."""
+    return sum(0.02 for at in range(0, len(pcm), 960) if any(pcm[at : at + 960]))
