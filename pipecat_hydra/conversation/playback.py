@@ -25,7 +25,7 @@ _Part = AudioChunk | TextChunk
 
 
 class Playback:
-    """Remembers what the listener has still to hear.
+    """Remembers the audio and text that the listener has still to hear.
 
     A stretch is what is said between the bot's starting and stopping to speak, as the
     output transport reports them; stretches are played one after the other.
@@ -41,12 +41,13 @@ class Playback:
         # For each stretch: its parts, each with where it begins in seconds, and whether
         # it is complete.
         self._stretches: deque[_Stretch] = deque()
+        self._secs = 0.0
         self._started_at: float | None = None
-        # The bot is heard, but not what is remembered here. Now and then Pipecat's output plays
-        # one last piece of what was cut, and then reports neither its end nor, within three
-        # seconds, the next start.
+        # The transport reports that the bot is heard, but of audio that is not remembered here. Now
+        # and then Pipecat's output plays one last piece of what was cut, and then reports neither
+        # its end nor, within three seconds, the next start.
         self._started_early = False
-        # Without word from the transport nothing is known of what was heard.
+        # Whether the transport reports playback. If not, nobody knows what was heard.
         self._reported = False
         self._overrun = False
 
@@ -64,10 +65,10 @@ class Playback:
             self._started_at = now
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._stretches[-1].add(part)
+        self._secs += self._stretches[-1].add(part)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
-        if sum(stretch.secs for stretch in self._stretches) > limit:
-            # Bounded in memory: what is that long is not kept, and so not said again.
+        if self._secs > limit:
+            # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
                 stretch.parts.clear()
@@ -88,15 +89,16 @@ class Playback:
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
-        Also reported, and then of no meaning, for what was cut.
+        This is also reported for audio that was cut, and then changes nothing.
         """
         self._started_early = False
         if self._started_at is None:
             return
         self._started_at = None
         if self._stretches:
-            self._stretches.popleft()
+            self._secs -= self._stretches.popleft().secs
         if not self._stretches:
+            self._secs = 0.0
             self._overrun = False
 
     def cut(self, now: float) -> list[_Part]:
@@ -116,6 +118,7 @@ class Playback:
     def clear(self) -> None:
         """Forget all: it is played no more."""
         self._stretches.clear()
+        self._secs = 0.0
         self._started_at = None
         self._started_early = False
         self._overrun = False
@@ -127,10 +130,14 @@ class _Stretch:
         self.secs = 0.0
         self.complete = False
 
-    def add(self, part: _Part) -> None:
+    def add(self, part: _Part) -> float:
+        """Add a part; returns its length in seconds."""
         self.parts.append((self.secs, part))
-        if isinstance(part, AudioChunk):
-            self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        if not isinstance(part, AudioChunk):
+            return 0.0
+        secs = len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        self.secs += secs
+        return secs
 
     def after(self, heard: float) -> list[_Part]:
         """Return the parts behind `heard` seconds; audio from a little before."""

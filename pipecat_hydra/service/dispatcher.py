@@ -256,8 +256,14 @@ class EffectDispatcher:
         )
         self._push_error_soon(message, ErrorCategory.APPLICATION)
 
+    async def cancel_response(self) -> None:
+        """Stop the reply in flight, at Hydra and in what is being played."""
+        async with self._connection.between_effects():
+            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            await self.interrupt()
+
     async def interrupt(self) -> None:
-        """Interrupt the pipeline ourselves, for no turn of the user."""
+        """Interrupt the pipeline without a user turn."""
         await self._broadcast_interruption()
         self._calls.cancel()
 

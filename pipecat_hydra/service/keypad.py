@@ -24,9 +24,7 @@ from typing import Final, Literal
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     Frame,
-    InputAudioRawFrame,
     InputDTMFFrame,
-    InterruptionFrame,
     UserMuteStartedFrame,
     UserMuteStoppedFrame,
 )
@@ -61,7 +59,8 @@ class Keypad:
     ):
         """Start with no key pressed.
 
-        The `process_frame` of the service must call `stops` with each frame, and then `see`.
+        `see` must be called with each frame but audio and interruptions, and
+        `stops_interruption` with each interruption.
 
         Args:
             contexts: Puts the keys into the conversation.
@@ -80,16 +79,16 @@ class Keypad:
         self._is_muted = False
         self._may_interrupt = False
 
-    def stops(self, frame: Frame, direction: FrameDirection) -> bool:
-        """Whether a frame is the interruption by a key that is to be ignored."""
-        if direction is FrameDirection.UPSTREAM or isinstance(frame, InputAudioRawFrame):
-            # Such frames come between a key and its interruption.
-            return False
-        may_interrupt, self._may_interrupt = self._may_interrupt, False
-        return may_interrupt and isinstance(frame, InterruptionFrame)
+    def stops_interruption(self, direction: FrameDirection) -> bool:
+        """Whether an interruption that comes now is that of a key that is to be ignored."""
+        may_interrupt = self._may_interrupt and direction is FrameDirection.DOWNSTREAM
+        self._may_interrupt = False
+        return may_interrupt
 
-    async def see(self, frame: Frame) -> None:
+    async def see(self, frame: Frame, direction: FrameDirection) -> None:
         """Gather the key, if a frame is one; a muted user presses none."""
+        if direction is FrameDirection.DOWNSTREAM:
+            self._may_interrupt = False
         match frame:
             case InputDTMFFrame(button=key):
                 if self._use == "ignore":

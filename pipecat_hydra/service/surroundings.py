@@ -161,8 +161,10 @@ class Surroundings:
         service pushes (`pipeline/service_switcher.py`).
         """
         found = self._found
-        active = (switcher.strategy.active_service for switcher in found.switchers)
-        return not all(service in found.holders for service in active)
+        for switcher in found.switchers:
+            if switcher.strategy.active_service not in found.holders:
+                return True
+        return False
 
     async def wait_for_user(self) -> None:
         """Restart the timers of user idleness, after a turn that nobody answers.
