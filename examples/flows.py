@@ -11,10 +11,7 @@ A step that keeps the role of the step before stays in the same Hydra session. A
 what was said.
 """
 
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from loguru import logger
@@ -33,6 +30,16 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import Call, EmulatorSettings, Say, Script, stand_in
+
+# What the emulator answers: the user first says a size, and then an address.
+SCRIPT = Script(
+    [
+        [Call("choose_size", {"size": "large"}), Say.tones(2.0, "Where does the large one go?")],
+        [Call("place_order", {"address": "Main Street 1"}), Say.tones(2.0, "It is on its way.")],
+    ],
+    greeting=Say.tones(1.0, "Hello! Small, medium or large?"),
+)
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
@@ -86,26 +93,6 @@ def delivery_node() -> NodeConfig:
         ],
         "functions": [place_order],
     }
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
-    from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
-
-    # The user first says a size, and then an address.
-    turns = [
-        [Call("choose_size", {"size": "large"}), Say.tones(2.0, "Where does the large one go?")],
-        [Call("place_order", {"address": "Main Street 1"}), Say.tones(2.0, "It is on its way.")],
-    ]
-    greeting = Say.tones(1.0, "Hello! Small, medium or large?")
-    settings = EmulatorSettings(transcripts=True)
-    async with HydraEmulator(Script(turns, greeting=greeting), settings=settings) as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 async def run_bot(
@@ -166,7 +153,7 @@ async def run_bot(
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
+    async with stand_in(SCRIPT, settings=EmulatorSettings(transcripts=True)) as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

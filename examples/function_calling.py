@@ -10,10 +10,7 @@ On the telephone: see voice_agent.py.
 """
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from loguru import logger
@@ -34,6 +31,7 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import Call, EmulatorSettings, Say, Script, stand_in
 
 SEARCH_SECS = 4.0
 
@@ -72,33 +70,23 @@ def daily_params() -> TransportParams:
 
 
 # The runner chooses one of them; only that one's dependencies are needed.
-transport_params = {
-    "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
-    "daily": daily_params,
-}
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
-    from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
-
-    # One entry for each answer, whatever the user says.
-    turns = [
+# What the emulator answers, one entry for each answer, whatever the user says.
+SCRIPT = Script(
+    [
         [Call("get_weather", {"city": "Paris"}), Say.tones(2.0, "The weather is: {output}")],
         [
             Call("find_restaurant", {"city": "Paris", "cuisine": "French"}),
             Say.tones(1.0, "I am looking for one."),
         ],
         Say.tones(2.0, "Here you are: {message}"),
-    ]
-    settings = EmulatorSettings(transcripts=True)
-    async with HydraEmulator(Script(turns, then="repeat"), settings=settings) as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
+    ],
+    then="repeat",
+)
+
+transport_params = {
+    "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
+    "daily": daily_params,
+}
 
 
 async def run_bot(
@@ -183,7 +171,7 @@ async def bot(runner_args: RunnerArguments):
     except ImportError as error:
         logger.error(f"This call cannot be taken: {error}")
         return
-    async with hydra() as endpoint:
+    async with stand_in(SCRIPT, settings=EmulatorSettings(transcripts=True)) as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

@@ -10,13 +10,8 @@ example needs PortAudio (`apt-get install portaudio19-dev`, `brew install portau
 
 import asyncio
 import importlib
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Any
 
-from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
@@ -24,6 +19,7 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import stand_in
 
 IN_RATE = 16_000  # Hz
 OUT_RATE = 24_000
@@ -64,19 +60,6 @@ def local_transport() -> BaseTransport:
     )
 
 
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
-    from pipecat_hydra.emulator import HydraEmulator
-
-    async with HydraEmulator() as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
-
-
 async def run_bot(
     transport: BaseTransport, *, api_key: str | None = None, base_url: str | None = None
 ):
@@ -110,7 +93,7 @@ async def main():
         transport = local_transport()
     except RuntimeError as error:
         sys.exit(str(error))
-    async with hydra() as endpoint:
+    async with stand_in() as endpoint:
         await run_bot(transport, **endpoint)
 
 

@@ -8,13 +8,9 @@ the service interrupts by itself. Run it, and open http://localhost:7860 to talk
     python examples/minimal.py
 """
 
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
-from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
@@ -24,23 +20,11 @@ from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import stand_in
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
 }
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
-    from pipecat_hydra.emulator import HydraEmulator
-
-    async with HydraEmulator() as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 async def run_bot(
@@ -87,7 +71,7 @@ async def run_bot(
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
+    async with stand_in() as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

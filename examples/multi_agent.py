@@ -14,13 +14,9 @@ it, and open http://localhost:7860 to talk to it::
     python examples/multi_agent.py
 """
 
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
-from loguru import logger
 from pipecat.bus import BusBridgeProcessor
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -32,25 +28,18 @@ from pipecat.workers.llm import LLMWorker, LLMWorkerActivationArgs, tool
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import Call, Say, Script, stand_in
+
+# The agents of the emulator hand the caller over at each turn.
+SCRIPT = Script(
+    [[Call("hand_over", {"note": "The caller has said something."}), Say.tones(0.8)]],
+    greeting=Say.tones(1.0),
+    then="repeat",
+)
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
 }
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return what the service cannot find in the environment: an emulator, if there is no key."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which hands over")
-    from pipecat_hydra.emulator import Call, HydraEmulator, Say, Script
-
-    handing_over = [Call("hand_over", {"note": "The caller has said something."}), Say.tones(0.8)]
-    turns = [handing_over] * 100
-    async with HydraEmulator(Script(turns, greeting=Say.tones(1.0))) as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 def told(text: str) -> LLMWorkerActivationArgs:
@@ -150,7 +139,7 @@ async def run_bot(
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
+    async with stand_in(SCRIPT) as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

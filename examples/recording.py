@@ -8,11 +8,8 @@ Run it, open http://localhost:7860 to talk to it, and find the call in `recordin
 """
 
 import asyncio
-import os
 import sys
 import wave
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +31,7 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import stand_in
 
 RECORDINGS = Path("recordings")
 # In Hz, for both sides and the file. If the recorder had to resample, it would lose the last
@@ -43,19 +41,6 @@ RATE = 24_000
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
 }
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
-    from pipecat_hydra.emulator import HydraEmulator
-
-    async with HydraEmulator() as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 def save(path: Path, audio: bytes, rate: int, num_channels: int) -> None:
@@ -142,7 +127,7 @@ async def run_bot(
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
+    async with stand_in() as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

@@ -13,15 +13,11 @@ and a test, which needs no key and no network (in a clone, with what `make test`
 """
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
@@ -29,6 +25,7 @@ from pipecat.transports.base_transport import BaseTransport
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import stand_in
 from pipecat_hydra.testing import VirtualTransport
 
 QUESTION = Path(__file__).parent / "recordings" / "barge_in.wav"
@@ -138,19 +135,6 @@ def utterance_ends(line: VirtualTransport) -> list[float]:
     return [float(loud[at]) / rate for at in (*gaps, -1)] if len(loud) else []
 
 
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which is an echo")
-    from pipecat_hydra.emulator import HydraEmulator
-
-    async with HydraEmulator() as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
-
-
 def test_the_bot_answers_soon_and_can_be_interrupted():
     """The bot answers within a limit, and a barge-in cuts its reply off."""
     from pipecat_hydra.emulator import HydraEmulator, Say, Script
@@ -174,7 +158,7 @@ async def main() -> None:
     if len(sys.argv) != 3 or not sys.argv[2].endswith(".wav"):
         sys.exit("usage: replay_wav.py RECORDING CONVERSATION.wav")
     recording, conversation = (Path(name) for name in sys.argv[1:])
-    async with hydra() as endpoint:
+    async with stand_in() as endpoint:
         try:
             line = await replay(recording, **endpoint)
             line.save_stereo(conversation)

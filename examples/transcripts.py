@@ -12,14 +12,11 @@ Run it, open http://localhost:7860 to talk to it, and find the conversation in `
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from pipecat.frames.frames import LLMRunFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker, ProcessorUnusablePolicy
@@ -41,8 +38,16 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import EmulatorSettings, Say, Script, stand_in
 
 TRANSCRIPTS = Path("transcripts")
+
+# What the emulator says, which is all that is written down without a key.
+SCRIPT = Script(
+    [Say.tones(2.0, "I have written that down."), Say.tones(2.0, "That too.")],
+    greeting=Say.tones(0.6, "Hello, what shall I write down?"),
+    then="repeat",
+)
 
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
@@ -77,26 +82,6 @@ def save(lines: list[Line], path: Path) -> None:
         for line in ordered
     ]
     path.with_suffix(".md").write_text("\n".join(paragraphs), encoding="utf-8")
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning(
-        "SMALLEST_API_KEY is not set: talking to an emulator, and only what it says is written down"
-    )
-    from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator, Say, Script
-
-    script = Script(
-        [Say.tones(2.0, "I have written that down."), Say.tones(2.0, "That too.")],
-        greeting=Say.tones(0.6, "Hello, what shall I write down?"),
-        then="repeat",
-    )
-    async with HydraEmulator(script, settings=EmulatorSettings(transcripts=True)) as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 def pulse() -> STTService | None:
@@ -187,7 +172,7 @@ async def run_bot(
 async def bot(runner_args: RunnerArguments):
     """Serve one client; Pipecat's runner and Pipecat Cloud call this."""
     transport = await create_transport(runner_args, transport_params)
-    async with hydra() as endpoint:
+    async with stand_in(SCRIPT, settings=EmulatorSettings(transcripts=True)) as endpoint:
         await run_bot(transport, runner_args, **endpoint, stt=pulse())
 
 

@@ -13,8 +13,6 @@ On a telephone number, with the provider's own keys in the environment::
 
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from loguru import logger
@@ -34,10 +32,22 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService
+from pipecat_hydra.emulator import Call, EmulatorSettings, Say, Script, stand_in
 
 if os.getenv("HYDRA_KEY_REQUIRED") and not os.getenv("SMALLEST_API_KEY"):
     # Where it is deployed (see deploy/), no caller shall talk to an emulator by mistake.
     sys.exit("SMALLEST_API_KEY is not set")
+
+# What the emulator answers, one entry for each turn of the user, whatever is said.
+SCRIPT = Script(
+    [
+        Say.tones(2.0, "I am well, thank you."),
+        [Call("get_weather", {"city": "Paris"}), Say.tones(6.0, "In Paris: {output}")],
+        [Call("get_weather", {"city": "Rome"}), Say.tones(2.0, "In Rome: {output}")],
+    ],
+    greeting=Say.tones(1.0, "Hello! I know the weather."),
+    then="repeat",
+)
 
 TELEPHONES = ("twilio", "telnyx", "plivo", "exotel")
 
@@ -112,27 +122,6 @@ def sample_rates(runner_args: RunnerArguments) -> tuple[int, int]:
     if getattr(runner_args, "transport_type", None) in TELEPHONES:
         return 8_000, 8_000
     return 16_000, 24_000
-
-
-@asynccontextmanager
-async def hydra() -> AsyncGenerator[dict[str, Any]]:
-    """Return the key and URL of an emulator, or nothing if there is a key for Hydra."""
-    if os.getenv("SMALLEST_API_KEY"):
-        yield {}  # the service looks there itself, and at HYDRA_BASE_URL
-        return
-    logger.warning("SMALLEST_API_KEY is not set: talking to an emulator, which answers in tones")
-    from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
-
-    # One entry for each turn of the user, whatever is said.
-    turns = [
-        Say.tones(2.0, "I am well, thank you."),
-        [Call("get_weather", {"city": "Paris"}), Say.tones(6.0, "In Paris: {output}")],
-        [Call("get_weather", {"city": "Rome"}), Say.tones(2.0, "In Rome: {output}")],
-    ]
-    greeting = Say.tones(1.0, "Hello! I know the weather.")
-    script = Script(turns, greeting=greeting, then="repeat")
-    async with HydraEmulator(script, settings=EmulatorSettings(transcripts=True)) as emulator:
-        yield {"api_key": emulator.api_key, "base_url": emulator.url}
 
 
 async def run_bot(
@@ -221,7 +210,7 @@ async def bot(runner_args: RunnerArguments):
         # A package that is not installed, or a key of the telephone provider that is not set.
         logger.error(f"This call cannot be taken: {error}")
         return
-    async with hydra() as endpoint:
+    async with stand_in(SCRIPT, settings=EmulatorSettings(transcripts=True)) as endpoint:
         await run_bot(transport, runner_args, **endpoint)
 
 

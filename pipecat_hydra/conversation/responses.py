@@ -167,11 +167,6 @@ class Responses:
         return self._begun > 0
 
     @property
-    def playback(self) -> Playback:
-        """What is being played. The reports of the output transport go there."""
-        return self._playback
-
-    @property
     def bot_was_heard(self) -> bool:
         """Whether the model has said anything or called a function in this conversation."""
         return self._bot_was_heard

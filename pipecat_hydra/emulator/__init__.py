@@ -1,9 +1,9 @@
 """A local server that speaks Hydra's protocol, for tests and for work without an account.
 
-`HydraEmulator` is the server, `EmulatorSettings` its settings. A responder decides what the
-emulated model says: `Echo`, `Script`, a YAML file that `load_script` reads, or one of the test's
-own. Faults such as `Drop` and `Refuse`, together in a `FaultPlan`, make it fail on purpose.
-`EmulatedSession` is the record of what passed in a session.
+`HydraEmulator` is the server, `EmulatorSettings` its settings; `stand_in` serves it to a bot that
+has no key. A responder decides what the emulated model says: `Echo`, `Script`, a YAML file that
+`load_script` reads, or one of the test's own. Faults such as `Drop` and `Refuse`, together in a
+`FaultPlan`, make it fail on purpose. `EmulatedSession` is the record of what passed in a session.
 
 The emulator is written from the protocol document alone. It shares only the constants of
 `pipecat_hydra.wire.protocol` with the service, so that a mistake in one of the two shows when
@@ -54,6 +54,7 @@ from pipecat_hydra.emulator.model.script import Script
 from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
 from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Reply, Say, Step, Turn
 from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
+from pipecat_hydra.emulator.server.stand_in import stand_in
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.ending import Ending
 
@@ -111,4 +112,5 @@ __all__ = [
     "Unknown",
     "load_script",
     "parse_fault",
+    "stand_in",
 ]

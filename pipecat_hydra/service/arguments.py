@@ -25,6 +25,8 @@ from pydantic import SecretStr
 
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
 from pipecat_hydra.service.in_force import ServiceTools, checked_tools
+from pipecat_hydra.service.keypad import KeypadUse
+from pipecat_hydra.service.phrases import FixedPhrases
 from pipecat_hydra.service.settings import HydraLLMSettings, complete_settings, wanted
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.user_audio import SpeakerPolicy
@@ -111,6 +113,8 @@ class Arguments:
     context_limit_bytes: int | None
     context_warning_bytes: int | None
     vad_frames: bool
+    fixed_phrases: FixedPhrases
+    keypad: KeypadUse
     resume_after_noise: bool
     speakers: SpeakerPolicy
     start_audio_paused: bool

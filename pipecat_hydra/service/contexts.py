@@ -5,6 +5,7 @@ way is told each new text as it comes. This module reads the frames, hands each 
 the briefing and to the session, and decides whether the model is asked to speak.
 """
 
+from collections import deque
 from typing import Final
 
 from pipecat.frames.frames import (
@@ -26,6 +27,7 @@ __all__ = ["Contexts"]
 # No frame says that the application has edited the context without asking for a reply. So it is
 # read this often while the user's audio comes.
 _LOOK_SECS: Final = 0.2
+_KEYED: Final = 16
 
 
 class Contexts:
@@ -43,6 +45,8 @@ class Contexts:
         self._in_force = in_force
         self._session = session
         self._look_at = 0.0
+        # The keys that the user has pressed, as long as their text may come into the context.
+        self._keyed: deque[str] = deque(maxlen=_KEYED)
 
     def on_user_audio(self, now: float) -> None:
         """Look, now and then, whether the application has reset the context.
@@ -104,6 +108,14 @@ class Contexts:
         self._session.tell(text, role)
         return True
 
+    def on_keys(self, text: str) -> None:
+        """Put the keys that the user has pressed into the conversation.
+
+        A context may get the same text as a transcript, which is none of anything said aloud.
+        """
+        self._keyed.append(text)
+        self.put_in(text)
+
     def on_said(self, text: str, resumed: bool) -> None:
         """Keep the words of a reply until the context has them, or for good if there is none.
 
@@ -116,6 +128,11 @@ class Contexts:
         else:
             self._briefing.say(text)
 
+    def on_written(self, text: str) -> None:
+        """Keep the words of a reply that was not spoken, if no context has them at once."""
+        if self._in_force.context is None:
+            self._briefing.note_reply(text, resumed=False)
+
     def on_heard(self) -> None:
         """Record that the listener has heard the oldest reply to its end."""
         self._briefing.heard(self._in_force.context)
@@ -125,7 +142,10 @@ class Contexts:
 
     def on_user_text(self, text: str) -> None:
         """Record that the user has spoken a message that will be in the context."""
-        self._briefing.hear(text)
+        is_keyed = text in self._keyed
+        if is_keyed:
+            self._keyed.remove(text)
+        self._briefing.hear(text, aloud=not is_keyed)
 
     def on_interruption(self) -> None:
         """Forget what the listener has not heard; the context has what was heard."""

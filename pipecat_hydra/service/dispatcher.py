@@ -61,8 +61,10 @@ from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.turn_completion import TurnCompletion
 from pipecat_hydra.service.turns import TurnFrames, TurnProposals
 from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.wire.protocol import ErrorCode
 
@@ -114,6 +116,7 @@ class EffectDispatcher:
         in_force: InForce,
         surroundings: Surroundings,
         tracing: Tracing,
+        turn_completion: TurnCompletion,
         turn_frames: TurnFrames,
         vad_frames: bool,
         no_result_timeout_secs: float | None,
@@ -133,6 +136,7 @@ class EffectDispatcher:
             in_force: Knows the context that is passed to a function.
             surroundings: Knows which processor decides user turns, and who has the call.
             tracing: Shown each effect.
+            turn_completion: Told when a turn of the user is over.
             turn_frames: How the pipeline is told of user turns.
             vad_frames: Whether the pipeline is told of voice activity too.
             no_result_timeout_secs: How long a call waits for a result, in seconds, once its
@@ -148,9 +152,20 @@ class EffectDispatcher:
         self._contexts = contexts
         self._surroundings = surroundings
         self._tracing = tracing
+        self._turn_completion = turn_completion
         self._turn_frames: TurnFrames = turn_frames
         self._vad_frames = vad_frames
-        self._speaker = Speaker(service, on_said=contexts.on_said)
+        self._speaker = Speaker(
+            service,
+            is_before_tts=lambda: surroundings.is_before_tts,
+            on_said=contexts.on_said,
+        )
+        self._writer = Writer(
+            service,
+            is_before_tts=lambda: surroundings.is_before_tts,
+            on_written=self._on_written,
+            on_missing=self._on_text_missing,
+        )
         self._calls = FunctionCalls(
             service,
             connection,
@@ -169,7 +184,15 @@ class EffectDispatcher:
     @property
     def are_replies_known(self) -> bool:
         """Whether the words of all replies so far are known."""
-        return self._speaker.are_replies_known
+        return self._speaker.are_replies_known and self._writer.are_replies_known
+
+    def turn_speech(self, *, off: bool) -> None:
+        """Have replies given as text alone, or spoken again, if they are asked for from now on."""
+        self._writer.turn_speech(off=off)
+
+    def asked_by_text(self) -> None:
+        """Note whether the reply to a text is to be spoken."""
+        self._writer.asked()
 
     def see(self, frame: Frame) -> None:
         """Look for the answer to a proposed turn in a frame that reached the service."""
@@ -207,17 +230,25 @@ class EffectDispatcher:
                 | TextChunk()
                 | VoiceEnded()
                 | ReplyEnded()
-                | ResponseFinished()
             ):
+                if isinstance(effect, ReplyStarted):
+                    self._turn_completion.turn_is_over()
+                giver = self._writer if self._writer.takes(effect) else self._speaker
+                await giver.say(effect)
+            case ResponseFinished():
                 await self._speaker.say(effect)
             case UserStarted():
                 await self._announce_user_started()
             case UserStopped():
+                if not effect.discarded:
+                    self._writer.turn_stopped()
                 await self._announce_user_stopped(effect.silence_secs)
             case TurnConfirmed():
                 self._calls.on_turn_confirmed()
             case TurnDiscarded():
+                self._writer.turn_discarded()
                 self._calls.on_turn_discarded()
+                self._turn_completion.turn_is_over()
                 await self._proposals.settled()
                 if not self._conversation.reply_pending:
                     await self._surroundings.wait_for_user()
@@ -234,6 +265,25 @@ class EffectDispatcher:
                 return
         self._session.on_effect(effect)
         self._replies.on_progress(effect)
+
+    def _on_written(self, text: str) -> None:
+        self._contexts.on_written(text)
+        # Nobody hears it, so nothing tells how far it was played.
+        self._conversation.forget_playback()
+
+    def _on_text_missing(self) -> None:
+        self._conversation.forget_playback()
+        message = (
+            "an answer without audio was asked for, but Hydra sends no text of what it says, so "
+            "nothing of the answer is given; ask with audio_response, or with speech turned on"
+        )
+        self._push_error_soon(message, ErrorCategory.APPLICATION)
+
+    async def cancel_response(self) -> None:
+        """Stop the reply in flight, at Hydra and in what is being played."""
+        async with self._connection.between_effects():
+            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            await self.interrupt()
 
     async def interrupt(self) -> None:
         """Interrupt the pipeline without a user turn."""

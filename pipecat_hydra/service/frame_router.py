@@ -35,6 +35,7 @@ from pipecat.services.llm_service import LLMService
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dispatcher import EffectDispatcher, let_neighbours_run
+from pipecat_hydra.service.keypad import Keypad
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
@@ -62,6 +63,7 @@ class FrameRouter:
         *,
         contexts: Contexts,
         dispatcher: EffectDispatcher,
+        keypad: Keypad,
         surroundings: Surroundings,
         speakers: SpeakerPolicy,
         is_audio_paused: bool,
@@ -78,6 +80,7 @@ class FrameRouter:
             replies: Knows when a reply in flight was received whole.
             contexts: Takes contexts, messages and typed text.
             dispatcher: Shown what became of user turns and function calls.
+            keypad: Takes the keys that the user presses.
             surroundings: Knows whether the service's own user aggregator stands above it.
             speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
@@ -91,6 +94,7 @@ class FrameRouter:
         self._replies = replies
         self._contexts = contexts
         self._dispatcher = dispatcher
+        self._keypad = keypad
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
         self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
@@ -103,11 +107,13 @@ class FrameRouter:
             frame: The frame, which the service passes on afterwards.
             direction: Where it is going.
         """
+        # First, because it comes fifty times a second.
+        if isinstance(frame, InputAudioRawFrame):
+            if not self.is_audio_paused:
+                self._on_user_audio(frame)
+            return
+        await self._keypad.see(frame, direction)
         match frame:
-            # First, because it comes fifty times a second.
-            case InputAudioRawFrame():
-                if not self.is_audio_paused:
-                    self._on_user_audio(frame)
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
                 self._dispatcher.see(frame)
             case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
@@ -119,12 +125,16 @@ class FrameRouter:
                 self._conversation.bot_stopped()
                 self._contexts.on_heard()
             case LLMContextFrame():
+                if direction is _DOWNSTREAM:
+                    self._dispatcher.asked_by_text()
                 self._contexts.on_context(frame, direction)
             case LLMContextUserTurnFrame():
                 self._contexts.on_user_text(frame.text)
             case LLMRunFrame():
                 self._run(frame)
             case LLMMessagesAppendFrame():
+                if frame.run_llm:
+                    self._dispatcher.asked_by_text()
                 self._contexts.on_messages(frame)
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.

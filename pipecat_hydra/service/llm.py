@@ -19,10 +19,12 @@ from pipecat.frames.frames import (
     Frame,
     FunctionCallResultFrame,
     InterruptionFrame,
+    LLMConfigureOutputFrame,
     LLMContextFrame,
     LLMServiceMetadataFrame,
     LLMUpdateSettingsFrame,
     StartFrame,
+    TTSSpeakFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessorSetup
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
@@ -36,6 +38,8 @@ from pipecat_hydra.service.briefing.briefing import HistoryStyle
 from pipecat_hydra.service.dispatcher import EVENTS
 from pipecat_hydra.service.frame_router import FrameOfFunction
 from pipecat_hydra.service.in_force import ServiceTools
+from pipecat_hydra.service.keypad import KeypadUse
+from pipecat_hydra.service.phrases import FixedPhrases
 from pipecat_hydra.service.pipeline_run import PipelineRun
 from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import (
@@ -132,6 +136,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         context_limit_bytes: int | None = CONFIGURATION_WARNING_BYTES,
         context_warning_bytes: int | None = 12_000,
         vad_frames: bool = False,
+        fixed_phrases: FixedPhrases = "model",
+        keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
@@ -187,6 +193,16 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 detection too. Pipecat's `UserBotLatencyObserver` measures from them, an STT
                 service beside Hydra ends its transcript by them, and `pipecat eval` and RTVI
                 clients may ask for them. Not to be used with a VAD in the pipeline.
+            fixed_phrases: What becomes of a text that is to be spoken as it stands
+                (`TTSSpeakFrame`, Flows' `tts_say` and `end_conversation`) where no TTS service
+                in the pipeline speaks it. `"model"`: the model is asked to say exactly that,
+                perhaps not word for word, with one warning. `"warn"`: it is not heard, with
+                one warning. `"ignore"`: it is not heard.
+            keypad: What becomes of the keys that the user presses on a telephone or in an RTVI
+                client. `"text"`: the first one interrupts the bot, and Hydra is told all of them
+                as a text of the user, "DTMF: 123#", and answers; they are complete at `#`, or
+                2 s after the last one, unless a `DTMFAggregator` in the pipeline has other
+                rules. `"ignore"`: nothing, and the bot is not interrupted either.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end,
                 from a little before where it stopped.
             speakers: What Hydra hears when the transport gives the audio of several people at a
@@ -297,10 +313,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def cancel_response(self) -> None:
         """Stop the reply in flight, at Hydra and in what is being played."""
-        run = self._run
-        async with run.connection.between_effects():
-            run.connection.perform(run.conversation.cancel_response(run.connection.now))
-            await run.dispatcher.interrupt()
+        await self._run.dispatcher.cancel_response()
 
     async def reset_conversation(self) -> None:
         """Begin a new session that knows nothing of the conversation so far.
@@ -384,11 +397,18 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Hand a frame to the part of the service that it concerns, and pass it on."""
         run = self._run
         if isinstance(frame, InterruptionFrame):
+            if run.keypad.stops_interruption(direction):
+                return
             # Which passes it on.
             await run.router.interrupt(frame, direction)
             await super().process_frame(frame, direction)
             return
-        if not (isinstance(frame, LLMContextFrame) and run.surroundings.is_foreign(frame.context)):
+        if isinstance(frame, LLMConfigureOutputFrame):
+            # The base class would mark each text frame by it, whoever is to speak the text.
+            run.dispatcher.turn_speech(off=frame.skip_tts)
+        elif not (
+            isinstance(frame, LLMContextFrame) and run.surroundings.is_foreign(frame.context)
+        ):
             # The base class would put the functions of a foreign context in the place of ours.
             await super().process_frame(frame, direction)
             await run.router.take(frame, direction)
@@ -398,7 +418,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self.push_frame(frame, direction)
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
-        """Push a frame; what a function call came to is told to Hydra on the way."""
+        """Push a frame; on the way Hydra is told what a function call came to, and phrases."""
+        if isinstance(frame, TTSSpeakFrame) and self._run.phrases.take(frame, direction):
+            return
         if isinstance(frame, FunctionCallResultFrame):
             # A context can write nothing else.
             frame.result = as_json(frame.result)
@@ -425,7 +447,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
-        changed = await super()._update_settings(delta)
+        completion = self._run.turn_completion
+        changed = await super()._update_settings(completion.without(delta))
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)

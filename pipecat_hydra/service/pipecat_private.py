@@ -15,18 +15,22 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
+from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
 
 __all__ = [
     "KNOWN_VERSIONS",
     "PRIVATE_NAMES",
+    "KeypadRules",
     "PrivateName",
     "base_instruction",
     "call_event_handler",
@@ -35,9 +39,11 @@ __all__ = [
     "interruptible_functions",
     "is_cancelled",
     "is_function_running",
+    "keypad_rules",
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
+    "stop_strategies",
     "sync_tool_handlers",
 ]
 
@@ -71,6 +77,21 @@ class PrivateName:
             return hasattr(self.owner, self.name)
         # An instance would show what `__init__` assigns, but making one may have effects.
         return self.name in inspect.unwrap(self.owner.__init__).__code__.co_names
+
+
+@dataclass(frozen=True, slots=True)
+class KeypadRules:
+    """How the keys that a user presses become a text.
+
+    Parameters:
+        prefix: What stands before them.
+        last_key: The key that ends them.
+        pause_secs: How long no key is pressed, in seconds, until they are complete without it.
+    """
+
+    prefix: str
+    last_key: KeypadEntry
+    pause_secs: float
 
 
 PRIVATE_NAMES: Final = (
@@ -163,6 +184,15 @@ PRIVATE_NAMES: Final = (
     ),
     *(
         PrivateName(
+            DTMFAggregator,
+            name,
+            "tells when the keys are complete, and as which text the context gets them",
+            is_field=True,
+        )
+        for name in ("_prefix", "_termination_digit", "_idle_timeout")
+    ),
+    *(
+        PrivateName(
             owner,
             "_user_idle_controller",
             "restarts the timer of user idleness after a turn that was noise; nothing public does",
@@ -174,7 +204,7 @@ PRIVATE_NAMES: Final = (
         PrivateName(
             owner,
             "_user_turn_controller",
-            "tells whether the turn strategies in force take up proposed turns",
+            "tells which turn strategies are in force, and whether they take up proposed turns",
             is_field=True,
         )
         for owner in (LLMUserAggregator, UserTurnProcessor)
@@ -237,6 +267,11 @@ def is_function_running(service: LLMService[Any]) -> bool:
     return any(not call.settled for call in service._function_call_tasks.values())
 
 
+def keypad_rules(aggregator: DTMFAggregator) -> KeypadRules:
+    """Return how an aggregator makes a text of keys."""
+    return KeypadRules(aggregator._prefix, aggregator._termination_digit, aggregator._idle_timeout)
+
+
 def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegistryItem | None:
     """Return the registered function of this name, else the catch-all handler, else None."""
     return service._functions.get(name) or service._functions.get(None)
@@ -250,6 +285,11 @@ def resolves_proposed_starts(decider: TurnDecider) -> bool:
 def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
     """Restart the timer of user idleness, unless somebody speaks."""
     return decider._user_idle_controller.wait_for_user()
+
+
+def stop_strategies(decider: TurnDecider) -> list[BaseUserTurnStopStrategy]:
+    """Return the strategies in force that decide when a turn stops."""
+    return decider._user_turn_controller.user_turn_strategies.stop or []
 
 
 def sync_tool_handlers(service: LLMService[Any], tools: Any) -> None:

@@ -6,8 +6,9 @@ but the settings. So the service makes one `PipelineRun` for each run, and throw
 The parts stand above one another: the conversation and its connection; `WantedSession`, which
 decides which session there is to be; `Contexts`, which reads what the pipeline writes into the
 conversation; the `EffectDispatcher`, which makes frames of what comes back; and the
-`FrameRouter`, which takes the frames. Each is given those below it. What the connection and the
-session ask of a part above them, they ask by the functions that they are given here.
+`FrameRouter`, which takes the frames. `Phrases`, `Keypad` and `TurnCompletion` take what is meant
+for others than a speech-to-speech model. Each part is given those below it. What the connection
+and the session ask of a part above them, they ask by the functions that they are given here.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,9 +28,12 @@ from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EffectDispatcher
 from pipecat_hydra.service.frame_router import FrameRouter
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.keypad import Keypad
+from pipecat_hydra.service.phrases import Phrases
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.turn_completion import TurnCompletion
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
 
@@ -70,6 +74,7 @@ class PipelineRun:
         )
         adapter = service.get_llm_adapter()
         self.surroundings = Surroundings(service)
+        self.turn_completion = TurnCompletion(service, self.surroundings)
         self.in_force = InForce(adapter, self.surroundings, arguments.tools)
         budget = SessionBudget(
             arguments.context_limit_bytes, warning_bytes=arguments.context_warning_bytes
@@ -106,10 +111,21 @@ class PipelineRun:
             in_force=self.in_force,
             surroundings=self.surroundings,
             tracing=self.tracing,
+            turn_completion=self.turn_completion,
             turn_frames=arguments.turn_frames,
             vad_frames=arguments.vad_frames,
             no_result_timeout_secs=arguments.no_result_timeout_secs,
             max_tool_rounds=arguments.max_tool_rounds,
+        )
+        self.phrases = Phrases(
+            service, self.contexts, self.session, self.surroundings, arguments.fixed_phrases
+        )
+        self.keypad = Keypad(
+            self.contexts,
+            self.session,
+            self.surroundings,
+            arguments.keypad,
+            interrupt=self.dispatcher.cancel_response,
         )
         self.router = FrameRouter(
             service,
@@ -119,6 +135,7 @@ class PipelineRun:
             self.replies,
             contexts=self.contexts,
             dispatcher=self.dispatcher,
+            keypad=self.keypad,
             surroundings=self.surroundings,
             speakers=arguments.speakers,
             is_audio_paused=arguments.start_audio_paused,
@@ -150,6 +167,7 @@ class PipelineRun:
     async def begin(self) -> None:
         """Do what was postponed: the pipeline has started."""
         self._stage = "running"
+        self.turn_completion.started()
         early, self._early = self._early, []
         for ask in early:
             await ask()
@@ -162,6 +180,7 @@ class PipelineRun:
         """
         self._stage = "ended"
         self.dispatcher.stop_answering()
+        self.keypad.close()
         await self.session.close()
         await self.connection.close(drain=drain)
         self.tracing.close()

@@ -5,12 +5,16 @@ and text, a `TTSStoppedFrame` and an `LLMFullResponseEndFrame` (A6). A transport
 takes only one rate for its life (`audio/resamplers/soxr_stream_resampler.py`), so the rate of
 Hydra's first audio is the rate of the whole call (A4).
 
+A TTS service below would speak all text that is not marked. It takes text that is marked and
+passes it on as sentences, in order with the audio (`services/tts_service.py`).
+
 A reply that goes on after noise comes in brackets of its own, but is not a new reply: it is
 counted once, and so are its words.
 """
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from pipecat.frames.frames import (
     LLMFullResponseEndFrame,
@@ -50,19 +54,29 @@ Speech = (
 )
 """The effects of a reply: audio, text and their brackets."""
 
+_Marked = TypeVar("_Marked", LLMFullResponseStartFrame, LLMFullResponseEndFrame, LLMTextFrame)
+
 
 class Speaker:
     """Pushes replies, from one place only."""
 
-    def __init__(self, processor: FrameProcessor, *, on_said: Callable[[str, bool], None]):
+    def __init__(
+        self,
+        processor: FrameProcessor,
+        *,
+        is_before_tts: Callable[[], bool] = lambda: False,
+        on_said: Callable[[str, bool], None],
+    ):
         """Start with nothing said.
 
         Args:
             processor: Pushes the frames and measures.
+            is_before_tts: Whether a TTS service gets the text, which must not speak it.
             on_said: Called at the end of each reply that has a text, with the text, and with
                 whether the reply goes on after noise has interrupted it.
         """
         self._processor = processor
+        self._is_before_tts = is_before_tts
         self._on_said = on_said
         self._rate: int | None = None
         self._resampler: StreamResampler | None = None
@@ -85,7 +99,7 @@ class Speaker:
                 await self._push_text(text)
             case ReplyStarted(_, resumed):
                 self._is_resumed = resumed
-                await push(LLMFullResponseStartFrame())
+                await push(self._unspoken(LLMFullResponseStartFrame()))
             case VoiceStarted(_, waited):
                 self._replies += not self._is_resumed
                 await self._report_ttfb(waited)
@@ -97,7 +111,7 @@ class Speaker:
                 if said:
                     self._replies_known += not self._is_resumed
                     self._on_said(said, self._is_resumed)
-                await push(LLMFullResponseEndFrame())
+                await push(self._unspoken(LLMFullResponseEndFrame()))
             case ResponseFinished():
                 await self._report_finished(speech)
 
@@ -126,10 +140,19 @@ class Speaker:
         # For RTVI's bot-llm-text; the aggregator records the TTSTextFrame.
         llm_text = LLMTextFrame(text)
         llm_text.append_to_context = False
-        await self._processor.push_frame(llm_text)
+        await self._processor.push_frame(self._unspoken(llm_text))
+        if self._is_before_tts():
+            # The TTS service makes the other frame, too.
+            return
         spoken = TTSTextFrame(text, text_type=TextType.SENTENCE)
         spoken.includes_inter_frame_spaces = True
         await self._processor.push_frame(spoken)
+
+    def _unspoken(self, frame: _Marked) -> _Marked:
+        """Mark a frame for a TTS service that would speak what Hydra speaks itself."""
+        if self._is_before_tts():
+            frame.skip_tts = True
+        return frame
 
     async def _report_ttfb(self, waited: float | None) -> None:
         # Started and stopped in one go, because an interruption would report, wrongly, a

@@ -13,6 +13,10 @@ branch and no further. It is the service's own if the service is among the first
 there is none at all. So the user aggregator above a `ParallelPipeline` belongs to the LLM
 services of all branches, and that of a text LLM which stands before Hydra is not Hydra's.
 
+A TTS service ahead of the service speaks the phrases that come by. Such a frame goes into all
+branches of a `ParallelPipeline`, so a TTS service in a branch beside the service speaks them too.
+A service switcher lets the frame into the active branch only.
+
 The context of an aggregator that belongs to another LLM service is foreign. A frame with
 it may reach the service all the same, since an assistant aggregator pushes its context down
 after each reply. The service ignores such a frame.
@@ -28,16 +32,20 @@ from typing import Any, TypeAlias
 
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.service_switcher import ServiceSwitcher
+from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
-from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
+from pipecat.services.tts_service import TTSService
+from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from pipecat_hydra.service.pipecat_private import (
     TurnDecider,
     resolves_proposed_starts,
     restart_idle_timer,
+    stop_strategies,
 )
 
 __all__ = ["Surroundings"]
@@ -56,6 +64,11 @@ class _Positions:
             then those below it, the nearest first.
         is_below_aggregator: Whether one of those above it is a user aggregator.
         others: The user aggregators of the pipeline that are not the service's own.
+        is_tts_above: Whether a TTS service stands above it.
+        is_tts_below: Whether a TTS service stands below it.
+        is_tts_beside: Whether a TTS service stands in a branch beside it that frames go into
+            at the same time.
+        keypad: The nearest processor above it that makes texts of keys.
     """
 
     holders: tuple[FrameProcessor, ...]
@@ -63,6 +76,10 @@ class _Positions:
     deciders: tuple[TurnDecider, ...]
     is_below_aggregator: bool
     others: tuple[LLMUserAggregator, ...]
+    is_tts_above: bool = False
+    is_tts_below: bool = False
+    is_tts_beside: bool = False
+    keypad: DTMFAggregator | None = None
 
 
 class Surroundings:
@@ -95,6 +112,22 @@ class Surroundings:
         return self._found.is_below_aggregator
 
     @property
+    def is_before_tts(self) -> bool:
+        """Whether a TTS service stands below the service and gets all text that it pushes."""
+        return self._found.is_tts_below
+
+    def has_tts_ahead(self, direction: FrameDirection) -> bool:
+        """Whether a TTS service speaks the phrases that go in a direction from here."""
+        if direction is FrameDirection.UPSTREAM:
+            return self._found.is_tts_above
+        return self._found.is_tts_below or self._found.is_tts_beside
+
+    @property
+    def keypad(self) -> DTMFAggregator | None:
+        """The processor above the service that makes texts of the keys that the user presses."""
+        return self._found.keypad
+
+    @property
     def decides_turns(self) -> bool:
         """Whether a processor decides the service's turns by the application's strategies.
 
@@ -114,6 +147,11 @@ class Surroundings:
         """
         deciders = self._found.deciders
         return self.decides_turns and not any(map(resolves_proposed_starts, deciders))
+
+    def uses_stop_strategy(self, kind: type[BaseUserTurnStopStrategy]) -> bool:
+        """Whether a strategy of this kind decides when the service's turns stop."""
+        strategies = [one for decider in self._found.deciders for one in stop_strategies(decider)]
+        return any(isinstance(strategy, kind) for strategy in strategies)
 
     @property
     def is_switched_away(self) -> bool:
@@ -160,23 +198,48 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
             processor
             for neighbour in _neighbours(holders, down=down)
             for processor in _inner(neighbour, down=down)
-            if isinstance(processor, LLMUserAggregator | UserTurnProcessor)
-            and _belongs_to(service, processor, pipeline)
         ]
         for down in (False, True)
     )
+    deciders_above, deciders_below = (
+        [
+            processor
+            for processor in processors
+            if isinstance(processor, LLMUserAggregator | UserTurnProcessor)
+            and _belongs_to(service, processor, pipeline)
+        ]
+        for processors in (above, below)
+    )
+    own = (*deciders_above, *deciders_below)
     switchers: list[_Switcher] = [one for one in holders if isinstance(one, ServiceSwitcher)]
     return _Positions(
         holders=tuple(holders),
         switchers=tuple(switchers),
-        deciders=(*above, *below),
-        is_below_aggregator=any(isinstance(one, LLMUserAggregator) for one in above),
+        deciders=own,
+        is_below_aggregator=any(isinstance(one, LLMUserAggregator) for one in deciders_above),
         others=tuple(
             processor
             for processor in _inner(pipeline, down=True)
-            if isinstance(processor, LLMUserAggregator) and processor not in (*above, *below)
+            if isinstance(processor, LLMUserAggregator) and processor not in own
         ),
+        is_tts_above=_is_tts_in(above),
+        is_tts_below=_is_tts_in(below),
+        is_tts_beside=_is_tts_in(_beside(holders)),
+        keypad=next((one for one in above if isinstance(one, DTMFAggregator)), None),
     )
+
+
+def _is_tts_in(processors: Iterable[FrameProcessor]) -> bool:
+    return any(isinstance(processor, TTSService) for processor in processors)
+
+
+def _beside(way: list[FrameProcessor]) -> Iterator[FrameProcessor]:
+    """Yield the processors of the branches that get the frames that the end of a way gets."""
+    for holder, inner in pairwise(way):
+        if not isinstance(holder, Pipeline | ServiceSwitcher):
+            for branch in holder.processors:
+                if branch is not inner:
+                    yield from _inner(branch, down=True)
 
 
 def _way_to(target: FrameProcessor, processor: FrameProcessor) -> list[FrameProcessor]:

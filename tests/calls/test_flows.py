@@ -283,6 +283,41 @@ async def test_the_last_words_of_a_flow_are_heard_before_it_ends():
         )
 
 
+async def test_a_fixed_phrase_of_a_flow_is_said_by_the_model():
+    node = second_node(None)
+    node["pre_actions"] = [{"type": "tts_say", "text": "One moment, please."}]
+    async with ordering(first_node(), node) as order:
+        await order.until(lambda: order.hydra.sessions and order.replies)
+        await order.say()
+        await order.until(lambda: order.flow.current_node == "address")
+        await order.until(lambda: len(order.session.messages) == 2)
+        phrase, task = order.session.messages
+        assert '"One moment, please."' in phrase.text
+        assert task.text == "Ask where the large one goes."
+        await order.until(lambda: order.replies >= 2)
+        await order.no_more()
+        assert len(order.hydra.sessions) == 1
+
+
+async def test_the_fixed_last_words_of_a_flow_are_heard_before_it_ends():
+    goodbye: NodeConfig = {
+        "name": "goodbye",
+        "task_messages": [{"role": "developer", "content": "Thank the caller."}],
+        "functions": [],
+        "post_actions": [{"type": "end_conversation", "text": "Goodbye, and enjoy."}],
+    }
+    async with ordering(first_node(), goodbye) as order:
+        await order.until(lambda: order.hydra.sessions and order.replies)
+        await order.say()
+        await order.until(order.worker.has_finished)
+        (phrase,) = [m for m in order.session.messages if "Goodbye, and enjoy." in m.text]
+        asked = [at for at in order.session.create_times if at > phrase.time]
+        assert asked
+        assert order.transport.heard_pcm.rstrip(b"\0").endswith(
+            order.session.sent_audio().rstrip(b"\0")[-2_000:]
+        )
+
+
 async def test_a_function_that_flows_does_not_wait_for_is_answered_once():
     """What Flows makes of a function unless it is told otherwise."""
     async with ordering(first_node(waits=False), second_node(None)) as order:

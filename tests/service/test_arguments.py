@@ -66,6 +66,8 @@ async def test_what_a_class_beside_the_service_takes_is_taken():
     ("name", "choices"),
     [
         ("turn_frames", "'auto', 'propose', 'broadcast'"),
+        ("fixed_phrases", "'model', 'warn', 'ignore'"),
+        ("keypad", "'text', 'ignore'"),
         ("auth", "'query', 'header'"),
         ("history", "'instructions', 'items'"),
     ],

@@ -107,10 +107,9 @@ class Bot:
         self.hydra = hydra
         self.line = VirtualTransport()
         llm = HydraLLMService(api_key=hydra.api_key, base_url=hydra.url, **(service or {}))
-        strategies = ExternalUserTurnStrategies()
+        params = {"user_turn_strategies": ExternalUserTurnStrategies(), **(user or {})}
         pair = LLMContextAggregatorPair(
-            LLMContext(tools=tools or []),
-            user_params=LLMUserAggregatorParams(user_turn_strategies=strategies, **(user or {})),
+            LLMContext(tools=tools or []), user_params=LLMUserAggregatorParams(**params)
         )
         self.user: LLMUserAggregator = pair.user()
         processors = [self.line.input(), pair.user(), llm, self.line.output(), pair.assistant()]
@@ -166,3 +165,12 @@ async def running(bot: Bot) -> AsyncGenerator[Bot]:
 def script(*turns: Any, greeting_secs: float = 0.4) -> Script:
     """A script whose greeting is of tones."""
     return Script(list(turns), greeting=Say.tones(greeting_secs))
+
+
+def tool_names(tools: list[dict[str, Any]]) -> list[str]:
+    return [tool["name"] for tool in tools]
+
+
+def loud_secs(pcm: bytes) -> float:
+    """How much sound there is in what was heard at 24 kHz, in seconds."""
+    return sum(0.02 for at in range(0, len(pcm), 960) if any(pcm[at : at + 960]))

@@ -180,6 +180,7 @@ async def call(
     context: LLMContext | None = None,
     before: Sequence[FrameProcessor] = (),
     before_aggregator: Sequence[FrameProcessor] = (),
+    behind: Sequence[FrameProcessor] = (),
     llm: HydraLLMService | None = None,
     strategies: UserTurnStrategies | None = None,
     **service: Any,
@@ -196,7 +197,13 @@ async def call(
     )
     arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
     llm = llm or HydraLLMService(settings=settings, **arguments)
-    processors: list[FrameProcessor] = [transport.input(), *before, llm, transport.output()]
+    processors: list[FrameProcessor] = [
+        transport.input(),
+        *before,
+        llm,
+        *behind,
+        transport.output(),
+    ]
     processors[1:1] = before_aggregator
     if shape == "aggregators":
         context = context or LLMContext()

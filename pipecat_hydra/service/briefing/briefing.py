@@ -140,9 +140,14 @@ class Briefing:
         """How many messages the user has spoken."""
         return self._spoken
 
-    def hear(self, text: str) -> None:
-        """Record that the user has spoken a message that will be in the context."""
-        self._spoken += 1
+    def hear(self, text: str, *, aloud: bool = True) -> None:
+        """Record that the user has spoken a message that will be in the context.
+
+        Args:
+            text: The message.
+            aloud: Whether it was a turn that Hydra heard.
+        """
+        self._spoken += aloud
         self._ledger.hear(text)
 
     def told(self, messages: Iterable[Any], *, lasting: bool = False) -> tuple[Text, ...]:
