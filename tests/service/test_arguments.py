@@ -257,8 +257,8 @@ class TestEnvironment:
     ("arguments", "error", "message"),
     [
         ({"context_limit_bytes": 1_999}, ValueError, "at least 2000, not 1999 .*None is no limit"),
-        ({"context_limit_bytes": "16 kB"}, TypeError, "must be a number, not '16 kB'"),
-        ({"context_limit_bytes": True}, TypeError, "must be a number, not True"),
+        ({"context_limit_bytes": "16 kB"}, TypeError, "must be a whole number, not '16 kB'"),
+        ({"context_limit_bytes": True}, TypeError, "must be a whole number, not True"),
         ({"context_warning_bytes": 0}, ValueError, "greater than 0, not 0 .*None is no warning"),
     ],
 )
