@@ -18,8 +18,9 @@ from typing import Any, Final, TypeVar
 from loguru import logger
 from pipecat.frames.frames import UserTurnInferenceCompletedFrame
 from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import NOT_GIVEN, LLMSettings, is_given
+from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_stop import EagerUserTurnStopStrategy
+from pipecat.utils.types import NOT_GIVEN, is_given
 
 from pipecat_hydra.service.surroundings import Surroundings
 
