@@ -139,6 +139,26 @@ def test_one_warning_names_the_largest_parts():
     assert budget.take_warning() is None
 
 
+def test_the_warning_names_what_everything_is():
+    budget = begun()
+    speak(budget, 900.0)
+    (size,) = [
+        int(part.split()[-1])
+        for part in (budget.take_warning() or "").split("; ")[1].split(": ")[1].split(", ")
+        if part.startswith("speech ")
+    ]
+    assert size == 13_500
+    tool = FunctionTool(name="f", description="x" * 12_000, parameters={})
+    assert "functions 12" in (begun(told=configuration(tools=(tool,))).take_warning() or "")
+
+
+def test_a_small_room_is_used_too():
+    budget = begun(told=configuration("x" * 12_500))
+    budget.sent(result(3_200))
+    assert budget.is_spent
+    assert "a new session begins" in (budget.take_warning() or "")
+
+
 def test_one_that_is_spent_before_the_warning_is_due_is_warned_of():
     budget = SessionBudget(4_000, warning_bytes=12_000)
     budget.begin(configuration(), configuration())
