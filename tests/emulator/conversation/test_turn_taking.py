@@ -1,9 +1,12 @@
 """Protocol §5: turns, barge-in, discarded turns."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 from emulator.client import SILENCE, burst, emulated, first_audio, recording
 
-from pipecat_hydra.emulator import Say, Script
+from pipecat_hydra.emulator import Echo, Heard, Pause, Reply, Say, Script, ToolOutput
 
 TURN = [
     "input_audio_buffer.speech_started",
@@ -208,3 +211,71 @@ async def test_client_cancels(by_id: bool) -> None:
         await client.sync()
         assert client.types[-1] == "response.done"
         assert client.of("error") == []
+
+
+class Answers:
+    """Answers each turn as the test says, and all else as `Echo` does."""
+
+    def __init__(self, answer: Callable[[], Reply | None]) -> None:
+        self._answer = answer
+        self._echo = Echo()
+
+    def begin(self) -> "Answers":
+        return self
+
+    def greet(self) -> Reply:
+        return self._echo.greet()
+
+    def is_noise(self) -> bool:
+        return False
+
+    def answer(self, heard: Heard) -> Reply | None:
+        return self._answer()
+
+    def narrate(self, outputs: Sequence[ToolOutput]) -> Reply:
+        return self._echo.narrate(outputs)
+
+    def prompted(self, messages: Sequence[str]) -> Reply:
+        return self._echo.prompted(messages)
+
+
+def fails() -> Reply:
+    raise ValueError("what the user said")
+
+
+async def test_a_responder_that_fails_is_told_and_the_session_goes_on() -> None:
+    async with emulated(Answers(fails)) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        error = (await client.got("error"))["error"]
+        assert (error["code"], error["message"]) == ("internal_error", "the responder failed")
+        await client.got("conversation.item.done")
+        assert client.of("response.created") == []
+        await client.send("response.create")
+        assert (await client.got("response.done"))["response"]["status"] == "completed"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_a_response_that_fails_is_told_and_the_session_goes_on(begun: bool) -> None:
+    never: Any = "never"
+    broken: Reply = [Pause(never)] if begun else [Say(bytes(4_800), never)]
+    async with emulated(Answers(lambda: broken)) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        error = (await client.got("error"))["error"]
+        assert (error["code"], error["message"]) == ("internal_error", "the response failed")
+        await client.sync()
+        statuses = [done["response"]["status"] for done in client.of("response.done")]
+        assert statuses == (["failed"] if begun else [])
+        await client.send("response.create")
+        done = await client.got("response.done", len(statuses) + 1)
+        assert done["response"]["status"] == "completed"
+
+
+async def test_a_turn_may_be_answered_with_silence() -> None:
+    async with emulated(Answers(lambda: None), stopped_lag_ms=500) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        await client.got("conversation.item.done")
+        await client.sync()
+        assert client.types == [*HANDSHAKE, *TURN[:4]]
