@@ -11,6 +11,7 @@ from typing import Final
 
 from chaos.checks import Facts, Violation
 from chaos.checks import violations as any_violations
+from chaos.runner import Pushed
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -175,19 +176,23 @@ def _one_request_each(facts: Facts, record: Record) -> Iterator[str]:
 
 
 def _nothing_of_a_reply_outlasts_an_interruption(facts: Facts, record: Record) -> Iterator[str]:
-    acts = [at for at, act in record.deeds if isinstance(act, Interrupt)]
-    for index, pushed in enumerate(facts.down):
-        if not isinstance(pushed.frame, InterruptionFrame):
-            continue
-        if not any(0 <= pushed.at - at < _ON_ITS_WAY_SECS for at in acts):
+    for at in (at for at, act in record.deeds if isinstance(act, Interrupt)):
+        index = next((n for n, pushed in enumerate(facts.down) if _interrupts(pushed, at)), None)
+        if index is None:
             continue
         after = (p.frame for p in facts.down[index:] if isinstance(p.frame, _SPOKEN))
         if isinstance(next(after, None), TTSAudioRawFrame):
-            yield f"the bot speaks on after {pushed.at:.3f}"
+            yield f"the bot speaks on after {at - record.began:.3f}"
         for session, response in facts.responses:
             places = [place for _, place in facts.stretches_of(response)]
             if any(place < index for place in places) and any(place > index for place in places):
-                yield f"{session.id}: {response.id} is heard again after {pushed.at:.3f}"
+                yield f"{session.id}: {response.id} is heard again after {at - record.began:.3f}"
+
+
+def _interrupts(pushed: Pushed, at: float) -> bool:
+    """Whether a frame is the interruption that was asked for at some time."""
+    is_in_time = at <= pushed.at < at + _ON_ITS_WAY_SECS
+    return is_in_time and isinstance(pushed.frame, InterruptionFrame)
 
 
 def _no_error_but_of_functions(_: Facts, record: Record) -> Iterator[str]:

@@ -184,8 +184,15 @@ class Plan:
         """Lay down the call that follows with the same service, if one does."""
         if not self.runs_again:
             return None
-        following = Plan.of(self.seed + _FOLLOWING)
-        return replace(following, seed=self.seed, shape=self.shape, runs_again=False)
+        following = replace(
+            Plan.of(self.seed + _FOLLOWING),
+            seed=self.seed,
+            shape=self.shape,
+            greets=self.greets,  # for the service keeps its settings
+            runs_again=False,
+        )
+        is_greeting = following.last == "run" and self.greets is False
+        return replace(following, last="send") if is_greeting else following
 
     @property
     def called(self) -> tuple[str, ...]:

@@ -212,6 +212,8 @@ class _Run:
             case "append" | "send":
                 await self._perform(Write(next(self._words), how))
             case _:
+                # One that comes while the model greets is what the greeting answers.
+                await self._quiet()
                 await self._perform(Ask("frame"))
         asked, known = time.monotonic(), len(frames.of(TTSAudioRawFrame))
         while len(frames.of(TTSAudioRawFrame)) == known:
