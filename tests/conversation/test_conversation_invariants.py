@@ -31,7 +31,6 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.wire.events import (
-    AudioDelta,
     InputAudioAppend,
     ItemCreate,
     ResponseCancel,
@@ -166,10 +165,10 @@ class AnyServer(RuleBasedStateMachine):
         assert self.conversation.deadline is not None
         assert self.conversation.deadline >= deadline
 
-    def by_the_long_way(self, event: AudioDelta) -> tuple[list[Effect], float | None]:
+    def by_the_long_way(self, event: wire.ServerEvent) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        other._responses.go_on = lambda *_: []
+        other._responses.go_on = lambda event, now: []
         return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
