@@ -2,10 +2,10 @@
 
 Run as `python benchmarks/python_calls.py`; with `--names`, each function is listed too. One call
 runs against an emulator in the same process: first the microphone alone for some seconds, then
-replies with the microphone off. `sys.setprofile` counts the calls of Python functions of the
-package, without those of the emulator and of the virtual transport. A coroutine that goes on after
-a wait counts as called again. Unlike times, the counts hardly depend on the machine: on a busy one
-the silence that is sent in the place of the microphone adds some to the replies.
+replies beside it, from which the microphone's share is subtracted. `sys.setprofile` counts the
+calls of Python functions of the package, without those of the emulator and of the virtual
+transport. A coroutine that goes on after a wait counts as called again. Unlike times, the counts
+hardly depend on the machine.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from loguru import logger
-from pipecat.frames.frames import OutputAudioRawFrame
+from pipecat.frames.frames import InputAudioRawFrame, OutputAudioRawFrame
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -44,7 +44,7 @@ PACKAGE = Path(pipecat_hydra.__file__).parent
 OTHERS = tuple(str(PACKAGE / name) for name in ("emulator", "testing", "virtual_transport"))
 MICROPHONE_SECS = 4.0
 REPLIES, REPLY_SECS = 5, 4.0
-FRAME_SECS, DELTA_SECS = 0.02, 0.04
+DELTA_SECS = 0.04
 
 SCRIPT = Script([Say.tones(REPLY_SECS)], then="repeat")
 
@@ -81,21 +81,25 @@ class Calls:
         return self._known[path]
 
 
-class Spoken(BaseObserver):
-    """Counts the audio frames that the service pushes."""
+class Passed(BaseObserver):
+    """Counts the audio frames that the service pushes: its own and the microphone's."""
 
     def __init__(self, llm: HydraLLMService):
         """Start with none."""
         super().__init__()
-        self.frames = 0
+        self.frames = self.microphone_frames = 0
         self._pushed = asyncio.Event()
         self._llm = llm
 
     async def on_push_frame(self, data: FramePushed):
         """Count a frame."""
-        if data.source is self._llm and isinstance(data.frame, OutputAudioRawFrame):
+        if data.source is not self._llm:
+            return
+        if isinstance(data.frame, OutputAudioRawFrame):
             self.frames += 1
             self._pushed.set()
+        elif isinstance(data.frame, InputAudioRawFrame):
+            self.microphone_frames += 1
 
     async def until(self, frames: int) -> None:
         """Wait until the service has pushed so many."""
@@ -115,11 +119,11 @@ async def measured(*, aggregators: bool) -> tuple[Calls, float, Calls, float]:
             settings=HydraLLMService.Settings(generate_initial_response=False),
         )
         transport = VirtualTransport()
-        spoken = Spoken(llm)
+        passed = Passed(llm)
         worker = PipelineWorker(
             Pipeline(around(llm, transport, aggregators=aggregators)),
             params=PipelineParams(enable_metrics=True),
-            observers=[spoken],
+            observers=[passed],
         )
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(worker)
@@ -127,18 +131,21 @@ async def measured(*, aggregators: bool) -> tuple[Calls, float, Calls, float]:
         session = await hydra.wait_for_session()
         await session.wait_until(lambda: session.configured)
         await asyncio.sleep(0.5)
+        before = passed.microphone_frames
         with microphone.counted():
             await asyncio.sleep(MICROPHONE_SECS)
-        transport.microphone.paused = True
-        await asyncio.sleep(0.1)
+        frames = passed.microphone_frames - before
         with replies.counted():
             for number in range(1, REPLIES + 1):
                 await llm.request_response()
                 await session.wait_for_sent("response.done", count=number)
-                await spoken.until(round(number * REPLY_SECS / DELTA_SECS))
+                await passed.until(round(number * REPLY_SECS / DELTA_SECS))
+        beside = passed.microphone_frames - before - frames
         await worker.cancel()
         await running
-    return microphone, MICROPHONE_SECS / FRAME_SECS, replies, REPLIES * REPLY_SECS / DELTA_SECS
+    for name, number in microphone.names.items():
+        replies.names[name] -= round(number * beside / frames)
+    return microphone, frames, replies, REPLIES * REPLY_SECS / DELTA_SECS
 
 
 def around(llm: HydraLLMService, transport: VirtualTransport, *, aggregators: bool) -> list:

@@ -305,7 +305,7 @@ class Conversation:
         self._messages.open_with(opening)
         return self._handshake.configure(configuration, now)
 
-    def microphone(self, chunk: bytes, now: float) -> list[Send]:
+    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
         """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
@@ -444,5 +444,5 @@ class Conversation:
             self._turns.replay(self._uplink.waiting_secs, now)
         return [*effects, *self._messages.send(), *self._append(self._uplink.open(now))]
 
-    def _append(self, chunks: list[bytes]) -> list[Send]:
+    def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

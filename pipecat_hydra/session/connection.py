@@ -181,6 +181,38 @@ class HydraConnection:
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Carry out the effects of a step, and move the timer to the conversation's deadline."""
+        self._carry_out(effects)
+        if self._runner.state is not State.CLOSED:
+            self._deadline.move(self._conversation.deadline)
+
+    def hear(self, chunk: bytes, now: float) -> None:
+        """Have the conversation take user audio, and send what it sends.
+
+        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        is not sent at once may be due earlier.
+
+        Args:
+            chunk: 20 to 40 ms of 16 kHz mono PCM16.
+            now: The time.
+        """
+        sent = self._conversation.microphone(chunk, now)
+        self._carry_out(sent)
+        if not sent:
+            self._deadline.hasten(self._conversation.uplink.deadline)
+
+    def between_effects(self) -> AbstractAsyncContextManager[None]:
+        """Run the body of the context while no effect is being handed on.
+
+        Inside the handing on of an effect the body runs at once, because a processor in direct
+        mode answers a frame before the pushing of the frame returns.
+        """
+        return self._effects.between()
+
+    @property
+    def _is_resting(self) -> bool:
+        return isinstance(self._leaving, Rest)
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
                 case Send(event):
@@ -196,36 +228,6 @@ class HydraConnection:
                     self._effects.put(effect)
                 case _:
                     self._effects.put(effect)
-        if self._runner.state is not State.CLOSED:
-            self._deadline.move(self._conversation.deadline)
-
-    def hear(self, chunk: bytes, now: float) -> None:
-        """Have the conversation take user audio, and send what it sends.
-
-        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
-        is not sent at once may be due earlier.
-
-        Args:
-            chunk: 20 to 40 ms of 16 kHz mono PCM16.
-            now: The time.
-        """
-        sent = self._conversation.microphone(chunk, now)
-        for send in sent:
-            self._send(send.event)
-        if not sent:
-            self._deadline.hasten(self._conversation.uplink.deadline)
-
-    def between_effects(self) -> AbstractAsyncContextManager[None]:
-        """Run the body of the context while no effect is being handed on.
-
-        Inside the handing on of an effect the body runs at once, because a processor in direct
-        mode answers a frame before the pushing of the frame returns.
-        """
-        return self._effects.between()
-
-    @property
-    def _is_resting(self) -> bool:
-        return isinstance(self._leaving, Rest)
 
     def _send(self, event: ClientEvent) -> None:
         if self._socket is None:
