@@ -1,9 +1,10 @@
 """Only what stands on the service's own path concerns it (T5)."""
 
+from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
-from pipecat.frames.frames import ManuallySwitchServiceFrame
+from pipecat.frames.frames import Frame, ManuallySwitchServiceFrame
 from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.service_switcher import ServiceSwitcher
@@ -17,6 +18,8 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
+from pipecat.services.settings import TTSSettings
+from pipecat.services.tts_service import TTSService
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies, UserTurnStrategies
 from pipecat.workers.llm import LLMWorker
@@ -317,3 +320,44 @@ class TestWorkers:
         llm, own = Service(), pair()
         worker = PipelineWorker(Pipeline([own.user(), llm]), idle_timeout_secs=None)
         assert around(llm, worker.pipeline).context is own.user().context
+
+
+class Voice(TTSService):
+    """A TTS service that a test places in a pipeline."""
+
+    def __init__(self):
+        super().__init__(settings=TTSSettings(model=None, voice=None, language=None))
+
+    @override
+    async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None]:
+        yield None
+
+
+class TestATTS:
+    """It speaks the phrases that go to it."""
+
+    DOWN, UP = FrameDirection.DOWNSTREAM, FrameDirection.UPSTREAM
+
+    def test_above_it_speaks_what_goes_up(self):
+        llm = Service()
+        found = around(llm, Pipeline([Voice(), llm]))
+        assert (found.has_tts_ahead(self.UP), found.has_tts_ahead(self.DOWN)) == (True, False)
+        assert not found.is_before_tts
+
+    def test_below_it_speaks_what_goes_down_and_gets_all_text(self):
+        llm = Service()
+        found = around(llm, Pipeline([Pipeline([llm]), ServiceSwitcher([Voice(), Voice()])]))
+        assert (found.has_tts_ahead(self.UP), found.has_tts_ahead(self.DOWN)) == (False, True)
+        assert found.is_before_tts
+
+    def test_in_a_branch_beside_it_speaks_phrases_and_gets_no_text(self):
+        llm = Service()
+        found = around(llm, Pipeline([ParallelPipeline([llm], [Service(), Voice()])]))
+        assert found.has_tts_ahead(self.DOWN)
+        assert not found.is_before_tts
+
+    def test_in_the_other_branch_of_a_switcher_it_gets_nothing(self):
+        llm = Service()
+        found = around(llm, Pipeline([ServiceSwitcher([llm, Pipeline([Service(), Voice()])])]))
+        assert not found.has_tts_ahead(self.DOWN)
+        assert not found.is_before_tts
