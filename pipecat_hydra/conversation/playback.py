@@ -3,13 +3,17 @@
 Hydra generates ten times faster than anybody speaks, so most of a reply lies in the
 transport when the user makes a sound, and an interruption throws it away. When the sound
 turns out to have been noise, the rest must be heard all the same (T3). `Playback` keeps
-what entered the pipeline, with the time the listener started to hear it, and gives what
-lies behind the position at which it was cut.
+what entered the pipeline, and gives what lies behind the position at which it was cut.
+
+The transport reports when the bot starts and stops to speak, and nothing between. So the position
+is worked out: audio plays in real time from the reported start on, and no piece of it plays before
+it came. A reply that stalls on its way makes the transport wait, and the position waits too.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from pipecat_hydra.conversation.effects import AudioChunk, TextChunk
@@ -38,14 +42,11 @@ class Playback:
             remembers: Whether anything is kept. If not, nothing is ever said again.
         """
         self._remembers = remembers
-        # For each stretch: its parts, each with where it begins in seconds, and whether
-        # it is complete.
         self._stretches: deque[_Stretch] = deque()
-        self._started_at: float | None = None
-        # The bot is heard, but not what is remembered here. Now and then Pipecat's output plays
+        # May be earlier than anything that is remembered here. Now and then Pipecat's output plays
         # one last piece of what was cut, and then reports neither its end nor, within three
         # seconds, the next start.
-        self._started_early = False
+        self._started_at: float | None = None
         # Without word from the transport nothing is known of what was heard.
         self._reported = False
         self._overrun = False
@@ -59,18 +60,15 @@ class Playback:
         """
         if not self._remembers:
             return
-        if self._started_early:
-            self._started_early = False
-            self._started_at = now
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._stretches[-1].add(part)
+        self._stretches[-1].add(part, now)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
         if sum(stretch.secs for stretch in self._stretches) > limit:
             # Bounded in memory: what is that long is not kept, and so not said again.
             self._overrun = True
             for stretch in self._stretches:
-                stretch.parts.clear()
+                stretch.pieces.clear()
 
     def end(self) -> None:
         """Record that the stretch is complete."""
@@ -80,17 +78,13 @@ class Playback:
     def started(self, now: float) -> None:
         """The listener begins to hear the oldest stretch, or something else if there is none."""
         self._reported = True
-        if self._stretches:
-            self._started_at = now
-        else:
-            self._started_early = True
+        self._started_at = now
 
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
         Also reported, and then of no meaning, for what was cut.
         """
-        self._started_early = False
         if self._started_at is None:
             return
         self._started_at = None
@@ -106,10 +100,10 @@ class Playback:
         """
         rest: list[_Part] = []
         if self._reported and not self._overrun:
-            heard = 0.0 if self._started_at is None else now - self._started_at
+            started_at = self._started_at
             for stretch in self._stretches:
-                rest += stretch.after(heard)
-                heard = 0.0
+                rest += stretch.after(0.0 if started_at is None else stretch.heard(started_at, now))
+                started_at = None
         self.clear()
         return rest
 
@@ -117,20 +111,51 @@ class Playback:
         """Forget all: it is played no more."""
         self._stretches.clear()
         self._started_at = None
-        self._started_early = False
         self._overrun = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a stretch.
+
+    Parameters:
+        part: The audio, or the text that belongs to the audio around it.
+        start: Where in the stretch it begins, in seconds.
+        added_at: When it entered the pipeline.
+    """
+
+    part: _Part
+    start: float
+    added_at: float
+
+    @property
+    def secs(self) -> float:
+        """How long it plays, in seconds."""
+        if isinstance(self.part, TextChunk):
+            return 0.0
+        return len(self.part.pcm) / (BYTES_PER_SAMPLE * self.part.sample_rate)
 
 
 class _Stretch:
     def __init__(self) -> None:
-        self.parts: list[tuple[float, _Part]] = []
+        self.pieces: list[_Piece] = []
         self.secs = 0.0
         self.complete = False
 
-    def add(self, part: _Part) -> None:
-        self.parts.append((self.secs, part))
-        if isinstance(part, AudioChunk):
-            self.secs += len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+    def add(self, part: _Part, now: float) -> None:
+        piece = _Piece(part, self.secs, now)
+        self.pieces.append(piece)
+        self.secs += piece.secs
+
+    def heard(self, started_at: float, now: float) -> float:
+        """Return how much was heard by now, in seconds, if it plays since `started_at`."""
+        plays_until = started_at
+        for piece in self.pieces:
+            begins_at = max(plays_until, piece.added_at)
+            plays_until = begins_at + piece.secs
+            if plays_until > now:
+                return piece.start + max(0.0, now - begins_at)
+        return self.secs
 
     def after(self, heard: float) -> list[_Part]:
         """Return the parts behind `heard` seconds; audio from a little before."""
@@ -138,12 +163,13 @@ class _Stretch:
             return []
         begin = max(0.0, heard - _REWIND_SECS)
         rest: list[_Part] = []
-        for start, part in self.parts:
+        for piece in self.pieces:
+            part = piece.part
             if isinstance(part, TextChunk):
-                if start >= heard:
+                if piece.start >= heard:
                     rest.append(part)
                 continue
-            skip = max(0, round((begin - start) * part.sample_rate)) * BYTES_PER_SAMPLE
+            skip = max(0, round((begin - piece.start) * part.sample_rate)) * BYTES_PER_SAMPLE
             if skip < len(part.pcm):
                 rest.append(AudioChunk(part.pcm[skip:], part.sample_rate) if skip else part)
         return rest

@@ -1,5 +1,6 @@
 """What was not heard is given again, from a little before, and nothing else."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,31 @@ def test_near_the_beginning_all_is_given():
     playback = said((0, 1_000))
     playback.started(10.0)
     assert audio(playback.cut(10.1)) == ms(0, 1_000)
+
+
+@pytest.mark.parametrize("stall", [0.8, 1.8])
+def test_while_a_reply_stalls_nothing_of_it_is_heard(stall: float):
+    playback = said((0, 1_000))
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 1.0 + stall)
+    playback.add(AudioChunk(ms(2_000, 3_000), RATE), 1.0 + stall)
+    assert audio(playback.cut(1.5 + stall)) == ms(1_200, 3_000)
+
+
+def test_what_comes_after_a_stall_is_given_whole_if_the_cut_is_before_it_plays():
+    playback = said((0, 1_000))
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 3.0)
+    assert audio(playback.cut(3.0)) == ms(700, 2_000)
+
+
+def test_of_a_reply_that_comes_slower_than_it_is_spoken_only_what_came_was_heard():
+    playback = Playback()
+    playback.started(0.0)
+    for n in range(10):
+        playback.add(AudioChunk(ms(100 * n, 100 * n + 100), RATE), 0.2 * n)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 2.0)
+    assert audio(playback.cut(2.4)) == ms(1_100, 2_000)
 
 
 def test_what_was_heard_whole_is_not_given():
@@ -124,7 +150,7 @@ def test_memory_is_bounded_and_what_is_too_long_is_not_given():
     playback.started(0.0)
     for n in range(400):
         playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
-        assert sum(len(s.parts) for s in playback._stretches) <= 301, n
+        assert sum(len(s.pieces) for s in playback._stretches) <= 301, n
     assert playback.cut(1.0) == []
     playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
