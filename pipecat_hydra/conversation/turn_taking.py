@@ -160,9 +160,11 @@ class TurnTaking:
         """Wait no longer for what the server has left undone for long (P1)."""
         effects: list[Effect] = []
         if self._turns.is_too_long(now):
-            # Whatever it is, it is no cough.
-            effects += [*self._decide_turn(), *self._responses.drop_what_was_cut()]
-            effects += self._stop_turn(now)
+            # Whatever it is, it is no cough. That the server answers it is uncertain, so what is
+            # wanted is asked for.
+            effects += self._decide_turn(answers_typed=False)
+            effects += self._responses.drop_what_was_cut()
+            effects += self._stop_turn(now, answer_due=not self._owed.waiting)
         if self._turns.is_never_decided(now):
             effects += self._discard_turn()
         if self._calls.awaited:
@@ -218,10 +220,12 @@ class TurnTaking:
             return []
         return self._stop_turn(now, self._uplink.silence_since(event.audio_end_ms))
 
-    def _stop_turn(self, now: float, silence_secs: float = 0.0) -> list[Effect]:
+    def _stop_turn(
+        self, now: float, silence_secs: float = 0.0, *, answer_due: bool = True
+    ) -> list[Effect]:
         """The user has stopped: an answer is due, unless it has come already."""
         resumed, is_answer = self._responses.turn_stopped(now)
-        if not (is_answer or self._turns.answered):
+        if answer_due and not (is_answer or self._turns.answered):
             self._owed.expect(now)
         self._uplink.turn_ended(silence_secs)
         stopped = self._turns.stop(discarded=False, silence_secs=silence_secs)
@@ -262,12 +266,17 @@ class TurnTaking:
                 confirmed = self._confirm()
         return [*confirmed, *self._responses.drop_what_was_cut()]
 
-    def _decide_turn(self) -> list[Effect]:
-        """The turn is real. While the user still speaks it stays open, to be stopped."""
+    def _decide_turn(self, *, answers_typed: bool = True) -> list[Effect]:
+        """The turn is real. While the user still speaks it stays open, to be stopped.
+
+        Args:
+            answers_typed: Whether the answer to it is one to what was typed before, too.
+        """
         if not self._turns.undecided:
             return []
         confirmed = self._confirm() if self._turns.may_be_noise else []
-        self._owed.turn_is_real()
+        if answers_typed:
+            self._owed.turn_is_real()
         self._responses.turn_is_real()
         if self._turns.settle():
             self._owed.turn_is_over()

@@ -69,6 +69,9 @@ _BOUNDS: Final = {
     ),
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "longest_turn_secs": _Bounds(
+        1.0, highest=_HOUR, hint="a turn that is longer is taken to be over; leave it out for 60 s"
+    ),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
 }
 

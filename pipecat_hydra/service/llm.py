@@ -175,6 +175,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         preroll_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        longest_turn_secs: float = 60.0,
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
@@ -233,6 +234,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 says anything: no user audio comes, as while the user is muted, and no
                 reply. It is opened again, and told what was said, when somebody does.
                 None for ever.
+            longest_turn_secs: How long the user may speak without a pause, in seconds. Whoever
+                is heard for longer, as music on hold is, is taken to have stopped, so that the
+                model can be asked to speak.
             retry: How often, how fast and how long a session that is lost, or cannot be
                 had, is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
@@ -276,6 +280,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 handshake_timeout_secs=handshake_timeout_secs,
                 unused_timeout_secs=unused_timeout_secs,
                 idle_timeout_secs=idle_timeout_secs,
+                longest_turn_secs=longest_turn_secs,
                 resume_after_noise=resume_after_noise,
             )
             self._connection = HydraConnection(

@@ -771,6 +771,7 @@ def test_a_turn_that_does_not_stop_is_stopped():
     effects = driver.conversation.tick(20.0)
     assert UserStopped(False) in effects
     assert said(effects) == b""
+    assert creates(effects) == 1
     driver.conversation.request_response(20.5)
     assert creates(driver.conversation.tick(28.0)) == 1
 

@@ -108,6 +108,8 @@ async def test_a_number_of_any_kind_is_a_number(name: str):
         ("handshake_timeout_secs", 10_000, "must be at most 3600, not 10000"),
         ("handshake_timeout_secs", None, "must be a number of seconds, not None"),
         ("idle_timeout_secs", 0, r"must be greater than 0, not 0 \(None is no limit\)"),
+        ("longest_turn_secs", 0, r"must be at least 1, not 0 \(a turn that is longer is taken"),
+        ("longest_turn_secs", None, "must be a number of seconds, not None"),
         ("preroll_secs", 0, r"must be at least 0.5, not 0 \(all of the user's audio goes through"),
     ],
 )
