@@ -35,13 +35,8 @@ class Playback:
     output transport reports them; stretches are played one after the other.
     """
 
-    def __init__(self, *, remembers: bool = True) -> None:
-        """Start with nothing said.
-
-        Args:
-            remembers: Whether anything is kept. If not, nothing is ever said again.
-        """
-        self._remembers = remembers
+    def __init__(self) -> None:
+        """Start with nothing said."""
         self._stretches: deque[_Stretch] = deque()
         # May be earlier than anything that is remembered here. Now and then Pipecat's output plays
         # one last piece of what was cut, and then reports neither its end nor, within three
@@ -58,8 +53,6 @@ class Playback:
             part: Audio, or text that belongs to the audio around it.
             now: The time.
         """
-        if not self._remembers:
-            return
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
         self._stretches[-1].add(part, now)
@@ -93,16 +86,27 @@ class Playback:
         if not self._stretches:
             self._overrun = False
 
-    def cut(self, now: float) -> list[_Part]:
+    def turn_started(self) -> None:
+        """The user begins to speak: all that was said so far is no answer to that."""
+        for stretch in self._stretches:
+            stretch.is_before_turn = True
+
+    def cut(self, now: float, *, since_turn: bool = False) -> list[_Part]:
         """End playback: return the parts that were not heard, from a little before; forget all.
 
         Text that belongs to audio already heard is not given again.
+
+        Args:
+            now: The time.
+            since_turn: Whether only parts are given that are newer than the user's last turn.
         """
         rest: list[_Part] = []
         if self._reported and not self._overrun:
             started_at = self._started_at
             for stretch in self._stretches:
-                rest += stretch.after(0.0 if started_at is None else stretch.heard(started_at, now))
+                heard = 0.0 if started_at is None else stretch.heard(started_at, now)
+                if not (since_turn and stretch.is_before_turn):
+                    rest += stretch.after(heard)
                 started_at = None
         self.clear()
         return rest
@@ -141,6 +145,7 @@ class _Stretch:
         self.pieces: list[_Piece] = []
         self.secs = 0.0
         self.complete = False
+        self.is_before_turn = False
 
     def add(self, part: _Part, now: float) -> None:
         piece = _Piece(part, self.secs, now)

@@ -97,8 +97,9 @@ class Responses:
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
-        self._playback = Playback(remembers=resume_after_noise)
-        # What the user's turn, which may be noise, threw away of what was being played.
+        self._playback = Playback()
+        self._resumes_after_noise = resume_after_noise
+        # What an interruption, which may be by noise, threw away of what was being played.
         self._unheard: list[AudioChunk | TextChunk] = []
         self._bot_was_heard = False
 
@@ -321,6 +322,7 @@ class Responses:
         """The user begins to speak: hold what is in flight."""
         # One that began over an earlier turn is cut by this one like any other.
         self._began_over_user_at = None
+        self._playback.turn_started()
         return [*self._reply.hold()] if self._reply is not None and self._reply.active else []
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
@@ -367,9 +369,19 @@ class Responses:
         finished = Reply(None, asked_at=None, sample_rate=0)
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
-    def cut(self, now: float) -> None:
-        """The pipeline throws away what it has not played."""
-        self._unheard += self._playback.cut(now)
+    def cut(self, now: float, *, answered: bool = False) -> None:
+        """The pipeline throws away what it has not played.
+
+        Args:
+            now: The time.
+            answered: Whether it does so for the user's last turn, which is answered already: only
+                the answer is kept.
+        """
+        unheard = self._playback.cut(now, since_turn=answered)
+        if answered:
+            self._unheard = unheard
+        elif self._resumes_after_noise:
+            self._unheard += unheard
 
     def cancel(self) -> list[Effect]:
         """Stop the current response for good, at the server and in what is being played."""

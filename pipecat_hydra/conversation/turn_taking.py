@@ -310,19 +310,26 @@ class TurnTaking:
         undecided = self._turns.may_be_noise or self._turns.was_noise
         return undecided and self._turns.echo_is_due(now)
 
-    def interrupted(self, now: float) -> list[Effect]:
-        """The pipeline was interrupted: by the echo of a user turn, or by somebody else."""
-        self._responses.cut(now)
-        if not self._turns.take_echo(now):
+    def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
+        """The pipeline was interrupted: by the echo of a user turn, or by somebody else.
+
+        Args:
+            now: The time.
+            late: Whether it is the echo of the last turn, which is over.
+        """
+        was_noise = self._turns.was_noise
+        answered = late and not (self._turns.undecided or was_noise)
+        self._responses.cut(now, answered=answered)
+        if not (self._turns.take_echo(now) or (late and not was_noise)):
             return self.cancel(now)
         if self._turns.may_be_noise:
             if not self._turns.speaking:
                 self._turns.await_decision(now, soon=self._responses.holds_back)
             return []
-        if not self._turns.was_noise:
+        if not (answered or was_noise):
             self._responses.turn_is_real()
             return []
-        # It was noise, known before the interruption had come round.
+        # Before the interruption had come round the turn was found to be noise, or answered.
         effects: list[Effect] = [Discard(), *self._responses.say_again()]
         self.note(effects, now)
         return effects

@@ -4,7 +4,8 @@ Pipecat runs them (`LLMService.run_function_calls`) and reports how each ends by
 the service pushes. `FunctionAnswers` makes one answer of those frames.
 
 An interruption cancels the functions that run when it comes. If it is the echo of a user turn that
-may be noise, they run on until the turn is known to be real (F4).
+may be noise, they run on until the turn is known to be real (F4). If it is the late echo of a turn
+that Hydra answers already, the functions that were called for the answer run on.
 """
 
 from collections.abc import Collection, Sequence
@@ -74,6 +75,8 @@ class FunctionCalls:
         self._tracing = tracing
         # The calls to cancel when the user's turn turns out to be real.
         self._at_stake: set[str] = set()
+        # The calls whose functions ran when the user's last turn began.
+        self._before_turn: set[str] = set()
         self._answers = FunctionAnswers(
             service.name,
             answer=self._answer,
@@ -120,6 +123,14 @@ class FunctionCalls:
         """
         running = interruptible_functions(self._service)
         self._cancel(running - {calling_function(self._service)})
+
+    def on_turn_started(self) -> None:
+        """Note which functions run that the user's turn may be to cancel."""
+        self._before_turn = interruptible_functions(self._service)
+
+    def cancel_before_turn(self) -> None:
+        """Cancel the functions that ran when the user's last turn began, and none since."""
+        self._cancel(self._before_turn)
 
     def put_at_stake(self) -> None:
         """Cancel the functions that run as soon as the user's turn is real."""

@@ -22,6 +22,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
+from pipecat.turns.user_start.base_user_turn_start_strategy import BaseUserTurnStartStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
 
@@ -40,6 +41,7 @@ __all__ = [
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
+    "start_strategies",
     "sync_tool_handlers",
 ]
 
@@ -171,7 +173,7 @@ PRIVATE_NAMES: Final = (
         PrivateName(
             owner,
             "_user_turn_controller",
-            "tells whether the turn strategies in force take up proposed turns",
+            "tells which turn strategies are in force, and whether they take up proposed turns",
             is_field=True,
         )
         for owner in (LLMUserAggregator, UserTurnProcessor)
@@ -253,6 +255,11 @@ def resolves_proposed_starts(decider: TurnDecider) -> bool:
 def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
     """Restart the timer of user idleness, unless somebody speaks."""
     return decider._user_idle_controller.wait_for_user()
+
+
+def start_strategies(decider: TurnDecider) -> list[BaseUserTurnStartStrategy]:
+    """Return the start strategies in force; they may change in a call."""
+    return decider._user_turn_controller.user_turn_strategies.start or []
 
 
 def sync_tool_handlers(service: LLMService[Any], tools: Any) -> None:

@@ -24,25 +24,30 @@ time: the context of an aggregator, its strategies, and which service of a switc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from loguru import logger
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.service_switcher import ServiceSwitcher
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.llm_service import LLMService
+from pipecat.turns.user_start import MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from pipecat_hydra.service.pipecat_private import (
     TurnDecider,
     resolves_proposed_starts,
     restart_idle_timer,
+    start_strategies,
 )
 
 __all__ = ["Surroundings"]
 
 _Switcher: TypeAlias = ServiceSwitcher[Any]
+
+_WAITING_STRATEGIES: Final = (MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Surroundings:
         """
         self._service = service
         self._positions: _Positions | None = None
+        self._has_warned = False
 
     @property
     def context(self) -> LLMContext | None:
@@ -125,6 +131,25 @@ class Surroundings:
         found = self._found
         active = (switcher.strategy.active_service for switcher in found.switchers)
         return not all(service in found.holders for service in active)
+
+    def warn_of_waiting_strategies(self) -> None:
+        """Warn once of turn strategies that wait for words, because Hydra does not."""
+        waiting = {
+            type(strategy).__name__
+            for decider in self._found.deciders
+            for strategy in start_strategies(decider)
+            if isinstance(strategy, _WAITING_STRATEGIES)
+        }
+        if self._has_warned or not waiting:
+            return
+        self._has_warned = True
+        logger.warning(
+            f"{self._service}: {', '.join(sorted(waiting))} waits for the words of an STT service. "
+            "Hydra hears the user by itself, and answers each turn with or without those words: "
+            "the strategy can only decide whether and when the user interrupts the bot, later than "
+            "ExternalUserTurnStrategies would. To keep Hydra from hearing the user, mute the user "
+            "or pause the audio (set_audio_input_paused)"
+        )
 
     async def wait_for_user(self) -> None:
         """Restart the timers of user idleness, after a turn that nobody answers.

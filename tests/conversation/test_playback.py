@@ -71,6 +71,21 @@ def test_of_a_reply_that_comes_slower_than_it_is_spoken_only_what_came_was_heard
     assert audio(playback.cut(2.4)) == ms(1_100, 2_000)
 
 
+@pytest.mark.parametrize("first_heard", [0.5, 1.0])
+def test_of_what_was_said_before_the_turn_nothing_is_given(first_heard: float):
+    playback = said((0, 1_000))
+    playback.end()
+    playback.started(0.0)
+    playback.turn_started()
+    playback.add(AudioChunk(ms(1_000, 3_000), RATE), 0.4)
+    if first_heard == 1.0:
+        playback.stopped()
+        playback.started(1.0)
+        assert audio(playback.cut(1.5, since_turn=True)) == ms(1_200, 3_000)
+    else:
+        assert audio(playback.cut(first_heard, since_turn=True)) == ms(1_000, 3_000)
+
+
 def test_what_was_heard_whole_is_not_given():
     playback = said((0, 1_000))
     playback.started(10.0)

@@ -24,7 +24,7 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMUserAggregatorParams,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies, UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from pipecat_hydra import HydraLLMService, HydraLLMSettings
@@ -180,6 +180,7 @@ async def call(
     context: LLMContext | None = None,
     before: Sequence[FrameProcessor] = (),
     before_aggregator: Sequence[FrameProcessor] = (),
+    strategies: UserTurnStrategies | None = None,
     llm: HydraLLMService | None = None,
     **service: Any,
 ) -> AsyncGenerator[Call]:
@@ -199,7 +200,7 @@ async def call(
     processors[1:1] = before_aggregator
     if shape == "aggregators":
         context = context or LLMContext()
-        strategies = ExternalUserTurnStrategies()
+        strategies = strategies or ExternalUserTurnStrategies()
         pair = LLMContextAggregatorPair(
             context, user_params=LLMUserAggregatorParams(user_turn_strategies=strategies)
         )
