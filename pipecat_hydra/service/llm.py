@@ -510,6 +510,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 self._session.run()
             case LLMMessagesAppendFrame():
                 self._contexts.on_messages(frame)
+                # Taken, as an aggregator takes it. One that cannot be seen from here, as of the
+                # worker that this one is bridged to, would have it answered once more.
+                return
             case InputTextRawFrame():
                 # An assistant aggregator takes any text that comes down for the bot's.
                 frame.append_to_context = False
