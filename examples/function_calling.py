@@ -67,7 +67,8 @@ def daily_params() -> TransportParams:
     """Configure a Daily room; needs `pipecat-ai[daily]`."""
     from pipecat.transports.daily.transport import DailyParams
 
-    return DailyParams(audio_in_enabled=True, audio_out_enabled=True)
+    # One stream, mixed by Daily, whoever is in the room: Hydra hears one microphone.
+    return DailyParams(audio_in_enabled=True, audio_out_enabled=True, audio_in_user_tracks=False)
 
 
 # The runner chooses one of them; only that one's dependencies are needed.

@@ -56,7 +56,8 @@ def daily_params() -> TransportParams:
     """Configure a Daily room; needs `pipecat-ai[daily]`."""
     from pipecat.transports.daily.transport import DailyParams
 
-    return DailyParams(audio_in_enabled=True, audio_out_enabled=True)
+    # One stream, mixed by Daily, whoever is in the room: Hydra hears one microphone.
+    return DailyParams(audio_in_enabled=True, audio_out_enabled=True, audio_in_user_tracks=False)
 
 
 def livekit_params() -> TransportParams:

@@ -8,13 +8,13 @@ server, the wishes of the application, the audio of the user, and the clock. Eac
 step. A step changes the state and returns the effects, in order (`effects.py`). There is no I/O, no
 task and no clock in here: time is a parameter, in seconds of any monotonic clock.
 
-The state lives in rooms. Each room is one object with a theory of its own at the top of its
-module, state that no other room sees, and a deadline of its own:
+The state lives in rooms. Each room is one object with a theory at the top of its module and state
+that no other room sees. Some rooms have a deadline:
 
     `handshake.py`     how far the session is, and what it was told
     `messages.py`      text that waits for a session
     `user_turns.py`    when the user speaks, and whether that was a turn or noise
-    `responses.py`     which response is current, held or dead, and what of it was not heard
+    `responses.py`     which response is current, held or dead, and which part was not heard
                        (`reply.py`: one response; `playback.py`: what is being played)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
@@ -26,11 +26,12 @@ module, state that no other room sees, and a deadline of its own:
 the session as a whole:
 
 **A session is at a turn boundary** when nobody speaks, nothing is generated or due and no call is
-open. It can then be replaced, or closed for want of use, with nothing lost.
+open. It can then be replaced, or closed because nobody uses it, with nothing lost.
 
-**A loss** may come at any moment. What is open is closed. What the user said and no answer was
-heard to is sent again on the next connection and answered there. What the model owed besides, the
-next session owes. Calls without an answer are answered as text.
+**A loss** may come at any moment. The open turn and the open reply are closed. The audio of user
+turns that have no answer is sent again on the next connection and answered there. Other replies
+that the model owed are owed by the next session. Function calls without an answer become orphans:
+their answers go in as text.
 
 Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
@@ -57,6 +58,7 @@ from pipecat_hydra.conversation.turn_taking import EventHandlers, TurnTaking
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
+    AudioDelta,
     AudioDone,
     ErrorDetail,
     ErrorEvent,
@@ -98,12 +100,12 @@ class Conversation:
             model: The model asked for; its rate is used when the server names none.
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
-            unused_timeout_secs: How long a session is kept, in seconds, that nobody configures;
-                None for ever.
-            idle_timeout_secs: How long one is kept, in seconds, in which no audio of the user
-                comes, and no response; None for ever.
-            longest_turn_secs: After how long a user turn that does not stop, as with music on the
-                line, is taken for stopped, in seconds.
+            unused_timeout_secs: How long a session is kept, in seconds, that nobody
+                configures; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
+                of the user comes, and no response; None for ever.
+            longest_turn_secs: After how long, in seconds, a user turn that does not stop, as
+                with music on the line, is taken for stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
         """
         event_ids = self._event_ids = EventIds()
@@ -128,14 +130,14 @@ class Conversation:
         )
         self._handlers: EventHandlers = {
             **self._talk.handlers,
-            WarningEvent: self._on_warning,
+            WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
             SessionCreated: self._handshake.created,
             SessionConfigured: self._on_session_configured,
-            SessionUpdated: self._on_nothing,
-            AudioDone: self._on_nothing,
+            SessionUpdated: lambda event, now: [],
+            AudioDone: lambda event, now: [],
             ErrorEvent: self._on_error,
-            UnknownEvent: self._on_unknown,
-            MalformedMessage: self._on_malformed,
+            UnknownEvent: lambda event, now: [report_unknown(event)],
+            MalformedMessage: lambda event, now: [report_malformed(event)],
         }
 
     #
@@ -173,28 +175,28 @@ class Conversation:
 
     @property
     def user_turns(self) -> int:
-        """How many turns the user has spoken that no other session hears."""
+        """How many turns of the user are understood: their audio is not sent to another session."""
         return self._turns.understood
 
     @property
     def under_way(self) -> bool:
-        """Whether anything was said in this conversation: a session that begins follows it."""
+        """Whether anything was said in this conversation, so that a new session continues it."""
         return self._responses.bot_was_heard or self._turns.understood > 0
 
     @property
     def reply_pending(self) -> bool:
-        """Whether a reply is being generated or to come: there is something to wait for."""
+        """Whether a reply is being generated or still to come, from this session or the next."""
         return self._talk.engaged or self._owed.for_next_session
 
     @property
     def awaits_answers(self) -> bool:
-        """Whether a function call has no answer: the model says nothing new before it has one."""
+        """Whether a function call has no answer. The model says nothing new before it has one."""
         return self._calls.awaited
 
     @property
     def owes_reply(self) -> bool:
-        """Whether the model, in a session that begins, owes a reply to what it is told."""
-        # It hears the user's words again, and answers them by itself.
+        """Whether a session that begins has to speak first, to give a reply that is owed."""
+        # If audio is sent again, the model answers it by itself.
         return self._owed.by_new_session and not self._uplink.keeping
 
     @property
@@ -204,7 +206,7 @@ class Conversation:
 
     @property
     def uplink(self) -> Uplink:
-        """What paces the user's audio."""
+        """The room that paces the user's audio."""
         return self._uplink
 
     @property
@@ -226,14 +228,14 @@ class Conversation:
     #
 
     def connected(self, now: float) -> list[Effect]:
-        """A socket is open; the server speaks first."""
+        """Record that a socket is open. The server sends the first event."""
         self._handshake.connected(now)
         if not self._handshake.is_configured:
             self._rest.opened(now)
         return []
 
     def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
-        """The socket is gone: nothing that was open stays open.
+        """Close the open turn and reply, because the socket is gone.
 
         Args:
             now: The time.
@@ -244,7 +246,8 @@ class Conversation:
         was_live = self._handshake.live
         self._owed.disconnected(live=was_live, calls_owed=self._calls.owed)
         if was_live:
-            # Should nobody know better, it is the same again, but for a second greeting.
+            # Unless the owner configures it anew, the next session gets the same
+            # configuration, without a second greeting.
             speaks_first = self.owes_reply
             self._owed.configured(speaks_first=speaks_first)
             self._handshake.configure_again(speaks_first=speaks_first)
@@ -267,7 +270,7 @@ class Conversation:
             self._rest.used(now)
             return []
         rest = Rest(self._rest.reason)
-        # At once, so that nothing goes to a socket that is being closed.
+        # At once, so that nothing is sent to a socket that is being closed.
         return [*self.disconnected(now), rest]
 
     #
@@ -281,23 +284,26 @@ class Conversation:
         *,
         opening: Sequence[tuple[MessageRole, str]] = (),
     ) -> list[Effect]:
-        """Say what the session that begins shall be; sent as soon as it is created.
+        """Set the configuration of the session, which is sent as soon as the session is created.
 
-        When that is out, it is for the session that follows, which speaks first if it owes a reply.
+        If this session has been sent a configuration already, this one is for the next session.
 
         Args:
             configuration: What the session shall be.
             now: The time.
-            opening: Messages to put in once it is configured, each with whose it is.
+            opening: Messages to send once it is configured, each with its role.
         """
         if not self._handshake.configuration_is_out:
-            self._rest.wanted()
+            self._rest.configured()
             self._owed.configured(speaks_first=bool(configuration.generate_initial_response))
         self._messages.open_with(opening)
         return self._handshake.configure(configuration, now)
 
-    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16."""
+    def microphone(self, chunk: bytes, now: float) -> list[Send]:
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
+
+        Nothing is due earlier after it than it was, but for audio that is not sent at once.
+        """
         self._rest.used(now)
         return self._append(self._uplink.push(chunk, now))
 
@@ -306,7 +312,7 @@ class Conversation:
         return self._talk.may_be_noise(now)
 
     def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
-        """The pipeline was interrupted: by the echo of a user turn, or by somebody else.
+        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
 
         Args:
             now: The time.
@@ -320,19 +326,19 @@ class Conversation:
         return self._talk.cancel(now)
 
     def request_response(self, now: float) -> list[Effect]:
-        """Have the model speak, as soon as the way is free.
+        """Ask the model to speak, as soon as the way is free.
 
-        In whatever phase: before a session is configured, the one that begins owes the reply;
-        after `hand_over`, the one that follows.
+        This may come in any phase. Before a session is configured, the session that begins owes
+        the reply. After `hand_over`, the next session owes it.
         """
         return self._talk.request(now)
 
     def hand_over(self) -> None:
-        """Have the session that follows answer what is asked until this one ends or is kept."""
+        """Leave the replies requested from now on to the next session: this one is replaced."""
         self._owed.hand_over()
 
     def keep_session(self, now: float) -> list[Effect]:
-        """The session is not replaced after all: it answers what was asked meanwhile."""
+        """Keep this session after all, and have it give the replies requested since `hand_over`."""
         self._owed.keep_session()
         return self._talk.ask(now)
 
@@ -344,7 +350,7 @@ class Conversation:
         Args:
             text: The text.
             now: The time.
-            role: Whose it is.
+            role: The role of its author.
             respond: Whether the model shall answer it.
         """
         self._rest.used(now)
@@ -357,7 +363,7 @@ class Conversation:
         return self._messages.take_waiting()
 
     def update_tools(self, tools: tuple[FunctionTool, ...], now: float) -> list[Effect]:
-        """Put other tools in force, once the session is live; what is, is not sent again."""
+        """Put other tools in force, once the session is live; send nothing if they are already."""
         return self._handshake.update_tools(tools)
 
     def answer_call(
@@ -372,13 +378,13 @@ class Conversation:
         """Answer a function call: the first answer is sent, any other ignored.
 
         Args:
-            call_id: The call, as `ToolCall` named it. The answer to a call of a turn or session
-                that is gone goes in as text, for its id means nothing now.
+            call_id: The call, as `ToolCall` named it. The answer to an orphan goes in as text,
+                because the id of an orphan means nothing to the server any more.
             output: The result, as text.
             now: The time.
             respond: Whether the model shall speak about it.
-            cancelled: Whether an interruption cancelled the call. Should it turn out to have been
-                noise, the model speaks about it after all.
+            cancelled: Whether an interruption cancelled the call. If the interruption turns out
+                to be noise, the model speaks about the call after all.
         """
         if self._calls.take_orphan(call_id):
             text = f"Result of a function that was called before: {output}"
@@ -390,38 +396,34 @@ class Conversation:
 
     def bot_started(self, now: float) -> None:
         """The listener begins to hear the bot, as the output transport reports it."""
-        self._responses.bot_started(now)
+        self._responses.playback.started(now)
 
     def bot_stopped(self) -> None:
         """The listener has heard the bot to the end, or up to an interruption."""
-        self._responses.bot_stopped()
+        self._responses.playback.stopped()
 
     def forget_playback(self) -> None:
-        """Forget what was said so far: it will not be told whether it was heard."""
-        self._responses.forget_playback()
+        """Forget the audio so far: no report will come whether it was heard."""
+        self._responses.playback.clear()
 
     #
     # What the server says
     #
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3)."""
+        """Take one server event, in whatever state, and never fail on it (S3).
+
+        Effects that are a single `AudioChunk` are of a response that goes on, and make nothing due
+        earlier than it was.
+        """
+        if isinstance(event, AudioDelta) and not event.dropped_fields:
+            more = self._responses.go_on(event.response_id, event.delta, now)
+            if more is not None:
+                return more
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
         return effects + report_dropped_fields(event)
-
-    def _on_nothing(self, event: ServerEvent, now: float) -> list[Effect]:
-        return []
-
-    def _on_unknown(self, event: UnknownEvent, now: float) -> list[Effect]:
-        return [report_unknown(event)]
-
-    def _on_malformed(self, event: MalformedMessage, now: float) -> list[Effect]:
-        return [report_malformed(event)]
-
-    def _on_warning(self, event: WarningEvent, now: float) -> list[Effect]:
-        return [report_warning(event, model=self.model)]
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
         error = event.error or ErrorDetail()
@@ -443,5 +445,5 @@ class Conversation:
             self._turns.replay(self._uplink.waiting_secs, now)
         return [*effects, *self._messages.send(), *self._append(self._uplink.open(now))]
 
-    def _append(self, chunks: list[bytes]) -> list[Effect]:
+    def _append(self, chunks: list[bytes]) -> list[Send]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

@@ -19,6 +19,7 @@ from pipecat_hydra.wire.protocol import MODEL_DEPRECATED, ErrorCode
 
 __all__ = [
     "describe_error",
+    "report_call_without_id",
     "report_dropped_fields",
     "report_error",
     "report_malformed",
@@ -72,6 +73,12 @@ def report_tool_timeout(error: ErrorDetail, unanswered: Sequence[str]) -> Report
     if error.param:
         message = f"{message} (at {error.param})"
     return Report(Severity.ERROR, message, error.code)
+
+
+def report_call_without_id() -> Report:
+    """Report a function call that has no id."""
+    message = "Hydra sent a function call without an id, which cannot be answered"
+    return Report(Severity.WARNING, message)
 
 
 def report_unknown(event: UnknownEvent) -> Report:

@@ -1,9 +1,9 @@
-"""What the conversation asks for: one immutable value for each thing to be done.
+"""The effects of a step of the conversation: one immutable value for each thing to be done.
 
-`Conversation` decides and does nothing itself. Each of its methods returns the
-effects of one step, in order: `Send` is for the socket, `Fail`, `Rest` and `Discard` for
-whoever runs the connection, everything else is for the pipeline. What becomes of the
-connection itself the pipeline is told by whoever runs it, by effects too.
+`Conversation` decides and does nothing itself. Each of its methods returns the effects of one
+step, in order. `Send` is for the socket, and `Fail`, `Rest` and `Discard` are for the owner of the
+connection. All others are for the pipeline. The owner of the connection tells the pipeline about
+the connection itself, by effects too (`ConnectionEffect`).
 """
 
 from dataclasses import dataclass, field
@@ -58,14 +58,14 @@ class Severity(Enum):
 
 
 class FailureKind(Enum):
-    """Why a session could not be had, or was lost."""
+    """Why a session could not be opened, or was lost."""
 
     AUTHENTICATION = "authentication"
     """The key was refused. Trying again is of no use."""
     CONFIGURATION = "configuration"
     """The server rejects what was asked for. Trying the same again is of no use."""
     CAPACITY = "capacity"
-    """No room at the moment."""
+    """The server has no room at the moment."""
     CONNECTIVITY = "connectivity"
     """The server cannot be reached, or the connection broke."""
     TIMEOUT = "timeout"
@@ -95,7 +95,7 @@ class Fail:
     Parameters:
         kind: Why.
         message: The same, for a person.
-        is_of_voice: Whether Hydra has rejected the voice, so that another may do.
+        is_of_voice: Whether Hydra has rejected the voice, so that another voice may be accepted.
     """
 
     kind: FailureKind
@@ -105,10 +105,10 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """Nobody uses this session: close it quietly, until somebody does.
+    """Close this session without an error, because nobody uses it; the next use opens another.
 
     Parameters:
-        message: For a log.
+        message: Why, for a log.
     """
 
     message: str
@@ -121,7 +121,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The WebSocket that was open is gone, whoever closed it.
+    """The WebSocket that was open is closed, by either side.
 
     Parameters:
         reason: For a person. Never holds the key or the URL's query.
@@ -132,11 +132,11 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class Rested:
-    """There is no session, and nobody wants one; it is opened when somebody does.
+    """No session is open, and none is being opened; the next use opens one.
 
     Parameters:
         message: Why, for a log. Never holds the key or the URL's query.
-        failed: Whether that is because none could be had.
+        failed: Whether that is because no session could be opened.
     """
 
     message: str
@@ -145,10 +145,9 @@ class Rested:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The session is lost, or could not be had; it will be tried again.
+    """The session is lost, or could not be opened; another attempt follows.
 
-    Told once for each session that was lost, however many attempts it takes to get
-    another.
+    Given once for each session that is lost, however many attempts it takes to open another.
 
     Parameters:
         kind: Why.
@@ -163,12 +162,12 @@ class Lost:
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Another attempt to get a session follows.
+    """Another attempt to open a session follows, after a delay.
 
     Parameters:
-        attempt: Which it is since the session was lost, counted from 1.
+        attempt: The number of the attempt since the session was lost, from 1.
         delay_secs: How long it waits.
-        kind: Why the one before failed.
+        kind: Why the attempt before failed.
         message: The same, for a person.
     """
 
@@ -180,7 +179,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class GivenUp:
-    """There is no session, and there will be none.
+    """No session is open, and no further attempt is made.
 
     Parameters:
         kind: Why.
@@ -193,7 +192,7 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Discard:
-    """Drop what the pipeline has not yet been told of what a response says."""
+    """Drop the audio and text of responses that still wait to be handed to the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,9 +207,10 @@ class Ready:
     """The session is configured.
 
     Parameters:
-        session: What is in force.
+        session: What the server says is in force.
         output_sample_rate: Rate of reply audio in Hz, from now on.
-        lost_secs: How much of what the user said before could not be kept, in seconds.
+        lost_secs: How much of the user's earlier audio was dropped because it was too much to
+            keep, in seconds.
     """
 
     session: SessionInfo
@@ -220,14 +220,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class UserStarted:
-    """The user has begun to speak: what is being played must stop."""
+    """The user has begun to speak. Playback must stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserStopped:
-    """The user has stopped; `discarded` when it was noise that gets no answer.
+    """The user has stopped speaking.
 
-    `silence_secs` is how long the server had heard silence before it said so, as far as known.
+    Parameters:
+        discarded: Whether the turn was noise, which gets no answer.
+        silence_secs: How long the server had heard silence when it sent `speech_stopped`, in
+            seconds; 0 if that is not known.
     """
 
     discarded: bool
@@ -236,25 +239,25 @@ class UserStopped:
 
 @dataclass(frozen=True, slots=True)
 class TurnConfirmed:
-    """What the user was heard to say was no noise: the functions that it interrupted are cancelled.
+    """The user's turn is real, not noise: the functions that it interrupted are to be cancelled.
 
-    Told only when functions may be running. The user may still speak.
+    Given only when functions may be running. The user may still speak.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class TurnDiscarded:
-    """What the user was heard to say was noise. The turn is over, and gets no answer."""
+    """The user's turn was noise. It is over, and gets no answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """Stop what is being played: the server cancelled it with no user turn to tell so."""
+    """Stop playback, because the server cancelled the response without a user turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyStarted:
-    """A response begins, or (`resumed`) goes on after an interruption that was none."""
+    """A response begins, or, if `resumed`, goes on after noise."""
 
     response_id: str | None
     resumed: bool = False
@@ -293,7 +296,7 @@ class VoiceEnded:
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """The response's bracket closes; `interrupted` when it did not come to its end."""
+    """The response is over for the pipeline; `interrupted` when it did not come to its end."""
 
     response_id: str | None
     interrupted: bool
@@ -323,7 +326,7 @@ class ToolCall:
     Parameters:
         call_id: The call.
         name: The function; empty if the server never named it.
-        arguments: JSON text as the model wrote it, which may be no JSON at all.
+        arguments: The JSON text as the model wrote it, which may be invalid JSON.
     """
 
     call_id: str
@@ -350,12 +353,12 @@ class ToolArguments:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that a developer should know; the session goes on.
+    """A message for the developer, about a fault or an oddity; the session goes on.
 
     Parameters:
         severity: `ERROR` reports go to the pipeline too, the others are logged.
         message: For a person. Never holds what users say.
-        code: The server's `error.code`, if that is what it is about.
+        code: The server's `error.code`, if the message is about an `error` event.
     """
 
     severity: Severity
@@ -366,7 +369,7 @@ class Report:
 ConnectionEffect: TypeAlias = (
     Connected | SessionStarted | Ready | Disconnected | Rested | Lost | Retrying | GivenUp
 )
-"""What becomes of the connection."""
+"""Effects that tell the pipeline about the connection."""
 
 PipelineEffect: TypeAlias = (
     UserStarted
@@ -386,7 +389,7 @@ PipelineEffect: TypeAlias = (
     | Report
     | ConnectionEffect
 )
-"""What the pipeline is told."""
+"""Effects that are for the pipeline."""
 
 Effect: TypeAlias = Send | Fail | Rest | Discard | PipelineEffect
-"""Whatever a step of the conversation may ask for."""
+"""All effects that a step of the conversation may return."""

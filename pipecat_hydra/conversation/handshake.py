@@ -1,10 +1,10 @@
-"""How a session comes to be live: its phase, its configuration, its tools and its output rate.
+"""How a session becomes live: its phase, its configuration, its tools and its output rate.
 
 Theory of operation. The phase is the one place that says how far the session is:
 
     OFFLINE      no socket
     CONNECTED    a socket is open; the server has not sent `session.created`
-    CREATED      it has, and nobody has said what the session shall be
+    CREATED      it has sent that, and no configuration has been given
     CONFIGURING  `session.configure` is sent
     LIVE         `session.configured` came
 
@@ -104,12 +104,12 @@ class Handshake:
 
     @property
     def configuration_is_out(self) -> bool:
-        """Whether the session was told its configuration, which is frozen since."""
+        """Whether the configuration was sent to this session, and so is frozen."""
         return self._phase in (Phase.CONFIGURING, Phase.LIVE)
 
     @property
     def is_configured(self) -> bool:
-        """Whether it is known what the session shall be."""
+        """Whether a configuration has been given."""
         return self._configuration is not None
 
     @property
@@ -133,18 +133,18 @@ class Handshake:
         return self._deadline
 
     def connected(self, now: float) -> None:
-        """A socket is open; the server speaks first."""
+        """Record that a socket is open. The server sends the first event."""
         self._phase = Phase.CONNECTED
         self._deadline = now + self._timeout
         self._output_sample_rate = None
 
     def disconnected(self) -> None:
-        """The socket is gone."""
+        """Record that the socket is gone."""
         self._phase = Phase.OFFLINE
         self._deadline = None
 
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
-        """Set what the session that begins shall be; sent now if it is created, else once it is."""
+        """Set the configuration; send it now if the session is created, else once it is."""
         self._configuration = configuration
         self._tools_wanted = configuration.tools or ()
         return self._send_configuration(now) if self._phase is Phase.CREATED else []
@@ -160,7 +160,7 @@ class Handshake:
             self._configuration = self._configuration.model_copy(update=again)
 
     def created(self, event: SessionCreated, now: float) -> list[Effect]:
-        """The server has opened the session."""
+        """Record that the server has created the session; send the configuration, if given."""
         if self._phase is not Phase.CONNECTED:
             return []
         self._phase = Phase.CREATED
@@ -182,11 +182,11 @@ class Handshake:
         return effects
 
     def configured(self, event: SessionConfigured, *, lost_secs: float) -> list[Effect]:
-        """The session is live, if this is the first word of it.
+        """Record that the session is live, at the first `session.configured`.
 
         Args:
             event: What the server says is in force.
-            lost_secs: How much of what the user said before could not be kept, in seconds.
+            lost_secs: How much of the user's earlier audio was dropped, in seconds.
         """
         if self._phase is not Phase.CONFIGURING:
             return []
@@ -220,10 +220,10 @@ class Handshake:
         return [Send(SessionUpdate.of(self._tools_wanted, event_id=self._event_ids.next()))]
 
     def rejected(self, error: ErrorDetail) -> list[Effect]:
-        """Give the session up if an `error` event rejects its voice; else it means nothing here."""
+        """Give the session up if an `error` event rejects its voice; ignore any other error."""
         if self._phase is not Phase.CONFIGURING or error.param != VOICE_PARAM:
             return []
-        # What the session does next is open (protocol §2); it never gets our voice.
+        # What the server does next is open (protocol §2); it does not accept the voice.
         self._deadline = None
         voice = self._configuration.voice if self._configuration else None
         message = f"Hydra's {self.model} has no voice {voice!r}: {error.message or error.code}"
@@ -239,7 +239,7 @@ class Handshake:
         return [Fail(FailureKind.TIMEOUT, message)]
 
     def _negotiate_rate(self, echoed: int | None) -> int:
-        """The rate echoed, else the model's, else the documented one (protocol §2)."""
+        """Return the rate that the server names, else the model's, else the documented one."""
         if echoed is not None and echoed in _SANE_SAMPLE_RATES:
             return echoed
         known = MODELS.get(self.model)

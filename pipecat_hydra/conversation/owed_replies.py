@@ -5,31 +5,32 @@ Theory of operation. A reply that the application wants passes these stations:
     wanted     no session can be asked yet, or the way is not free
     due        the model was asked; the server has not announced the response
     announced  the response exists; `responses.py` knows it from then on
-    heard      something of it was heard, or a function called: nothing is owed any more
+    heard      audio of it was heard, or a function called: nothing is owed any more
 
 A reply to what the user says is due as soon as the user has stopped; nobody has to ask for it.
 
-**Wanted.** A `response.create` while the model speaks, is about to, or listens would be refused
-or would talk over somebody, so it waits until the way is free. All that was said before it is sent
-it answers, so there is one at a time. When the user speaks meanwhile, the answer to the user is
-one to typed text too, and the request is dropped. The request that a batch of function calls is
-owed is never dropped (F2). Calls that a turn cancelled are not spoken about, unless the turn was
-noise.
+**Wanted.** A `response.create` would be refused, or would talk over somebody, while the model
+speaks, is about to speak, or listens. So a request waits until the way is free. A request answers
+all that was said before it is sent, so one waiting request is enough. When the user speaks while
+it waits, the answer to the user answers typed text too, and the request is dropped. A request
+about a batch of function calls is never dropped (F2). No reply is wanted about calls that a turn
+cancelled, unless the turn was noise.
 
-**Due.** What is due and was interrupted is doomed: it is cancelled as soon as it is announced.
-What was due when the user began to speak is set aside: it may come while the user speaks, and is
-due again if that was noise. What has not come after a while will not come any more.
+**Due.** A due response that was interrupted is doomed: it is cancelled as soon as it is announced.
+A response that was due when the user began to speak is set aside: it may come while the user
+speaks, and is due again if the turn was noise. After a while, a due response is not expected any
+more.
 
-**Before there is a session.** A reply may be wanted in any phase. The session that begins speaks
-first, if it is configured so; that carries the requests that were waiting, which wait again if the
-session never becomes live.
+**Before there is a session.** A reply may be wanted in any phase. A session that begins speaks
+first, if it is configured so. Its greeting carries the requests that were waiting; they wait again
+if the session never becomes live.
 
-**Over a loss.** What was asked for and not heard, what was wanted, and what calls with an answer
-were still owed become one debt. The session that follows speaks first, or, when it hears the
-user's last words again, is asked if there is no word in them.
+**Over a loss.** Replies that were asked for and not heard, replies that were wanted, and replies
+about answered calls become one debt. The next session speaks first to pay it. If audio of the user
+is sent again to that session, it is asked for the reply only when no turn was found in the audio.
 
-**Handing over.** While a live session is about to be replaced, the session that follows is the one
-to answer. A request then waits for it, unless the user has another turn answered before.
+**Handing over.** While a live session is about to be replaced, new requests are for the next
+session. Such a request is dropped if the old session answers another turn of the user before.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
@@ -68,34 +69,34 @@ class _Due:
     expected: int = 0
     # How many of the first of them are to be cancelled as soon as they are announced.
     doomed: int = 0
-    # When the last of them was asked for, unless an interruption came since.
+    # When the last of them was asked for; None after an interruption.
     asked_at: float | None = None
 
     def expect(self, now: float) -> None:
-        """One more is due."""
+        """Count one more response as due."""
         self.expected += 1
         self.asked_at = now
 
     def doom(self) -> None:
-        """Nobody wants to hear any of them."""
+        """Doom all that are due: nobody wants to hear them."""
         self.doomed = self.expected
         self.asked_at = None
 
     def announce(self) -> bool:
-        """One is announced. Returns whether it is to be cancelled."""
+        """Count one as announced. Return whether it is to be cancelled."""
         doomed = self.doomed > 0
         self.expected = max(0, self.expected - 1)
         self.doomed = max(0, self.doomed - 1)
         return doomed
 
     def withdraw(self) -> None:
-        """One will not come."""
+        """Count one as not coming."""
         self.expected = max(0, self.expected - 1)
         self.doomed = min(self.doomed, self.expected)
 
 
 class OwedReplies:
-    """The one owner of "a reply is owed"."""
+    """Keeps account of the replies that the model owes."""
 
     def __init__(self, event_ids: EventIds):
         """Start with nothing owed.
@@ -107,23 +108,23 @@ class OwedReplies:
         self._wanted: deque[_Request] = deque()
         # Requests that the session being configured answers by speaking first.
         self._carried: tuple[_Request, ...] = ()
-        # Requests about calls that a turn cancelled which may yet be noise.
+        # Requests about calls that a turn cancelled, while the turn may be noise.
         self._withheld: tuple[_Request, ...] = ()
         self._create_ids: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._due = _Due()
-        # What was due before a turn that may yet be noise.
+        # What was due before a turn, while the turn may be noise.
         self._set_aside = _Due()
         self._due_until = 0.0
-        # Whether the application has asked for a response of which nothing was heard.
+        # Whether the application has asked for a response that was not heard.
         self._asked = False
-        # Whether a reply was lost with its session, or promised by one not live yet.
+        # Whether a reply was lost with its session, or is to be the greeting of one not live yet.
         self._debt = False
-        # Whether the session that begins speaks first, and whether nobody wants to hear that.
+        # Whether the session that begins speaks first, and whether that is to be cancelled.
         self._greeting = False
         self._greeting_doomed = False
         self._handing_over = False
-        # How many turns of the user may yet be answered before what is wanted of the next session
-        # is answered by that; None if nothing is.
+        # How many more turns of the user the old session may answer before the reply that is wanted
+        # of the next session counts as given; None if no reply is wanted of it.
         self._next_after_turns: int | None = None
 
     #
@@ -132,33 +133,33 @@ class OwedReplies:
 
     @property
     def waiting(self) -> bool:
-        """Whether a reply is wanted and not asked for."""
+        """Whether a reply is wanted, and the model was not asked for it."""
         return bool(self._wanted)
 
     @property
     def pending(self) -> bool:
-        """Whether a reply is to come from the session that there is, or from one to begin."""
+        """Whether a reply is due or wanted, or a session that begins is to speak first."""
         due = self._due.expected > self._due.doomed
         return due or self.waiting or self._greeting
 
     @property
     def for_next_session(self) -> bool:
-        """Whether a reply is wanted of the session that follows the one being replaced."""
+        """Whether a reply is wanted of the next session, because this one is being replaced."""
         return self._next_after_turns is not None
 
     @property
     def by_new_session(self) -> bool:
-        """Whether a session that begins owes a reply to what it is told."""
+        """Whether a session that begins owes a reply."""
         return self._debt or self.waiting or bool(self._carried)
 
     @property
     def due_before_turn(self) -> bool:
-        """Whether a response was due when the user's turn began that has not come yet."""
+        """Whether a response that was due when the user's turn began has not come yet."""
         return self._set_aside.expected > 0
 
     @property
     def deadline(self) -> float | None:
-        """When what is due will not come any more; None if nothing is."""
+        """When due responses are given up; None if none is due."""
         return self._due_until if self._due.expected else None
 
     #
@@ -166,11 +167,11 @@ class OwedReplies:
     #
 
     def want(self, *, unanswered_turn: bool) -> None:
-        """The application wants a reply.
+        """Record that the application wants a reply.
 
         Args:
-            unanswered_turn: Whether a turn of the user is over and not answered. Its answer
-                is none to what is wanted after it.
+            unanswered_turn: Whether a turn of the user is over and not answered. The answer to it
+                does not count as the reply that is wanted now.
         """
         if self._handing_over:
             self._next_after_turns = int(unanswered_turn)
@@ -179,17 +180,17 @@ class OwedReplies:
             self._wanted.append(_Request())
 
     def want_about_calls(self, response_id: str | None) -> None:
-        """A batch of function calls is answered, and the model is to go on."""
+        """Record that a reply about an answered batch of function calls is wanted."""
         self._wanted.append(_Request(for_calls=True, calls_of=response_id))
 
     def withhold_about_calls(self, response_id: str | None) -> None:
-        """A turn has cancelled a batch of function calls: go on about it only if that was noise."""
+        """Record that a turn cancelled a batch of calls: a reply is wanted if it was noise."""
         self._withheld += (_Request(for_calls=True, calls_of=response_id),)
 
     def ask(
         self, now: float, *, speaking: bool, response_id: str | None, calling: bool
     ) -> list[Effect]:
-        """Ask for what is wanted, one at a time, if the way is free.
+        """Ask for the first reply that is wanted and for which the way is free.
 
         Args:
             now: The time.
@@ -201,10 +202,11 @@ class OwedReplies:
             return []
         for request in self._wanted:
             if request.for_calls:
-                # A calling response may not be done before its narration has begun (protocol §6).
+                # The response that called may not be done before the reply about the calls begins
+                # (protocol §6).
                 free = not speaking or request.calls_of == response_id
             else:
-                # While calls are open, Hydra would take it for the wish to hear of them, or
+                # While calls are open, Hydra would take this request for one about the calls, or
                 # refuse it.
                 free = not speaking and not calling
             if free:
@@ -221,12 +223,12 @@ class OwedReplies:
     #
 
     def expect(self, now: float) -> None:
-        """A response is due: it was asked for, or the user has stopped."""
+        """Count a response as due: it was asked for, or the user has stopped."""
         self._due.expect(now)
         self._due_until = now + _DUE_SECS
 
     def announced(self, *, over_user: bool) -> tuple[bool, float | None]:
-        """A response has begun that may have been due.
+        """Count a response that has begun as announced, if one was due.
 
         Args:
             over_user: Whether it was due before the user began to speak, who still speaks.
@@ -241,19 +243,19 @@ class OwedReplies:
         return self._due.announce(), asked_at
 
     def withdraw(self) -> None:
-        """One response that was due will not come."""
+        """Count one response that was due as not coming."""
         if not self._due.expected:
             self._set_aside.withdraw()
         self._due.withdraw()
 
     def refused(self, event_id: str | None) -> None:
-        """The server reports an error about an event that the client sent."""
+        """Count a response as not coming if the server refuses the event that asked for it."""
         if event_id in self._create_ids:
             self.withdraw()
             self._asked = self._asked and self._due.expected > 0
 
     def expire(self, now: float) -> bool:
-        """Give up what was due and has not come by now. Returns whether there was any."""
+        """Give up due responses whose time is over. Return whether there were any."""
         if not self._due.expected or now < self._due_until:
             return False
         self._due = _Due()
@@ -261,11 +263,11 @@ class OwedReplies:
         return True
 
     def heard(self) -> None:
-        """Something of a response was heard, a function was called, or the response is done."""
+        """Record that a response was heard, called a function or is done."""
         self._asked = False
 
     def cancel(self, *, configuring: bool) -> None:
-        """Nobody wants to hear what is due, or what was lost.
+        """Doom due responses and forget the debt: nobody wants to hear them.
 
         Args:
             configuring: Whether the session is being configured, and may greet.
@@ -280,32 +282,31 @@ class OwedReplies:
     #
 
     def turn_started(self) -> None:
-        """The user begins to speak: what is due is set aside."""
+        """Set aside what is due, because the user begins to speak."""
         self._set_aside, self._due = self._due, _Due()
 
     def turn_is_real(self) -> None:
-        """The answer to the user is one to what was typed before, too."""
+        """Drop requests that are not about calls: the answer to the user answers them too."""
         self._wanted = deque(request for request in self._wanted if request.for_calls)
 
     def earlier_turn_is_real(self) -> None:
-        """The same, of a turn before the one that is open: what it cancelled stays so."""
+        """Do as for a real turn, and drop the requests about calls that the turn cancelled."""
         self.turn_is_real()
         self._withheld = ()
 
     def turn_is_over(self) -> None:
-        """No turn is open or undecided: nothing is given back any more."""
+        """Forget what was set aside or withheld: no turn is open or undecided."""
         self._set_aside = _Due()
         self._withheld = ()
 
     def turn_was_noise(self) -> None:
-        """All is due again that was before, and what the noise cancelled is spoken about."""
+        """Make due again what was set aside, and wanted what was withheld."""
         self._due = self._set_aside
         self._wanted.extend(self._withheld)
         self.turn_is_over()
 
     def understood(self) -> None:
-        """A turn of the user is answered, or never will be."""
-        self._asked = False
+        """Count a user turn as understood; a reply that was asked for is owed until heard."""
         if self._next_after_turns is not None:
             left = self._next_after_turns - 1
             self._next_after_turns = left if left >= 0 else None
@@ -315,7 +316,7 @@ class OwedReplies:
     #
 
     def configured(self, *, speaks_first: bool) -> None:
-        """It is said what the session that begins shall be.
+        """Record whether the session that begins is configured to speak first.
 
         Args:
             speaks_first: Whether the model speaks first in it.
@@ -323,13 +324,13 @@ class OwedReplies:
         self._put_down()
         self._greeting = speaks_first
         if speaks_first:
-            # It owes that until there is a session.
+            # The greeting is owed until the session is live.
             self._debt = True
             self._carried = tuple(self._wanted)
             self._wanted.clear()
 
     def session_began(self, now: float, *, greeted: bool) -> None:
-        """The session is live.
+        """Record that the session is live: its greeting is due, or the debt is wanted.
 
         Args:
             now: The time.
@@ -343,26 +344,26 @@ class OwedReplies:
             self.expect(now)
             self._due.doomed = int(self._greeting_doomed)
         elif debt and not greeting and all(request.for_calls for request in self._wanted):
-            # There are words of the user to be heard again first, if they are words.
+            # Audio of the user is sent again first; there may be no turn in it.
             self._wanted.append(_Request())
 
     def hand_over(self) -> None:
-        """The session is about to be replaced: what is wanted now, the next one answers."""
+        """Leave replies wanted from now on to the next session: this one is being replaced."""
         self._handing_over = True
 
     def keep_session(self) -> None:
-        """The session is not replaced after all: it answers what the next one was to answer."""
+        """Have this session give the reply that the next one was to give."""
         self._handing_over = False
         if self._next_after_turns is not None:
             self._next_after_turns = None
             self.want(unanswered_turn=False)
 
     def disconnected(self, *, live: bool, calls_owed: bool) -> None:
-        """The session is gone: what was due in it does not come.
+        """Turn what is owed into a debt, because the session is gone.
 
         Args:
             live: Whether it was live.
-            calls_owed: Whether the model was still to go on about calls that are answered.
+            calls_owed: Whether calls are answered, and no reply about them was wanted yet.
         """
         if live:
             self._debt = self._asked or self.waiting or calls_owed
@@ -376,6 +377,6 @@ class OwedReplies:
         self._create_ids.clear()
 
     def _put_down(self) -> None:
-        """What a session was to answer by speaking first waits again."""
+        """Make the requests wanted again that the greeting of a session carried."""
         self._wanted.extendleft(reversed(self._carried))
         self._carried = ()

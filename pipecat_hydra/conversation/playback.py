@@ -29,7 +29,7 @@ _Part = AudioChunk | TextChunk
 
 
 class Playback:
-    """Remembers what the listener has still to hear.
+    """Remembers the audio and text that the listener has still to hear.
 
     A stretch is what is said between the bot's starting and stopping to speak, as the
     output transport reports them; stretches are played one after the other.
@@ -38,11 +38,12 @@ class Playback:
     def __init__(self) -> None:
         """Start with nothing said."""
         self._stretches: deque[_Stretch] = deque()
+        self._secs = 0.0
         # May be earlier than anything that is remembered here. Now and then Pipecat's output plays
         # one last piece of what was cut, and then reports neither its end nor, within three
         # seconds, the next start.
         self._started_at: float | None = None
-        # Without word from the transport nothing is known of what was heard.
+        # Whether the transport reports playback. If not, nobody knows what was heard.
         self._reported = False
         self._overrun = False
 
@@ -55,10 +56,10 @@ class Playback:
         """
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._stretches[-1].add(part, now)
+        self._secs += self._stretches[-1].add(part, now)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
-        if sum(stretch.secs for stretch in self._stretches) > limit:
-            # Bounded in memory: what is that long is not kept, and so not said again.
+        if self._secs > limit:
+            # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
                 stretch.pieces.clear()
@@ -76,14 +77,15 @@ class Playback:
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
-        Also reported, and then of no meaning, for what was cut.
+        This is also reported for audio that was cut, and then changes nothing.
         """
         if self._started_at is None:
             return
         self._started_at = None
         if self._stretches:
-            self._stretches.popleft()
+            self._secs -= self._stretches.popleft().secs
         if not self._stretches:
+            self._secs = 0.0
             self._overrun = False
 
     def turn_started(self) -> None:
@@ -114,6 +116,7 @@ class Playback:
     def clear(self) -> None:
         """Forget all: it is played no more."""
         self._stretches.clear()
+        self._secs = 0.0
         self._started_at = None
         self._overrun = False
 
@@ -147,10 +150,12 @@ class _Stretch:
         self.complete = False
         self.is_before_turn = False
 
-    def add(self, part: _Part, now: float) -> None:
+    def add(self, part: _Part, now: float) -> float:
+        """Add a part; returns its length in seconds."""
         piece = _Piece(part, self.secs, now)
         self.pieces.append(piece)
         self.secs += piece.secs
+        return piece.secs
 
     def heard(self, started_at: float, now: float) -> float:
         """Return how much was heard by now, in seconds, if it plays since `started_at`."""

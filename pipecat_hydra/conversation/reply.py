@@ -76,23 +76,33 @@ class Reply:
 
     @property
     def active(self) -> bool:
-        """Whether what it says passes to the pipeline."""
+        """Whether its audio and text pass to the pipeline."""
         return self.state is ReplyState.ACTIVE
 
     @property
     def held(self) -> bool:
-        """Whether what it says is kept back until the user's turn is decided."""
+        """Whether its audio and text are kept back until the user's turn is decided."""
         return self.state is ReplyState.HELD
 
     @property
     def dead(self) -> bool:
-        """Whether what it says is dropped."""
+        """Whether its audio and text are dropped."""
         return self.state is ReplyState.DEAD
 
     def begin(self) -> list[PipelineEffect]:
         """Open the bracket."""
         self._open = True
         return [ReplyStarted(self.id)]
+
+    def go_on(self, delta: bytes) -> AudioChunk | None:
+        """Take more audio if the first has entered the pipeline and the reply is active; else None.
+
+        Returns:
+            What passes, without a sample that is not whole yet.
+        """
+        if not self._voiced or self.state is not ReplyState.ACTIVE:
+            return None
+        return AudioChunk(self._samples.push(delta), self.sample_rate)
 
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""
@@ -162,7 +172,7 @@ class Reply:
             return self._pass(part, now)
         self._held.append(part)
         self._held_bytes += len(part.pcm) if isinstance(part, AudioChunk) else len(part.text)
-        # Nobody waits two minutes to hear the rest.
+        # After two minutes nobody wants to hear the rest.
         return self.kill() if self._held_bytes > _HELD_BYTES else []
 
     def _pass(self, part: AudioChunk | TextChunk, now: float | None) -> list[PipelineEffect]:

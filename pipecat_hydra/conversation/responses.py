@@ -1,26 +1,27 @@
-"""The responses of a session: which one is current, held, dead, and what of it was not heard.
+"""The responses of a session: which is current, held or dead, and which part was not heard.
 
-Theory of operation. At most one response is current; `reply.py` holds what there is to say of
-one. It becomes current by `response.created`, or by its first delta should that event be missing.
-It ceases to be at `response.done` or when another takes its place. Its id is then retired: nothing
-with a retired id ever passes (A5).
+Theory of operation. At most one response is current; `reply.py` describes a single one. It becomes
+current by `response.created`, or by its first delta if that event is missing. It ceases to be
+current at `response.done`, or when another takes its place. Its id is then retired: nothing with a
+retired id ever passes (A5).
 
-A response over which the user begins to speak is held, for nothing is known yet. It may be a
-barge-in: the server then cancels the response, completes the user's item, or makes a new
-response, and the held one is dead. Or it was noise: what was kept passes, and the response goes on.
+A response over which the user begins to speak is held, because it is not known yet whether the user
+interrupts it. If this is a barge-in, the server cancels the response, completes the user's item or
+begins a new response, and the held response is dead. If it is noise, the parts that were kept back
+pass, and the response goes on.
 
 A response that was due before the user spoke, and begins while the user speaks, is held as well.
 Unless the server cancels it, it is heard when the user has stopped, before the answer to the user.
 
-An interruption by somebody else than the user kills the current response and cancels it by its id
+An interruption by somebody other than the user kills the current response and cancels it by its id
 (T4).
 
-A response that was announced and of which nothing comes for long has stalled. It is cancelled by
+A response that was announced and then stops arriving has stalled. After a while it is cancelled by
 its id and given up (P1).
 
-What of a response has entered the pipeline lies in the transport for seconds, and an interruption
-throws it away. `playback.py` remembers it, so that noise costs the listener nothing: what was cut
-is kept here until the turn is decided, and said again if that was noise (T3).
+The audio of a response waits in the transport for seconds, and an interruption throws it away.
+`playback.py` remembers it, so that noise costs the listener nothing: the parts that were cut are
+kept here until the turn is decided, and said again if the turn was noise (T3).
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5.
 """
@@ -51,7 +52,7 @@ from pipecat_hydra.wire.events import ResponseCancel, ResponseInfo
 __all__ = ["EndedResponse", "Responses"]
 
 _REMEMBERED_IDS: Final = 256
-# How long before the word that the user has stopped an answer to the user may begin.
+# How long before `speech_stopped` an answer to the user may begin.
 _QUICK_SECS: Final = 1.0
 # Hydra sends a reply ten times faster than it is spoken (protocol §5).
 _STALL_SECS: Final = 12.0
@@ -59,14 +60,14 @@ _STALL_SECS: Final = 12.0
 
 @dataclass(frozen=True, slots=True)
 class EndedResponse:
-    """What the end of a response comes to.
+    """How a response ended.
 
     Parameters:
         effects: What the pipeline is told.
         response_id: Its id, if it ever had one.
-        announced: Whether it was current, or had been. If not, it will not be any more.
+        announced: Whether it is current, or was. If not, it never will be.
         current: Whether it was current.
-        answered: Whether it came to its end by itself, and nobody interrupted it.
+        answered: Whether it was generated to its end, and nobody interrupted it.
         took: Seconds from asking to finishing, for a response that ended by itself.
     """
 
@@ -79,27 +80,27 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, those that are over, and what of them was not heard."""
+    """The current response, the ids of those that are over, and the parts not heard."""
 
     def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
         """Start with no response.
 
         Args:
             event_ids: Numbers what is sent.
-            resume_after_noise: Whether what noise cut off is said again.
+            resume_after_noise: Whether the parts that noise cut off are said again.
         """
         self._event_ids = event_ids
         self._reply: Reply | None = None
         # When the current response began, if it did while the user spoke.
         self._began_over_user_at: float | None = None
-        # When something of the current response came last.
+        # When the last part of the current response came.
         self._progress_at = 0.0
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
-        self._playback = Playback()
+        self.playback: Final = Playback()
         self._resumes_after_noise = resume_after_noise
-        # What an interruption, which may be by noise, threw away of what was being played.
+        # The parts that an interruption, which may be by noise, threw away unplayed.
         self._unheard: list[AudioChunk | TextChunk] = []
         self._bot_was_heard = False
 
@@ -114,7 +115,7 @@ class Responses:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing can come any more of the response that there is, if any."""
+        """Whether no response is current, or the current one is dead."""
         return self._reply is None or self._reply.dead
 
     @property
@@ -124,7 +125,7 @@ class Responses:
 
     @property
     def holds_back(self) -> bool:
-        """Whether the user's turn keeps the listener from hearing something."""
+        """Whether a response is held, or parts that the user's turn cut wait to be said again."""
         return self.held or bool(self._unheard)
 
     @property
@@ -134,12 +135,12 @@ class Responses:
 
     @property
     def living(self) -> frozenset[str | None]:
-        """The id of the current response, or None for its id; empty if none is alive."""
+        """The id of the current response, or None if it has no id; empty if none is alive."""
         return frozenset() if self.quiet else frozenset({self.current_id})
 
     @property
     def deadline(self) -> float | None:
-        """When the current response has stalled; None if it cannot."""
+        """When the current response counts as stalled; None if it cannot stall."""
         reply = self._reply
         if reply is None or reply.dead or reply.generated:
             return None
@@ -162,7 +163,7 @@ class Responses:
 
     @property
     def bot_was_heard(self) -> bool:
-        """Whether the model has said or done anything in this conversation."""
+        """Whether the model has said anything or called a function in this conversation."""
         return self._bot_was_heard
 
     #
@@ -170,20 +171,20 @@ class Responses:
     #
 
     def is_known(self, response_id: str | None) -> bool:
-        """Whether a response that is announced has been before; one without an id has not."""
+        """Whether a response was announced before; a response without an id was not."""
         return response_id is not None and (
             response_id == self.current_id or response_id in self._retired
         )
 
     def is_first_sign(self, response_id: str | None) -> bool:
-        """Whether a delta belongs to a response that has not begun."""
+        """Whether a delta is the first sign of a response that was not announced."""
         if response_id is None or response_id in self._retired:
             return False
         self.adopt(response_id)
         return response_id != self.current_id
 
     def adopt(self, response_id: str | None) -> None:
-        """Take the id that the current response goes by, if it was announced without one."""
+        """Set the id of the current response, if it was announced without one."""
         reply = self._reply
         if reply is not None and reply.id is None and response_id not in self._retired:
             reply.id = response_id
@@ -197,7 +198,7 @@ class Responses:
         sample_rate: int,
         over_user: bool,
     ) -> list[Effect]:
-        """Make another response the current one; gives the end of the one before.
+        """Make another response the current one, and return the end of the one before.
 
         Args:
             response_id: The response; None if the server has not named it.
@@ -218,13 +219,33 @@ class Responses:
         return effects
 
     def begin(self, *, doomed: bool) -> list[Effect]:
-        """Let the new response be heard, if it is not held; one that is doomed is cancelled."""
+        """Open the bracket of the new response unless it is held; cancel it if it is doomed."""
         reply = self._reply
         if reply is None:
             return []
         if doomed:
             return [*reply.kill(), self._cancel(reply)]
         return [] if reply.held else [*reply.begin()]
+
+    def go_on(self, response_id: str | None, delta: bytes, now: float) -> list[Effect] | None:
+        """Take audio of the response that is being said, which decides nothing; None if it is none.
+
+        Args:
+            response_id: The response, as the server names it.
+            delta: The audio.
+            now: The time.
+        """
+        reply = self._reply
+        if reply is None or response_id is None or response_id != reply.id:
+            return None
+        chunk = reply.go_on(delta)
+        if chunk is None:
+            return None
+        self._progress_at = now
+        if not chunk.pcm:
+            return []
+        self.playback.add(chunk, now)
+        return [chunk]
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
@@ -243,7 +264,7 @@ class Responses:
         return [*reply.text(delta, now)]
 
     def progressed(self, now: float) -> None:
-        """Something other than speech came of the current response, or it waits for others."""
+        """Record that the current response has not stalled, although no audio or text came."""
         self._progress_at = now
 
     def give_up_stalled(self, now: float) -> list[Effect]:
@@ -255,12 +276,12 @@ class Responses:
         return [*reply.kill(), self._cancel(reply), Report(Severity.WARNING, message)]
 
     def negotiated(self, sample_rate: int) -> None:
-        """The rate of the session's audio is known for sure."""
+        """Set the sample rate of the current response to the one that the session has."""
         if self._reply is not None:
             self._reply.sample_rate = sample_rate
 
     def done(self, info: ResponseInfo, now: float) -> EndedResponse | None:
-        """The server has finished generating a response; None if it has said so before."""
+        """End a response that the server has finished; return None if it had ended before."""
         if info.id is not None:
             if info.id in self._finished:
                 return None
@@ -285,11 +306,11 @@ class Responses:
         )
 
     def _generated(self, reply: Reply, *, cancelled: bool) -> list[Effect]:
-        """Generation has ended; what is held stays until the user's turn is decided."""
+        """End the generated response; if it is held, keep it until the turn is decided."""
         if reply.held and not cancelled:
             reply.generated = True
             return []
-        # The server has dropped what the listener still hears, with nobody speaking.
+        # The server has cancelled what the listener still hears, although nobody speaks.
         flush = cancelled and reply.active and reply.heard
         if cancelled:
             self._unheard = []
@@ -297,7 +318,7 @@ class Responses:
         return [*effects, Flush()] if flush else effects
 
     def _end(self, *, interrupted: bool) -> list[Effect]:
-        """The current response is over: nothing with its id passes any more."""
+        """End the current response and retire its id, so that nothing with that id passes."""
         reply, self._reply = self._reply, None
         if reply is None:
             return []
@@ -306,7 +327,7 @@ class Responses:
         return [*reply.close(interrupted=interrupted)]
 
     def disconnected(self) -> list[Effect]:
-        """The session is gone: ids mean nothing beyond it."""
+        """End the current response and forget all ids: the session is gone."""
         effects = self._end(interrupted=True)
         self._unheard = []
         self._begun = 0
@@ -319,73 +340,71 @@ class Responses:
     #
 
     def turn_started(self) -> list[Effect]:
-        """The user begins to speak: hold what is in flight."""
+        """Hold the current response, because the user begins to speak."""
         # One that began over an earlier turn is cut by this one like any other.
         self._began_over_user_at = None
-        self._playback.turn_started()
+        self.playback.turn_started()
         return [*self._reply.hold()] if self._reply is not None and self._reply.active else []
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
-        """The user has stopped: let be heard what began over the user, for nobody has cancelled it.
+        """Resume a response that began while the user spoke, now that the user has stopped.
 
         Returns:
-            What the pipeline is told; and whether the user is answered already, for the answer
-            may be quicker than the word that the turn is over.
+            The effects; and whether the answer has begun already, before `speech_stopped`.
         """
         reply, began_at = self._reply, self._began_over_user_at
         if reply is None:
             return [], False
         if reply.held and began_at is not None:
-            # If it began long ago, it is what was due before.
+            # A response that began earlier was due before the turn, and is no answer to it.
             return self._resume(reply), now - began_at < _QUICK_SECS
         return [], reply.active
 
     def turn_is_real(self) -> None:
-        """What the user's turn cut stays cut."""
+        """Forget the parts that the user's turn cut: the turn is real."""
         self._unheard = []
 
     def drop_what_was_cut(self) -> list[Effect]:
-        """A real turn cut the response that is held, unless that began while the user spoke."""
+        """Kill the held response, because the turn is real, unless it began during the turn."""
         reply = self._reply
         if reply is None or not reply.held or self._began_over_user_at is not None:
             return []
         return [*reply.kill()]
 
     def turn_was_noise(self) -> list[Effect]:
-        """Go on as if the user had not been heard: what was not heard first, then what was held."""
+        """Resume the reply after noise: first the parts not heard, then the parts kept back."""
         reply = self._reply
         if reply is None or not reply.held:
             return self.say_again()
         return self._resume(reply, self._take_unheard())
 
     def say_again(self) -> list[Effect]:
-        """Say what an interruption that was none threw away."""
+        """Say the parts again that noise threw away."""
         unheard = self._take_unheard()
         if not unheard:
             return []
         if self._reply is not None:
             return [*self._reply.say_again(unheard)]
-        # It had been generated whole; only its playing was interrupted.
+        # The response is over; only its playing was interrupted.
         finished = Reply(None, asked_at=None, sample_rate=0)
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
     def cut(self, now: float, *, answered: bool = False) -> None:
-        """The pipeline throws away what it has not played.
+        """Remember the parts that the pipeline throws away unplayed.
 
         Args:
             now: The time.
-            answered: Whether it does so for the user's last turn, which is answered already: only
-                the answer is kept.
+            answered: Whether for a turn that is answered already: only the answer is kept.
         """
-        unheard = self._playback.cut(now, since_turn=answered)
+        unheard = self.playback.cut(now, since_turn=answered)
         if answered:
             self._unheard = unheard
         elif self._resumes_after_noise:
             self._unheard += unheard
 
     def cancel(self) -> list[Effect]:
-        """Stop the current response for good, at the server and in what is being played."""
-        self._playback.clear()
+        """Stop the current response for good, at the server and in the pipeline."""
+        self.playback.clear()
         self._unheard = []
         reply = self._reply
         if reply is None or reply.dead:
@@ -397,14 +416,14 @@ class Responses:
         return Send(ResponseCancel(response_id=reply.id, event_id=self._event_ids.next()))
 
     def _resume_what_was_due(self) -> list[Effect]:
-        """Let be heard what began while the user spoke, is generated whole and not cancelled."""
+        """Resume the held response if it began while the user spoke and is generated whole."""
         reply = self._reply
         if reply is None or not (reply.held and reply.generated):
             return []
         return [] if self._began_over_user_at is None else self._resume(reply)
 
     def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
-        """Go on with the current reply, which was held, and end it if there is no more of it."""
+        """Resume the current reply, which was held, and end it if it is generated whole."""
         effects: list[Effect] = [*reply.resume(unheard)]
         return effects + (self._end(interrupted=False) if reply.generated else [])
 
@@ -417,27 +436,15 @@ class Responses:
     #
 
     def note(self, effect: Effect, now: float) -> None:
-        """Take note of what the pipeline is told."""
+        """Record an effect that goes to the pipeline."""
         match effect:
             case VoiceStarted() | ToolCalls():
                 self._bot_was_heard = True
             case AudioChunk() | TextChunk():
-                self._playback.add(effect, now)
+                self.playback.add(effect, now)
             case VoiceEnded():
-                self._playback.end()
+                self.playback.end()
             case Flush():
-                self._playback.clear()
+                self.playback.clear()
             case _:
                 pass
-
-    def bot_started(self, now: float) -> None:
-        """The listener begins to hear the bot, as the output transport reports it."""
-        self._playback.started(now)
-
-    def bot_stopped(self) -> None:
-        """The listener has heard the bot to the end, or up to an interruption."""
-        self._playback.stopped()
-
-    def forget_playback(self) -> None:
-        """Forget what was said so far: it will not be told whether it was heard."""
-        self._playback.clear()

@@ -1,9 +1,9 @@
 """When a session is closed because nobody uses it.
 
-Theory of operation. A session costs money for as long as it is open. Two sessions are not
-worth it: one that is opened ahead of time and that nobody configures within a while, and one
-that is live and in which nothing has happened for long. Both have a deadline here. What counts
-as use is the user's audio, a user turn, a response, and a request of the application.
+Theory of operation. A session costs money for as long as it is open. Two kinds of session are
+closed: one that is opened ahead of time and is not configured within a while, and one that is live
+and not used for long. Both have a deadline here. Audio of the user, a user turn, a response and a
+request of the application count as use.
 
 A session that is being configured has no such deadline: the handshake has one of its own.
 
@@ -43,26 +43,26 @@ class RestTimer:
         return f"the session was not used for {self._unused_timeout} s"
 
     def opened(self, now: float) -> None:
-        """Start to count: a socket is open, and nobody has configured the session yet."""
+        """Start the timer of an unused session: a socket is open, no configuration is given."""
         if self._unused_timeout is not None:
             self._deadline = now + self._unused_timeout
 
-    def wanted(self) -> None:
-        """Stop to count: the session is configured, or will be."""
+    def configured(self) -> None:
+        """Stop the timer: the session has a configuration."""
         self._deadline = None
 
     def live(self, now: float) -> None:
-        """Start to count from the last use: the session is live."""
+        """Start the timer of an idle session: the session is live."""
         self._live = True
         self.used(now)
 
     def used(self, now: float) -> None:
-        """Count anew: something happens in the session."""
+        """Start the timer of an idle session anew: the session is used."""
         if self._live and self._idle_timeout is not None:
             self._deadline = now + self._idle_timeout
 
     def closed(self) -> None:
-        """Stop to count: the session is gone."""
+        """Stop the timer: the session is gone."""
         self._live = False
         self._deadline = None
 

@@ -27,10 +27,10 @@ __all__ = ["SentAudio"]
 _BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
 _REWIND_SECS: Final = 1.0
 _REWIND_BYTES: Final = int(_REWIND_SECS * _BYTES_PER_SEC)
-# What is not as loud, -44 dB of full scale, is no speech, and not worth being late for.
+# Audio below -44 dB of full scale is no speech. To send it again would only cause delay.
 _QUIET_RMS: Final = 200.0
 _LEAD_BYTES: Final = int(0.3 * _BYTES_PER_SEC)
-# No turn ends where the session begins, nor with more silence than that.
+# The server ends a turn before it has heard that much silence. More is an error of the server.
 _LONGEST_SILENCE_SECS: Final = 3.0
 
 
@@ -44,17 +44,17 @@ class SentAudio:
             capacity_bytes: How much is kept; beyond it the oldest is forgotten.
         """
         self._capacity = max(capacity_bytes, _REWIND_BYTES)
-        # The newest of what was sent, each chunk with when; and how much of it, up to its end, is
-        # to be sent again.
+        # The newest audio that was sent, each chunk with its time; and how much of it, from its end
+        # backwards, is to be sent again.
         self._recent: deque[tuple[float, bytes]] = deque()
         self._recent_bytes = 0
         self._kept_bytes = 0
         self._keeping = False
         # How much was sent since the end of the user's turn that is not understood yet; None if
-        # it has not ended, or nobody knows when.
+        # it has not ended, or the end is not known.
         self._since_turn_bytes: int | None = None
-        # What would have to be sent again, had it not become too much, and until when
-        # what was sent is not remembered.
+        # How much should be sent again and is forgotten, because it was too much to keep; and
+        # until when the audio that was sent is forgotten.
         self._forgotten_bytes = 0
         self._forgotten_until: float | None = None
         # How much was sent in this session, silence and all.
@@ -62,7 +62,7 @@ class SentAudio:
 
     @property
     def keeping(self) -> bool:
-        """Whether the user has been heard to speak, and has not been understood yet."""
+        """Whether the audio of a user turn is kept, because the turn is not understood yet."""
         return self._keeping
 
     def session_began(self) -> None:
@@ -90,7 +90,7 @@ class SentAudio:
         self._session_bytes += size
 
     def keep(self) -> None:
-        """The user speaks: from the last second on, keep all that is sent, until `mark`."""
+        """Keep all audio sent from the last second on, until `mark`: the user speaks."""
         self._since_turn_bytes = None
         if not self._keeping:
             self._keeping = True
@@ -114,7 +114,7 @@ class SentAudio:
         """Record that the user's turn has ended, and how much was sent since then.
 
         Args:
-            silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
+            silence_secs: How much audio was sent since the turn ended, in seconds; 0 if unknown.
         """
         self._since_turn_bytes = round(silence_secs * _BYTES_PER_SEC) or None
 

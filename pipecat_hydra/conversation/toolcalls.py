@@ -8,13 +8,13 @@ The calls of one response are a batch, and the model is asked to go on once for 
 A batch is settled when all its calls are answered: at once if the response is known to be done,
 else 200 ms after the last answer.
 
-What is missing of a call may come until a second after its response is over: done, superseded or
-given up. What was told of the call by then is the call; one of which nothing but its name was told
-is none (P1).
+Missing parts of a call may come until a second after its response is over: done, superseded or
+given up. The call is then made with what has come of its arguments. A call of which only the name
+has come does not count (P1).
 
-The calls of a response that was cancelled are none. A call is an orphan when its session is lost,
-or when Hydra has waited too long for its answer. Its id means nothing any more, so the answer to it
-goes in as text.
+Calls of a cancelled response do not count. A call becomes an orphan when its session is lost, or
+when Hydra has waited too long for its answer. The id of an orphan means nothing to the server any
+more, so its answer goes in as text.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 """
@@ -59,7 +59,7 @@ class _Batch:
     ready: list[ToolCall] = field(default_factory=list[ToolCall])
     ready_at: float = 0.0
     done: bool = False
-    # Until when what is missing of its calls may come; None while the response goes on.
+    # Until when missing parts of its calls may come; None while the response goes on.
     complete_by: float | None = None
     respond: bool = False
     cancelled: bool = False
@@ -81,7 +81,7 @@ class _Batch:
 
     @property
     def gathered_at(self) -> float | None:
-        """When the calls that there are may be made together; None if not yet."""
+        """When the calls may be made together; None if that is not known yet."""
         if not all(call.complete for call in self.calls.values()):
             return self.complete_by
         if not self.ready:
@@ -89,7 +89,7 @@ class _Batch:
         return self.ready_at if self.done else self.ready_at + _GATHER_SECS
 
     def make(self, call_id: str, arguments: str, now: float) -> None:
-        """Have a call made, for it is complete."""
+        """Add a complete call to those that are to be made."""
         call = self.calls[call_id]
         call.complete = True
         self.ready.append(ToolCall(call_id, call.name, arguments))
@@ -112,23 +112,23 @@ class Settled:
 
 
 class OpenCalls:
-    """What is known of each call that has not been dealt with."""
+    """The open calls of a session, in batches, and the orphans of earlier turns and sessions."""
 
     def __init__(self) -> None:
         """Start with no calls."""
         self._batches: dict[str | None, _Batch] = {}
-        # Of calls that nothing but their items has told of.
+        # Names of calls that are known only from their items.
         self._names: dict[str, str] = {}
         # Calls already dealt with: the server may repeat itself, we may not.
         self._settled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
-        # Calls of turns or sessions that are gone: their ids mean nothing any more.
+        # Calls whose turn or session is gone: the server does not know their ids any more.
         self._orphans: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
-        # Responses whose calls are none, however late the server tells of them.
+        # Cancelled responses. Their calls do not count, however late they come.
         self._cancelled: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
 
     @property
     def unsettled(self) -> bool:
-        """Whether the model waits for an answer."""
+        """Whether any call is open, or any batch not settled."""
         return bool(self._batches)
 
     @property
@@ -138,17 +138,17 @@ class OpenCalls:
 
     @property
     def may_run(self) -> bool:
-        """Whether a function may be running, be it for a turn or session that is gone."""
+        """Whether a function may be running, also for an orphan."""
         return self.awaited or bool(self._orphans)
 
     @property
     def owed(self) -> bool:
-        """Whether the model is still to be asked to go on, with all calls answered."""
+        """Whether a batch is answered, and the model is still to be asked to go on about it."""
         return any(batch.answered and batch.respond for batch in self._batches.values())
 
     @property
     def deadline(self) -> float | None:
-        """When `take_gathered` or `take_settled` has something to give next, or None."""
+        """When `take_gathered` or `take_settled` returns something next; None for never."""
         if not self._batches:
             return None
         batches = self._batches.values()
@@ -157,26 +157,26 @@ class OpenCalls:
         return min(settled + gathered, default=None)
 
     def name(self, call_id: str, name: str) -> None:
-        """Take note of a name of which it is not known whether there is a call."""
+        """Record the name of a call that may never come."""
         if len(self._names) < _REMEMBERED_CALLS:
             self._names[call_id] = name
 
     def announce(
         self, call_id: str, response_id: str | None, *, name: str | None, fragment: str = ""
     ) -> str:
-        """Take note of a call whose arguments are still coming; gives its name so far."""
+        """Record a call whose arguments are still coming; return its name so far."""
         call = self._find(call_id, response_id)
         if call is None or call.complete:
             return name or ""
         call.name = name or call.name
         call.size += len(fragment)
         if fragment and call.size <= _MAX_ARGUMENT_CHARS:
-            # What is longer is cut, and so no JSON any more.
+            # Longer arguments are cut, so they are not JSON any more.
             call.fragments.append(fragment)
         return call.name
 
     def session_lost(self) -> None:
-        """Forget all calls, but for those that were made and not answered, which are orphans."""
+        """Forget all calls; those that are complete and not answered become orphans."""
         for batch in self._batches.values():
             self._orphans.extend(batch.unanswered)
         # Ids mean nothing beyond their session.
@@ -186,7 +186,7 @@ class OpenCalls:
         self._cancelled.clear()
 
     def abandon_oldest(self) -> dict[str, str]:
-        """Make orphans of the oldest batch that waits for answers; gives its calls, id to name."""
+        """Make orphans of the oldest batch that waits for answers; return them, id to name."""
         for response_id, batch in self._batches.items():
             unanswered = batch.unanswered
             if unanswered:
@@ -197,14 +197,14 @@ class OpenCalls:
         return {}
 
     def take_orphan(self, call_id: str) -> bool:
-        """Whether a call is of a turn or session that is gone; told once."""
+        """Remove a call from the orphans. Return whether it was one."""
         if call_id not in self._orphans:
             return False
         self._orphans.remove(call_id)
         return True
 
     def is_void(self, response_id: str | None) -> bool:
-        """Whether the calls of a response are none, for it was cancelled."""
+        """Whether the calls of a response do not count, because it was cancelled."""
         return response_id is not None and response_id in self._cancelled
 
     def call(
@@ -216,7 +216,7 @@ class OpenCalls:
         name: str | None,
         arguments: str | None,
     ) -> None:
-        """Take note that a call is complete."""
+        """Record a complete call."""
         call = self._find(call_id, response_id)
         if call is None or call.complete:
             return
@@ -225,7 +225,7 @@ class OpenCalls:
         batch.make(call_id, call.gathered if arguments is None else arguments, now)
 
     def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
-        """Take note that a response is done, with the calls it left without a last event.
+        """Record that a response is done, and complete the calls that got no last event.
 
         Args:
             info: The response as `response.done` reports it.
@@ -246,7 +246,7 @@ class OpenCalls:
             if call.complete:
                 continue
             if unfinished:
-                # The model never finished saying it, so it is no call, and never will be.
+                # The model never finished this call, so it does not count.
                 del batch.calls[call_id]
                 self._settled.append(call_id)
             elif _is_object(call.gathered):
@@ -256,7 +256,7 @@ class OpenCalls:
             del self._batches[response_id]
 
     def bound(self, living: Collection[str | None], now: float) -> None:
-        """Give the calls of responses that are over a bound by which they are complete.
+        """Set the time by which the calls of responses that are over have to be complete.
 
         Args:
             living: The responses that are not over.
@@ -267,7 +267,7 @@ class OpenCalls:
                 batch.complete_by = now + _LATE_ARGUMENTS_SECS
 
     def take_gathered(self, now: float) -> list[ToolCalls]:
-        """Take the calls to make by `now`: those of one response together.
+        """Remove and return the calls that are to be made by `now`, by response.
 
         They are made when the response is done, or when no other has come for 20 ms: whether
         `response.done` comes before the outputs, or even before the arguments, is not certain
@@ -282,10 +282,10 @@ class OpenCalls:
                 if call.complete:
                     continue
                 if call.fragments:
-                    # No JSON, and to be answered as such.
+                    # The arguments are not JSON, and are answered as such.
                     batch.make(call_id, call.gathered, now)
                 else:
-                    # Who has heard of nothing but its name does not run a function.
+                    # Only its name has come, so the function is not run.
                     del batch.calls[call_id]
             if batch.ready:
                 gathered.append(ToolCalls(response_id, tuple(batch.ready)))
@@ -295,7 +295,7 @@ class OpenCalls:
         return gathered
 
     def answer(self, call_id: str, now: float, *, respond: bool, cancelled: bool = False) -> bool:
-        """Take note of an answer. Returns whether it is the first, and so to be sent."""
+        """Record an answer. Return whether it is the first one, which is to be sent."""
         for batch in self._batches.values():
             call = batch.calls.get(call_id)
             if call is None:
@@ -310,7 +310,7 @@ class OpenCalls:
         return False
 
     def take_settled(self, now: float) -> list[Settled]:
-        """Remove the batches that are settled by `now`, and give what is to be done."""
+        """Remove the batches that are settled by `now`, and return them."""
         settled: list[Settled] = []
         for response_id, batch in list(self._batches.items()):
             if not batch.answered:
@@ -330,7 +330,7 @@ class OpenCalls:
                 return batch.calls[call_id]
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
-        # Should an orphan have the same id: another session's ids are its own.
+        # An orphan with the same id is another call: each session has ids of its own.
         self.take_orphan(call_id)
         call = _Call(self._names.pop(call_id, ""))
         return self._batches.setdefault(response_id, _Batch()).calls.setdefault(call_id, call)

@@ -5,25 +5,24 @@ other. Each has a room of its own (`user_turns.py`, `responses.py`, `owed_replie
 `toolcalls.py` for the calls that the model makes meanwhile). `TurnTaking` takes the events that
 concern more than one of them and holds the rules between them:
 
-**A turn is decided** when its item is done or a response begins. The answer to the user covers what
-was typed before it, and what the turn cut stays cut. If the turn was noise, each room gives back
-what it set aside: what was due is due again, what was withheld is asked for, what was cut is said
-again (T3).
+**A turn is decided** when its item is done or a response begins. The answer to the user covers text
+that was typed before it, and the reply that the turn cut stays cut. If the turn was noise, each
+room restores what it set aside: responses that were due are due again, replies that were withheld
+are wanted, and parts of the reply that were cut are said again (T3).
 
-Of a turn that the server has answered, or left undecided for long, nothing is waited for
-(`user_turns.py`). A response that is held and completes after the turn's end was not barged in on:
-the turn was noise.
+Nothing is waited for in a turn that the server has answered, or has left undecided for long
+(`user_turns.py`). If a held response completes after the turn's end, the user did not barge in on
+it: the turn was noise.
 
-**A turn is understood** when something of a response is heard with nobody speaking, when a
-response is completed or cancelled, or when none has come for long. No other session hears the
-user's words of that turn again.
+**A turn is understood** when a response is heard while nobody speaks, when a response is completed
+or cancelled, or when none has come for long. Its audio is not sent to another session.
 
-**The way is free** for a request when the session is live, the user is silent or
-answered, no words of the user are being sent again, nothing is due, and nothing else is said.
+**The way is free** for a request when the session is live, the user is silent or answered, no
+audio is being sent again, no response is due, and no response is being heard.
 
 **An interruption** of the pipeline is the echo of a user turn, or comes from somebody else: the
 application, a local VAD, a DTMF key. The server knows nothing of the second kind, so the response
-in flight is cancelled by its id, and one that is due as soon as it has an id (T4).
+in flight is cancelled by its id, and a due response as soon as it has an id (T4).
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5, §6.
 """
@@ -31,13 +30,11 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5, §6
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
-from pipecat_hydra.conversation.diagnostics import report_unfinished
+from pipecat_hydra.conversation.diagnostics import report_call_without_id, report_unfinished
 from pipecat_hydra.conversation.effects import (
     Discard,
     Effect,
-    Report,
     ResponseFinished,
-    Severity,
     ToolArguments,
     ToolCalls,
     TurnConfirmed,
@@ -69,11 +66,11 @@ from pipecat_hydra.wire.events import (
 __all__ = ["EventHandlers", "TurnTaking"]
 
 EventHandlers: TypeAlias = dict[type[Any], Callable[[Any, float], list[Effect]]]
-"""What takes a server event of each type, with the time, and gives the effects."""
+"""The handler of each type of server event: takes the event and the time, returns effects."""
 
 
 class TurnTaking:
-    """Has user turns, responses, owed replies and function calls act on each other."""
+    """Holds the rules between user turns, responses, owed replies and function calls."""
 
     def __init__(
         self,
@@ -94,7 +91,7 @@ class TurnTaking:
             responses: The model's responses.
             owed: The replies that the model owes.
             calls: The function calls.
-            uplink: Keeps the user's words until they are understood.
+            uplink: Keeps the user's audio until it is understood.
             rest: Is told that the session is used.
         """
         self._handshake = handshake
@@ -116,11 +113,11 @@ class TurnTaking:
             FunctionCallArgumentsDone: self._on_arguments_done,
             ResponseDone: self._on_response_done,
         }
-        """The events that this takes, by type. `conclude` follows each."""
+        """The handlers of the events that this object takes. `conclude` follows each of them."""
 
     @property
     def engaged(self) -> bool:
-        """Whether the session that there is, or that begins, has still something to say."""
+        """Whether a reply is in flight, due or wanted, or a call is open."""
         return self._responses.speaking or self._owed.pending or self._calls.unsettled
 
     @property
@@ -129,21 +126,21 @@ class TurnTaking:
         return self._responses.quiet and not self._turns.listening and not self.engaged
 
     def conclude(self, effects: Sequence[Effect], now: float) -> list[Effect]:
-        """End the step of an event: make the calls that are whole, ask for what may be asked.
+        """End the step of an event: release complete calls, and ask for replies if the way is free.
 
         Args:
-            effects: What the event came to so far.
+            effects: The effects of the event so far.
             now: The time.
 
         Returns:
-            All that the event comes to.
+            All effects of the step.
         """
         told = [*effects, *self._take_gathered(now)]
         self.note(told, now)
         return told + self.ask(now)
 
     def _take_gathered(self, now: float) -> list[ToolCalls]:
-        """Take the calls to make by now; of a response that is over they do not wait for ever."""
+        """Take the calls that are to be made by now; set a bound to calls of past responses."""
         self._calls.bound(self._responses.living, now)
         return self._calls.take_gathered(now)
 
@@ -152,23 +149,23 @@ class TurnTaking:
         told = [*self._give_up(now), *self._take_gathered(now)]
         self.note(told, now)
         if self._turns.take_replayed(now):
-            # There was no word in it.
+            # There was no turn in the audio that was sent again.
             self._understood()
         return [*told, *self.go_on_after_calls(now)]
 
     def _give_up(self, now: float) -> list[Effect]:
-        """Wait no longer for what the server has left undone for long (P1)."""
+        """Give up turns and responses on which the server does nothing for long (P1)."""
         effects: list[Effect] = []
         if self._turns.is_too_long(now):
-            # Whatever it is, it is no cough. That the server answers it is uncertain, so what is
-            # wanted is asked for.
+            # Noise does not last that long, so the turn counts as real. The server may not answer
+            # it, so what is wanted is asked for.
             effects += self._decide_turn(answers_typed=False)
             effects += self._responses.drop_what_was_cut()
             effects += self._stop_turn(now, answer_due=not self._owed.waiting)
         if self._turns.is_never_decided(now):
             effects += self._discard_turn()
         if self._calls.awaited:
-            # It may be done only when its calls are answered (protocol §6).
+            # The response may be done only when its calls are answered (protocol §6).
             self._responses.progressed(now)
         if stalled := self._responses.give_up_stalled(now):
             self._owed.heard()
@@ -177,7 +174,7 @@ class TurnTaking:
         return effects + stalled
 
     def note(self, effects: Sequence[Effect], now: float) -> None:
-        """Take note of what the pipeline is told."""
+        """Record the effects that go to the pipeline."""
         for effect in effects:
             self._responses.note(effect, now)
             if isinstance(effect, VoiceStarted | ToolCalls):
@@ -186,12 +183,12 @@ class TurnTaking:
                     self._understood()
 
     def expire(self, now: float) -> None:
-        """What was due and has not come by now is due no more."""
+        """Give up due responses whose time is over."""
         if self._owed.expire(now) and not self._turns.listening:
             self._understood()
 
     def ask(self, now: float) -> list[Effect]:
-        """Ask for what waits to be asked for, if the way is free."""
+        """Ask for the next reply that is wanted, if the way is free."""
         if not self._owed.waiting or not self._handshake.live:
             return []
         if self._turns.listening or self._turns.replaying:
@@ -223,7 +220,7 @@ class TurnTaking:
     def _stop_turn(
         self, now: float, silence_secs: float = 0.0, *, answer_due: bool = True
     ) -> list[Effect]:
-        """The user has stopped: an answer is due, unless it has come already."""
+        """Stop the turn: an answer is due, unless it has come already."""
         resumed, is_answer = self._responses.turn_stopped(now)
         if answer_due and not (is_answer or self._turns.answered):
             self._owed.expect(now)
@@ -246,7 +243,7 @@ class TurnTaking:
             if self._responses.is_any:
                 self._calls.announce(item.call_id, self._responses.current_id, name=item.name)
             else:
-                # An item does not say whose it is: it may be late, of a cancelled response.
+                # An item does not name its response. It may be late, of a cancelled response.
                 self._calls.name(item.call_id, item.name or "")
         elif item.role == "user":
             self._turns.name(item.id)
@@ -267,7 +264,7 @@ class TurnTaking:
         return [*confirmed, *self._responses.drop_what_was_cut()]
 
     def _decide_turn(self, *, answers_typed: bool = True) -> list[Effect]:
-        """The turn is real. While the user still speaks it stays open, to be stopped.
+        """Decide that the turn is real. It stays open while the user still speaks.
 
         Args:
             answers_typed: Whether the answer to it is one to what was typed before, too.
@@ -287,17 +284,17 @@ class TurnTaking:
         return [TurnConfirmed()] if self._calls.may_run else []
 
     def _discard_turn(self) -> list[Effect]:
-        """The turn was noise: all goes on as if it had not been (T3)."""
+        """Discard the turn as noise: restore what it set aside, and resume the reply (T3)."""
         stopped = self._turns.stop(discarded=True)
         if not self._owed.due_before_turn:
-            # Else what was said before the noise has no answer yet.
+            # Otherwise the user's words before the noise have no answer yet, and are kept.
             self._uplink.mark()
         self._turns.discard()
         self._owed.turn_was_noise()
         return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
 
     def _understood(self) -> None:
-        """What the user has said is being answered, or never will be: it is not sent again."""
+        """Count the user's turn as understood, so that its audio is not sent again."""
         if self._uplink.keeping:
             self._uplink.mark()
             self._turns.count_understood()
@@ -306,12 +303,12 @@ class TurnTaking:
     # Interruptions
 
     def may_be_noise(self, now: float) -> bool:
-        """Whether an interruption now is the echo of a user turn that may be noise, or was."""
+        """Whether an interruption now is the echo of a turn that may be noise, or was (F4)."""
         undecided = self._turns.may_be_noise or self._turns.was_noise
         return undecided and self._turns.echo_is_due(now)
 
     def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
-        """The pipeline was interrupted: by the echo of a user turn, or by somebody else.
+        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
 
         Args:
             now: The time.
@@ -329,7 +326,7 @@ class TurnTaking:
         if not (answered or was_noise):
             self._responses.turn_is_real()
             return []
-        # Before the interruption had come round the turn was found to be noise, or answered.
+        # Before its echo came the turn was discarded as noise, or answered.
         effects: list[Effect] = [Discard(), *self._responses.say_again()]
         self.note(effects, now)
         return effects
@@ -344,7 +341,7 @@ class TurnTaking:
         return self._responses.cancel()
 
     def request(self, now: float) -> list[Effect]:
-        """The application wants a reply."""
+        """Record that the application wants a reply, and ask for it if the way is free."""
         self._rest.used(now)
         unanswered_turn = self._uplink.keeping and not self._turns.speaking
         self._owed.want(unanswered_turn=unanswered_turn)
@@ -368,7 +365,7 @@ class TurnTaking:
         return self._begin(response_id, now) if self._responses.is_first_sign(response_id) else []
 
     def _begin(self, response_id: str | None, now: float) -> list[Effect]:
-        """A response begins. It decides the user's turn, unless it was due before that."""
+        """Begin a response. It decides the user's turn, unless it was due before the turn."""
         self._rest.used(now)
         over_user = self._turns.speaking and self._owed.due_before_turn
         doomed, asked_at = self._owed.announced(over_user=over_user)
@@ -388,7 +385,7 @@ class TurnTaking:
         self._rest.used(now)
         info = event.response or ResponseInfo()
         if info.status == "cancelled" and self._responses.speaking:
-            # By the server, for the user goes on in the same breath.
+            # The server has cancelled it, because the user speaks on in the same turn.
             self._turns.answer(broken_off=True)
         ended = self._responses.done(info, now)
         if ended is None:
@@ -420,8 +417,7 @@ class TurnTaking:
 
     def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
         if event.call_id is None:
-            message = "Hydra sent a function call without an id, which cannot be answered"
-            return [Report(Severity.WARNING, message)]
+            return [report_call_without_id()]
         if not self._calls.is_void(event.response_id):
             self._responses.adopt(event.response_id)
             self._responses.progressed(now)
@@ -430,7 +426,7 @@ class TurnTaking:
         return []
 
     def go_on_after_calls(self, now: float) -> list[Effect]:
-        """Have the model go on about the calls that are all answered."""
+        """Want a reply about each batch of calls that is settled, and ask if the way is free."""
         for settled in self._calls.take_settled(now):
             if settled.respond:
                 self._owed.want_about_calls(settled.response_id)

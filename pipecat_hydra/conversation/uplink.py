@@ -2,8 +2,8 @@
 
 Theory of operation. The server drops audio that comes before it is configured, ends a session
 whose audio comes faster than it could have been spoken, ends an idle one after half a minute, and
-needs to hear silence to end a turn (protocol §1, §2, §4). The microphone knows none of that. So
-`Uplink` stands between:
+needs to hear silence to end a turn (protocol §1, §2, §4). The microphone obeys none of
+these rules. So `Uplink` stands between:
 
 - while it is closed, it keeps the user's audio; when it runs full, it drops the oldest;
 - once open, it sends what was kept at no more than twice real time, and audio that comes after
@@ -71,7 +71,7 @@ class Uplink:
 
     @property
     def waiting_secs(self) -> float:
-        """How much user audio is kept for later, in seconds."""
+        """How much user audio waits to be sent, in seconds."""
         return self._waiting_bytes / _BYTES_PER_SEC
 
     def take_dropped_secs(self) -> float:
@@ -98,7 +98,7 @@ class Uplink:
     def close(self, *, unheard_since: float | None = None) -> None:
         """Stop sending: the connection is gone.
 
-        What is waiting stays, behind what is to be sent again.
+        Audio that waits stays, behind the audio that is to be sent again.
 
         Args:
             unheard_since: When the server was last heard from, if it went away without
@@ -114,11 +114,11 @@ class Uplink:
 
     @property
     def keeping(self) -> bool:
-        """Whether the user has been heard to speak, and has not been understood yet."""
+        """Whether the audio of a user turn is kept, because the turn is not understood yet."""
         return self._sent.keeping
 
     def keep(self) -> None:
-        """The user speaks: from the last second on, keep all that is sent, until `mark`."""
+        """Keep all audio sent from the last second on, until `mark`: the user speaks."""
         self._sent.keep()
 
     def silence_since(self, audio_end_ms: float | None) -> float:
@@ -136,7 +136,7 @@ class Uplink:
         """Record that the user's turn has ended, and how much was sent since then.
 
         Args:
-            silence_secs: How much of what was sent is not of the turn any more; 0 if unknown.
+            silence_secs: How much audio was sent since the turn ended, in seconds; 0 if unknown.
         """
         self._sent.turn_ended(silence_secs)
 
@@ -147,7 +147,7 @@ class Uplink:
     def push(self, chunk: bytes, now: float) -> list[bytes]:
         """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
         if now - self._pushed_at > _STALE_SECS:
-            # Another service has had the call meanwhile: nobody waits for an answer to it.
+            # Another service had the call meanwhile: nobody waits for an answer to that audio.
             self._dropped_bytes += self._waiting_bytes
             self._waiting.clear()
             self._waiting_bytes = 0
@@ -171,8 +171,8 @@ class Uplink:
             self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
             return released
         if now - self._silence_at > 2 * _SILENCE_CHUNK_SECS and not self._postponed:
-            # We come late, for the event loop stood still. What the microphone said meanwhile
-            # comes right behind us, and no silence belongs before it.
+            # This tick is late, because the event loop stood still. The audio that the microphone
+            # recorded meanwhile follows, and no silence belongs before it.
             self._postponed, self._silence_at = True, now + self._silence_after
             return []
         self._postponed = False

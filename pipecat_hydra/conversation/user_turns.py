@@ -1,29 +1,30 @@
 """When the user speaks, and whether what was heard was a turn or noise.
 
 Theory of operation. `speech_started` opens a turn and `speech_stopped` stops it. A turn is also
-stopped by its item being discarded, by another turn opening, and by the loss of the connection,
-so that each `UserStarted` is followed by exactly one `UserStopped` (T2).
+stopped when its item is discarded, when another turn opens, and when the connection is lost, so
+that each `UserStarted` is followed by exactly one `UserStopped` (T2).
 
-A turn is decided when its item is done or a response begins. `completed` or answered, it was
-real, and stays so. `incomplete`, it was noise, and all goes on as if it had not been (T3). Another
-turn may open before one is decided. The item of the earlier one is remembered: if it turns out
-real, what it interrupted stays interrupted, whatever becomes of the turn after it.
+A turn is decided when its item is done or a response begins. If the item is `completed`, or the
+turn is answered, the turn was real, and stays so. If the item is `incomplete`, the turn was noise,
+and all goes on as if it had not been (T3). Another turn may open before one is decided. The item of
+the earlier turn is remembered: if that turn proves real, what it interrupted stays interrupted,
+whatever becomes of the later turn.
 
-A turn that is answered before the server says that the user has stopped owes no response and
-blocks nothing, for that word may come after the answer is done, or never. Nobody listens to the
-user any more in such a turn, unless the server breaks its answer off.
+The server may answer a turn before it sends `speech_stopped`, which may then come after the answer
+is done, or never. Such a turn owes no response and blocks nothing. The user counts as not speaking
+in it, unless the server breaks its answer off.
 
 Each turn has an end (P1). A turn that does not stop is taken for stopped after a bound. A turn
-that is over and of which the server says nothing more is taken for noise after a while; the while
-is shorter when the turn keeps the listener from hearing something.
+that is over and is never decided is taken for noise after a while; the while is shorter when the
+turn keeps the listener from hearing something.
 
 The pipeline answers a `UserStarted` with an interruption of its own. So the first interruption
-within a turn, or within a second of its start, is that echo, and is no interruption by anybody
-else. The echo may come after the turn was discarded, when all events came in one burst.
+within a turn, or within a second of its start, is that echo, and does not count as an interruption
+by somebody else. The echo may come after the turn was discarded, when all events came in one burst.
 
-What the user said and the session before did not answer is sent again by the next one. Until
-that was heard, plus a while, the user may be found to speak in it: the replay. Nothing is asked of
-the model until a turn opens in the replay, or the replay ends without one.
+User turns that a session did not answer are sent again to the next one. During this *replay*, and
+for a while after it, the server may find a turn in the audio. Nothing is asked of the model until a
+turn opens in the replay, or the replay ends without one.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5.
 """
@@ -46,16 +47,16 @@ _UNDECIDED_TURNS: Final = 8
 
 
 class Verdict(Enum):
-    """What an item that is done says of the user's turns."""
+    """What an item that is done says about the user's turns."""
 
     NONE = auto()
-    """Nothing: it is not the user's, or of a turn that is decided."""
+    """Nothing: the item is not the user's, or its turn is decided already."""
     REAL = auto()
-    """The turn was one."""
+    """The turn is real."""
     NOISE = auto()
-    """The turn was none."""
+    """The turn was noise."""
     EARLIER_REAL = auto()
-    """A turn before the one that is open was one."""
+    """A turn before the open one is real."""
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class _Turn:
     speaking: bool = True
     real: bool = False
     answered: bool = False
-    # When it is taken for noise, once it is over.
+    # When it is taken for noise, unless it is decided before; None while the user speaks.
     decided_by: float | None = None
     # The items of turns before it that are not decided either.
     earlier: tuple[str, ...] = ()
@@ -96,7 +97,7 @@ class UserTurns:
 
     @property
     def may_be_noise(self) -> bool:
-        """Whether a turn is open, or over, of which it is not known whether it is real."""
+        """Whether a turn is open, or over, and may be noise."""
         return self._turn is not None and not self._turn.real
 
     @property
@@ -121,12 +122,12 @@ class UserTurns:
 
     @property
     def understood(self) -> int:
-        """How many turns the user has spoken that no other session hears."""
+        """How many turns are understood: their audio is not sent to another session."""
         return self._understood
 
     @property
     def replaying(self) -> bool:
-        """Whether the user may still be found to speak in what is sent again."""
+        """Whether a replay goes on, in which a turn may still open."""
         return self._replay_until is not None
 
     @property
@@ -137,12 +138,12 @@ class UserTurns:
         return min((d for d in (self._replay_until, bound) if d is not None), default=None)
 
     def is_open(self, item_id: str | None) -> bool:
-        """Whether the turn of that item is the one in which the user speaks."""
+        """Whether an item is that of the turn in which the user speaks."""
         turn = self._turn
         return turn is not None and turn.speaking and bool(item_id) and item_id == turn.item_id
 
     def start(self, item_id: str | None, now: float) -> list[Effect]:
-        """Open a turn; gives the stop of the one before, if that was open."""
+        """Open a turn, and return the stop of the one before, if that was open."""
         before = self._turn
         stopped = self.stop(discarded=False)
         self._turn = _Turn(item_id, now + self._longest_turn)
@@ -154,7 +155,7 @@ class UserTurns:
         return stopped
 
     def stop(self, *, discarded: bool, silence_secs: float = 0.0) -> list[Effect]:
-        """The user stops speaking; the turn is still to be decided.
+        """Stop the open turn; it is still to be decided.
 
         Args:
             discarded: Whether the turn is known to be noise.
@@ -166,12 +167,12 @@ class UserTurns:
         return [UserStopped(discarded, silence_secs)]
 
     def name(self, item_id: str | None) -> None:
-        """Take the item of a turn that began without one."""
+        """Set the item of a turn that began without one."""
         if self._turn is not None and self._turn.item_id is None:
             self._turn.item_id = item_id
 
     def judge(self, item: ConversationItem) -> Verdict:
-        """Say what an item that is done decides; an earlier turn is forgotten by that."""
+        """Return what an item that is done decides; forget the earlier turns that it decides."""
         turn = self._turn
         if turn is None:
             return Verdict.NONE
@@ -193,7 +194,7 @@ class UserTurns:
         return Verdict.EARLIER_REAL
 
     def settle(self) -> bool:
-        """The turn is real. Returns whether it is over; else it stays open, to be stopped."""
+        """Decide that the turn is real. Return whether it is over; if not, it is still to stop."""
         if self._turn is not None:
             self._turn.real = True
             if not self._turn.speaking:
@@ -201,31 +202,31 @@ class UserTurns:
         return self._turn is None
 
     def answer(self, *, broken_off: bool = False) -> None:
-        """The server answers the turn that is open, or breaks the answer off."""
+        """Record that the server answers the open turn, or breaks the answer off."""
         if self.speaking and self._turn is not None:
             self._turn.answered = not broken_off
 
     def is_too_long(self, now: float) -> bool:
-        """Whether the turn that is open is to be taken for stopped by now."""
+        """Whether the open turn has lasted so long that it is to be taken for stopped."""
         return self._turn is not None and self._turn.speaking and now >= self._turn.stops_by
 
     def await_decision(self, now: float, *, soon: bool) -> None:
-        """Let the turn, which is over, be decided within a while.
+        """Set the time by which the turn, which is over, has to be decided.
 
         Args:
             now: The time.
-            soon: Whether the turn holds back what the listener is to hear if it was noise.
+            soon: Whether the turn holds parts back that the listener is to hear if it was noise.
         """
         if self._turn is not None and not self._turn.speaking:
             self._turn.decided_by = now + (_DECIDE_SOON_SECS if soon else _DECIDE_SECS)
 
     def is_never_decided(self, now: float) -> bool:
-        """Whether the turn is over, and so long ago that nothing will decide it."""
+        """Whether the turn is over, and was not decided in time."""
         decided_by = self._turn.decided_by if self._turn is not None else None
         return decided_by is not None and now >= decided_by
 
     def discard(self) -> None:
-        """The turn was noise."""
+        """Forget the turn, because it was noise."""
         self._turn = None
         self._was_noise = True
 
@@ -235,37 +236,37 @@ class UserTurns:
         return due_until is not None and (self.speaking or now <= due_until)
 
     def take_echo(self, now: float) -> bool:
-        """Whether an interruption is the echo of a turn's start, which comes once."""
+        """Return whether an interruption is the echo of a turn's start; each start has one."""
         is_echo = self.echo_is_due(now)
         self._echo_due_until = None
         return is_echo
 
     def interrupted(self) -> None:
-        """Somebody else has interrupted the bot: whatever noise cut before stays cut."""
+        """Record an interruption by somebody else: a reply that noise cut before stays cut."""
         self._was_noise = False
 
     def count_understood(self) -> None:
-        """One more turn is answered, or never will be."""
+        """Count one more turn as understood: answered, or never to be."""
         self._understood += 1
 
     def replay(self, secs: float, now: float) -> None:
-        """What the user said before is sent again from now on.
+        """Begin a replay: the user's audio is sent again from now on.
 
         Args:
             secs: How much of it there is, in seconds.
             now: The time.
         """
-        # It is sent at twice the pace at which more comes.
+        # It is sent at twice real time, and audio that comes meanwhile waits behind it.
         self._replay_until = now + secs + _REPLAY_SECS
 
     def take_replayed(self, now: float) -> bool:
-        """Whether the replay has ended by now without a word in it; told once."""
+        """Return, once, whether the replay has ended by now without a turn in it."""
         if self._replay_until is None or now < self._replay_until:
             return False
         self._replay_until = None
         return True
 
     def disconnected(self) -> None:
-        """The connection is gone, and with it the turn. The echo may yet come."""
+        """Forget the turn, because the connection is gone. Its echo may still come."""
         self._turn = None
         self._replay_until = None

@@ -1,10 +1,11 @@
-"""Checks of the service's constructor arguments, and what the environment says in their place.
+"""The service's constructor arguments: their checks, and what the environment says in their place.
 
 Pipecat's base classes take any keyword and drop those that they do not know, so a misspelt
 argument would change nothing and say nothing. Here all arguments are checked, before anything is
 built: unknown names against the constructors of the service and its bases, values against the
 annotations of the service's constructor, and numbers against the table below. Each error names
-the argument and says what to give. None of them shows a key.
+the argument and says what to give. None of them shows a key. What has passed is one value,
+`Arguments`, from which the parts of the service are built.
 
 Two variables stand in for arguments that are not given, so that any bot can talk to another
 server without an edit: `SMALLEST_API_KEY` and `HYDRA_BASE_URL`.
@@ -18,13 +19,21 @@ from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
-from pipecat_hydra.service.settings import HydraLLMSettings
-from pipecat_hydra.session.keys import KeySource
+from pydantic import SecretStr
+
+from pipecat_hydra.service.briefing.briefing import HistoryStyle
+from pipecat_hydra.service.in_force import ServiceTools
+from pipecat_hydra.service.settings import HydraLLMSettings, complete_settings, wanted
+from pipecat_hydra.service.turns import TurnFrames
+from pipecat_hydra.service.user_audio import SpeakerPolicy
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.keys import Keyring, KeySource
+from pipecat_hydra.session.retries import RetryPolicy
 from pipecat_hydra.wire.protocol import BASE_URL_VARIABLE, DEFAULT_BASE_URL, KEY_VARIABLE
 
-__all__ = ["base_url_or_default", "check_arguments", "key_for"]
+__all__ = ["Arguments", "keyring_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,50 +85,94 @@ _BOUNDS: Final = {
 }
 
 
-def key_for(api_key: str | KeySource | None) -> str | KeySource:
-    """Return the key that is given, else that of the environment.
+# Arguments that are short for a setting.
+_SHORTHANDS: Final = ("model", "voice", "system_instruction", "instructions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The checked arguments of a service. `HydraLLMService` says what each of them means.
+
+    Parameters:
+        keyring: Has the key.
+        endpoint: The endpoint without a key, and the model to begin with.
+        settings: The settings of the service, complete. They change while it runs.
+    """
+
+    keyring: Keyring
+    endpoint: Endpoint
+    settings: HydraLLMSettings
+    tools: ServiceTools | None
+    turn_frames: TurnFrames
+    history: HistoryStyle
+    vad_frames: bool
+    resume_after_noise: bool
+    speakers: SpeakerPolicy
+    start_audio_paused: bool
+    open_timeout_secs: float
+    handshake_timeout_secs: float
+    kickoff_timeout_secs: float
+    end_timeout_secs: float
+    preroll_secs: float
+    unused_timeout_secs: float | None
+    idle_timeout_secs: float | None
+    longest_turn_secs: float
+    retry: RetryPolicy | None
+
+    @classmethod
+    def checked(
+        cls, kind: type[Any], constructor: Callable[..., None], given: Mapping[str, Any]
+    ) -> Self:
+        """Check what a constructor was given.
+
+        Args:
+            kind: The class of the object under construction, whose bases take `**kwargs`.
+            constructor: The constructor.
+            given: Its local variables: its arguments and, in the place of the key, `keyring`.
+
+        Raises:
+            TypeError: If an argument is unknown, or of the wrong type.
+            ValueError: If an argument is none of its choices or out of its bounds, contradicts
+                the settings, or is no URL of a WebSocket.
+        """
+        _check_names(kind, given["kwargs"])
+        _check_values(constructor, given)
+        settings = complete_settings(
+            given["settings"], **{name: given[name] for name in _SHORTHANDS}
+        )
+        # What is wrong with the URL shows here, not in the background.
+        endpoint = Endpoint(
+            _base_url_or_default(given["base_url"]),
+            wanted(settings).model,
+            SecretStr("none yet"),
+            given["auth"],
+            given["ssl"],
+            given["proxy"],
+        )
+        values: dict[str, Any] = {**given, "settings": settings, "endpoint": endpoint}
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+def keyring_for(api_key: str | KeySource | None) -> Keyring:
+    """Return a keyring with the key that is given, else with that of the environment.
 
     Raises:
+        TypeError: If the key is of the wrong type.
         ValueError: If there is none.
     """
     if api_key is not None:
-        return api_key
+        return Keyring(api_key)
     if key := os.environ.get(KEY_VARIABLE, "").strip():
-        return key
+        return Keyring(key)
     raise ValueError(
         f"there is no API key: set {KEY_VARIABLE}, or pass api_key. To try a bot without an "
         "account, run `pipecat-hydra emulator`, and set the variables that it prints"
     )
 
 
-def base_url_or_default(base_url: str | None) -> str:
+def _base_url_or_default(base_url: str | None) -> str:
     """Return the endpoint that is given, else that of the environment, else the public one."""
     return base_url or os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
-
-
-def check_arguments(
-    kind: type[Any], constructor: Callable[..., None], given: Mapping[str, Any]
-) -> None:
-    """Check what a constructor was given.
-
-    Args:
-        kind: The class of the object under construction, whose bases take `**kwargs`.
-        constructor: The constructor.
-        given: Its local variables; those that are no arguments of it are not looked at.
-
-    Raises:
-        TypeError: If an argument is unknown, or of the wrong type.
-        ValueError: If an argument is none of its choices, or out of its bounds.
-    """
-    passed_on: Mapping[str, Any] = given["kwargs"]
-    _check_names(kind, passed_on)
-    for name, value in passed_on.items():
-        if name in _BOUNDS and value is not None:
-            _check_number(name, value)
-    for name, hint in get_type_hints(constructor).items():
-        # Settings are checked where they are completed.
-        if name in given and name not in ("settings", "kwargs"):
-            _check(name, given[name], hint)
 
 
 def _check_names(kind: type[Any], names: Mapping[str, Any]) -> None:
@@ -134,6 +187,17 @@ def _check_names(kind: type[Any], names: Mapping[str, Any]) -> None:
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
         raise TypeError(f"HydraLLMService has no argument {name!r}{hint}")
+
+
+def _check_values(constructor: Callable[..., None], given: Mapping[str, Any]) -> None:
+    """Check the values that a constructor, or by its `**kwargs` one of its bases, was given."""
+    for name, value in given["kwargs"].items():
+        if name in _BOUNDS and value is not None:
+            _check_number(name, value)
+    for name, hint in get_type_hints(constructor).items():
+        # Settings are checked where they are completed.
+        if name in given and name not in ("settings", "kwargs"):
+            _check(name, given[name], hint)
 
 
 def _parameters(kind: type[Any]) -> Iterator[str]:

@@ -133,7 +133,7 @@ class FunctionCalls:
         self._cancel(self._before_turn)
 
     def put_at_stake(self) -> None:
-        """Cancel the functions that run as soon as the user's turn is real."""
+        """Mark the functions that run now: they are cancelled if the user's turn proves real."""
         self._at_stake |= interruptible_functions(self._service)
 
     def on_turn_confirmed(self) -> None:

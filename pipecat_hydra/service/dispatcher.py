@@ -215,7 +215,7 @@ class EffectDispatcher:
         self._session.on_progress(effect)
 
     async def interrupt(self) -> None:
-        """Interrupt the pipeline ourselves, for no turn of the user."""
+        """Interrupt the pipeline without a user turn."""
         await self._broadcast_interruption()
         self._calls.cancel()
 

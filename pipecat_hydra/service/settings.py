@@ -1,4 +1,4 @@
-"""What an application may ask of Hydra, and change by a settings frame."""
+"""The settings of the service: what an application gives, their checks and their defaults."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -129,8 +129,10 @@ class Surroundings:
         service pushes (`pipeline/service_switcher.py`).
         """
         found = self._found
-        active = (switcher.strategy.active_service for switcher in found.switchers)
-        return not all(service in found.holders for service in active)
+        for switcher in found.switchers:
+            if switcher.strategy.active_service not in found.holders:
+                return True
+        return False
 
     def warn_of_waiting_strategies(self) -> None:
         """Warn once of turn strategies that wait for words, because Hydra does not."""

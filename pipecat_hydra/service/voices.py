@@ -19,7 +19,7 @@ class Voices:
         self._rejected: set[tuple[str, str]] = set()
 
     def choose(self, model: str, voice: str) -> str | None:
-        """Return the voice to ask for, None for none, where the application wants this one."""
+        """Return the voice to ask for where the application wants `voice`; None for no voice."""
         for candidate in (voice, self._accepted.get(model)):
             if candidate is not None and (model, candidate) not in self._rejected:
                 return candidate

@@ -201,7 +201,7 @@ class WantedSession:
     def on_user_audio(self) -> None:
         """Put the service in use because user audio flows; wait a while for a greeting first."""
         if self._begun:
-            if not (self._connection.is_wanted and self._connection.is_open):
+            if not self._connection.is_in_use:
                 self.open()
             return
         self.open()
@@ -433,7 +433,7 @@ class WantedSession:
     def on_progress(self, effect: PipelineEffect) -> None:
         """Note what the pipeline was told, which may be more of a reply."""
         if isinstance(effect, _REPLY_EFFECTS):
-            self._came_further_at = self._now
+            self._came_further_at = self._connection.now
         self._progress.set()
 
     async def until_replied(self, within_secs: float, *, spare_functions: bool = True) -> bool:

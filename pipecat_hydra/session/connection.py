@@ -1,20 +1,20 @@
 """The logical session: runs a `Conversation` over one WebSocket after another.
 
-`HydraConnection` joins the parts that run: the runner decides which session is to be had
+`HydraConnection` joins the parts that run: the runner decides when a session is opened
 (runner.py); each of its attempts connects and reads here; the deadline timer calls the
 conversation when something is due (deadline.py); the effect queue hands effects to the
 pipeline (effect_queue.py). Steps of the conversation are synchronous and may come from
-anywhere in the event loop. What they send goes out at once; effects for the pipeline wait
-their turn; so neither waits for the other.
+anywhere in the event loop. What they send goes out at once. Effects for the pipeline wait in
+a queue. So neither waits for the other.
 
 There is one WebSocket at a time. `prewarm` opens it before anybody uses the session, which
 saves the time of connecting; `open` says that the session is used. A session in use that is
 lost is opened again: the conversation goes on, and keeps the user's audio meanwhile.
 `replace` exchanges the session for another, to change what Hydra freezes in a session.
 
-The pipeline learns by effects what becomes of the connection: `Connected`, `SessionStarted`
-and `Ready`; then `Disconnected`, followed by `Lost` and `Retrying` if the session will be
-opened again, by `GivenUp` if not, and by `Rested` if nobody needs it.
+Effects tell the pipeline about the connection: `Connected`, `SessionStarted` and `Ready`; then
+`Disconnected`, followed by `Lost` and `Retrying` if the session will be opened again, by
+`GivenUp` if not, and by `Rested` if nobody needs it.
 
 Every task is supervised (P2): the attempt, the task that hands on effects, the polite close,
 and those of the WebSocket. The death of each ends the session as a failure of the server
@@ -28,6 +28,7 @@ from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -112,7 +113,7 @@ class HydraConnection:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a WebSocket is open, and not being closed for want of use."""
+        """Whether a WebSocket is open, and not being closed because nobody uses it."""
         return self._socket is not None and not self._is_resting
 
     @property
@@ -121,8 +122,13 @@ class HydraConnection:
         return self._runner.is_wanted
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether somebody uses the session, and it is open or will be."""
+        return self._runner.is_in_use
+
+    @property
     def is_lost(self) -> bool:
-        """Whether a session in use was lost, or could not be had, and there is none again yet."""
+        """Whether a session in use was lost or could not be opened, and no other is live yet."""
         return self._runner.state is State.LOST
 
     @property
@@ -150,7 +156,7 @@ class HydraConnection:
         self._runner.open()
 
     def renew(self) -> None:
-        """Allow for another try after all was given up."""
+        """Allow another try after the session was given up."""
         self._runner.renew()
 
     async def replace(self) -> None:
@@ -171,7 +177,7 @@ class HydraConnection:
         self._deadline.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects of a step, and set the timer to the next deadline."""
+        """Carry out the effects of a step, and move the timer to the conversation's deadline."""
         for effect in effects:
             match effect:
                 case Send(event):
@@ -189,6 +195,22 @@ class HydraConnection:
                     self._effects.put(effect)
         if self._runner.state is not State.CLOSED:
             self._deadline.move(self._conversation.deadline)
+
+    def hear(self, chunk: bytes, now: float) -> None:
+        """Have the conversation take user audio, and send what it sends.
+
+        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        is not sent at once may be due earlier.
+
+        Args:
+            chunk: 20 to 40 ms of 16 kHz mono PCM16.
+            now: The time.
+        """
+        sent = self._conversation.microphone(chunk, now)
+        for send in sent:
+            self._send(send.event)
+        if not sent:
+            self._deadline.hasten(self._conversation.uplink.deadline)
 
     def between_effects(self) -> AbstractAsyncContextManager[None]:
         """Run the body of the context while no effect is being handed on.
@@ -300,14 +322,21 @@ class HydraConnection:
 
     def _take(self, message: bytes) -> None:
         try:
-            self.perform(self._conversation.receive(decode(message), self.now))
+            effects = self._conversation.receive(decode(message), self.now)
+            if len(effects) == 1 and isinstance(effects[0], AudioChunk):
+                # Most messages: a response goes on. That postpones what is due, as user audio does.
+                self._effects.put(effects[0])
+            else:
+                self.perform(effects)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
 
     def _tick(self) -> None:
         try:
-            self.perform(self._conversation.tick(self.now))
+            now, deadline = self.now, self._conversation.deadline
+            is_postponed = deadline is not None and deadline > now
+            self.perform([] if is_postponed else self._conversation.tick(now))
         except Exception as error:
             # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)
@@ -326,5 +355,5 @@ class HydraConnection:
 
 
 def _broken(cause: str) -> Fail:
-    """Make the failure of a session that one of our own parts has broken."""
+    """Make the error for a session that ends because a task of this package has died."""
     return Fail(FailureKind.SERVER, f"the session with Hydra failed ({cause})")

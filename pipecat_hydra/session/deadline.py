@@ -4,7 +4,7 @@ The conversation's deadline moves with nearly every step, mostly to a later time
 therefore keeps the deadline itself and leaves an armed event loop timer alone as long as
 that fires early enough: it fires, finds that the deadline is still to come, and sleeps on.
 Only an earlier deadline arms the event loop anew. The time that the event loop's timer is
-armed for is kept here, since uvloop's handle of a timer that is due at once does not tell it.
+armed for is kept here, because uvloop's handle of a timer that is due at once does not have it.
 """
 
 import asyncio
@@ -42,6 +42,11 @@ class DeadlineTimer:
                 return
             self._handle.cancel()
         self._arm(deadline)
+
+    def hasten(self, deadline: float | None) -> None:
+        """Set the deadline if it is earlier than the one that is set, or if none is set."""
+        if deadline is not None and (self._deadline is None or deadline < self._deadline):
+            self.move(deadline)
 
     def cancel(self) -> None:
         """Drop the deadline, and leave no timer in the event loop."""

@@ -62,8 +62,9 @@ class EffectQueue:
         """Add an effect; it is handed on soon, unless the queue is closed."""
         if self._closed:
             return
-        # First, so that nothing is handed on before this returns, even if tasks start eagerly.
-        self._ensure_task()
+        if self._task is None:
+            # First, so that nothing is handed on before this returns, even if tasks start eagerly.
+            self._start_task()
         self._effects.append(effect)
         self._drained.clear()
         self._waiting.set()
@@ -107,9 +108,8 @@ class EffectQueue:
             await self._task.wait()
         self._effects.clear()
 
-    def _ensure_task(self) -> None:
-        if self._task is None:
-            self._task = Supervised(self._work(), name="hydra-effects", on_end=self._ended)
+    def _start_task(self) -> None:
+        self._task = Supervised(self._work(), name="hydra-effects", on_end=self._ended)
 
     def _ended(self) -> None:
         task, self._task = self._task, None
@@ -118,7 +118,7 @@ class EffectQueue:
         self._on_death(task.death)
         if not self._drained.is_set():
             # No further `put` may follow to start a task for what waits.
-            self._ensure_task()
+            self._start_task()
 
     async def _work(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Where Hydra is, which way leads there, and how a client is let in (protocol §1)."""
+"""Where and how to connect to Hydra: URL, proxy, TLS, and where the key goes (protocol §1)."""
 
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -26,7 +26,7 @@ _PROXY_SCHEMES: Final = ("http", "https", "socks4", "socks4a", "socks5", "socks5
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where Hydra is and how to be let in.
+    """Where and how to connect to Hydra.
 
     Parameters:
         base_url: The endpoint, `ws://` or `wss://`, without the key.
@@ -102,8 +102,8 @@ class Endpoint:
     def proxy_url(self) -> str | None:
         """The proxy to go through, maybe with a password; None for none.
 
-        No proxy of the environment leads to this machine, though the environment often
-        forgets to say so, and the emulator is here.
+        A proxy that the environment names is not used for an endpoint on this machine, such as
+        the emulator, even if `NO_PROXY` does not except this machine.
         """
         if self.proxy != PROXY_OF_ENVIRONMENT:
             return self.proxy
@@ -125,7 +125,7 @@ class Endpoint:
 
 
 def proxy_host(proxy: str | None) -> str | None:
-    """Host and port of a proxy, which may be shown; None if its URL is none of a proxy."""
+    """Host and port of a proxy, which may be shown; None if the URL is not that of a proxy."""
     try:
         parts = urlsplit(proxy or "")
         if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:

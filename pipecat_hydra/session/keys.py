@@ -20,7 +20,7 @@ class Keyring:
     """Returns a key whenever one is needed, and shows it to nobody else."""
 
     def __init__(self, api_key: str | KeySource):
-        """Keep a key, or what gives one.
+        """Keep a key, or the function that returns one.
 
         Args:
             api_key: The key, or a coroutine function that gives one.

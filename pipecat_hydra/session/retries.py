@@ -27,14 +27,14 @@ _CAPACITY_FACTOR: Final = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often, how fast and how long to try to get a session back.
+    """How often, after which delays and for how long a lost session is tried again.
 
     A refused key or a rejected configuration is never tried again.
 
     Parameters:
-        attempts_per_drop: How many attempts a lost session is worth; 0 for none.
+        attempts_per_drop: How many attempts follow the loss of a session; 0 for none.
         secs_per_drop: How long after the loss, in seconds, an attempt may still begin.
-        attempts_per_call: How many attempts all losses of a call are worth together.
+        attempts_per_call: How many attempts follow all losses of a call together.
         first_delay_secs: The longest delay before the first attempt, in seconds. It
             doubles with each further attempt; each delay is random between 0 and that.
             Four times as long when the server is at capacity.
@@ -119,7 +119,7 @@ class Retries:
         Args:
             kind: Why.
             now: The time.
-            retry_after_secs: How long the server asks to be left alone, in seconds.
+            retry_after_secs: How long the server asks to wait, in seconds.
 
         Returns:
             The next attempt, or None if there shall be none.

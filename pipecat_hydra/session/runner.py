@@ -1,4 +1,4 @@
-"""Runs one attempt after another to have a session: a state machine.
+"""Decides when a session is opened, opened again and given up: a state machine.
 
 An *attempt* is one coroutine: it connects, serves the session until that ends, and returns
 why it ended. At most one attempt runs at a time. What comes after it depends on the state
@@ -12,7 +12,7 @@ alone. `SessionRunner` is the one place that changes the state:
 | LOST     | somebody uses it, but it was lost, as the pipeline was told  | running or due   |
 | RESTING  | nobody uses the session any more; it is being closed         | running          |
 | RECALLED | it is being closed, but somebody uses a session again        | running          |
-| GIVEN_UP | no session can be had, and none is tried before `renew`      | none             |
+| GIVEN_UP | no session could be opened; `renew` allows another try       | none             |
 | CLOSED   | ended for good                                               | none, or ending  |
 
 `prewarm` leads from IDLE to SPARE; `open` from IDLE or SPARE to IN_USE, and from RESTING
@@ -38,7 +38,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Final
 
 from pipecat_hydra.conversation.effects import (
     FailureKind,
@@ -67,6 +67,9 @@ class State(Enum):
     CLOSED = auto()
 
 
+_WANTED: Final = (State.IN_USE, State.LOST, State.RECALLED)
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """Why an attempt ended.
@@ -75,7 +78,7 @@ class Ending:
         kind: Why.
         message: The same, for a person. Never holds the key or the URL's query.
         created: Whether the server had opened a session.
-        retry_after_secs: How long the server asks to be left alone, in seconds.
+        retry_after_secs: How long the server asks to wait, in seconds.
     """
 
     kind: FailureKind
@@ -85,7 +88,7 @@ class Ending:
 
 
 class SessionRunner:
-    """Runs attempts to have a session. After `prewarm`, `open` or `replace` you must `close` it."""
+    """Opens sessions, one at a time. After `prewarm`, `open` or `replace` you must `close` it."""
 
     def __init__(
         self,
@@ -124,7 +127,13 @@ class SessionRunner:
     @property
     def is_wanted(self) -> bool:
         """Whether somebody uses the session, so that a loss of it matters."""
-        return self._state in (State.IN_USE, State.LOST, State.RECALLED)
+        return self._state in _WANTED
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether somebody uses the session, and an attempt to have it runs or is due."""
+        has_attempt = self._attempt is not None or self._next is not None
+        return has_attempt and self._state in _WANTED
 
     @property
     def stop_reason(self) -> str | None:
@@ -139,7 +148,7 @@ class SessionRunner:
             self._begin_anew(State.SPARE)
 
     def open(self) -> None:
-        """Use a session from now on, unless all was given up."""
+        """Use a session from now on, unless it was given up."""
         match self._state:
             case State.IDLE:
                 self._begin_anew(State.IN_USE)
@@ -151,7 +160,7 @@ class SessionRunner:
                 pass
 
     def renew(self) -> None:
-        """Allow for another try after all was given up."""
+        """Allow another try after the session was given up."""
         if self._state is State.GIVEN_UP:
             self._state = State.IDLE
 

@@ -27,6 +27,7 @@ from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.deadline import DeadlineTimer
 from pipecat_hydra.session.endpoint import Endpoint, proxy_host
 from pipecat_hydra.session.failures import (
     HydraConnectionError,
@@ -67,7 +68,7 @@ _library_logger.addFilter(lambda record: record.levelno >= logging.INFO)
 
 
 class _Connect(connect):
-    """Follows no redirect: no server may have the key, or the call, taken elsewhere.
+    """Connects without following redirects, so that the key and the call reach no other host.
 
     `websockets` 15.0 takes the headers along to another host.
     """
@@ -98,6 +99,8 @@ class HydraWebSocket:
         self._listening = False
         self._unanswered_pings = 0
         self._wake = asyncio.Event()
+        # Moved for each message, which an `asyncio.timeout` would make a timer for.
+        self._stall = DeadlineTimer(self._on_stall)
         self._sender = Supervised(
             self._send_waiting(), name="hydra-websocket-sender", on_end=self._on_task_end
         )
@@ -183,7 +186,8 @@ class HydraWebSocket:
                     self._refused_with = closed.sent.code
                 return
             self._listening = False
-            self._take_sign_of_life()
+            self._unanswered_pings = 0
+            self._heard_at = self._now
             yield message
 
     @property
@@ -227,16 +231,17 @@ class HydraWebSocket:
         finally:
             # Also when the closing is itself cancelled: a socket left open stays for ever.
             self.abort()
+            self._stall.cancel()
 
     async def _read_out(self) -> None:
-        """Drop the unread messages: the answer to our close comes behind them."""
+        """Drop the unread messages: the server's answer to the close comes behind them."""
         # Unless somebody else is reading.
         with suppress(ConnectionClosed, ConcurrencyError):
             while True:
                 await self._connection.recv(decode=False)
 
     def _give_up(self, why: str) -> None:
-        """Drop the connection to a server that does not do its part any more."""
+        """Drop the connection to a server that does not answer pings or take data any more."""
         self._drop(FailureKind.TIMEOUT, f"Hydra at {self._host} {why}")
 
     def _drop(self, kind: FailureKind, message: str) -> None:
@@ -260,20 +265,22 @@ class HydraWebSocket:
                     self._waiting_audio -= audio_secs
                 else:
                     self._waiting_bytes -= len(message)
+                self._stall.move(self._now + _STALL_TIMEOUT_SECS)
                 try:
-                    async with asyncio.timeout(_STALL_TIMEOUT_SECS):
-                        await self._connection.send(message, text=True)
+                    await self._connection.send(message, text=True)
                 except ConnectionClosed:
                     return
-                except TimeoutError:
-                    secs = f"{_STALL_TIMEOUT_SECS:g} s"
-                    self._heard_at = min(self._heard_at, self._now - _STALL_TIMEOUT_SECS)
-                    self._give_up(f"takes no data: nothing could be sent for {secs}")
-                    return
+                finally:
+                    self._stall.move(None)
             self._waiting_audio = self._dropped_audio = 0.0
 
+    def _on_stall(self) -> None:
+        self._heard_at = min(self._heard_at, self._now - _STALL_TIMEOUT_SECS)
+        secs = f"{_STALL_TIMEOUT_SECS:g} s"
+        self._give_up(f"takes no data: nothing could be sent for {secs}")
+
     async def _ping(self) -> None:
-        """Send pings; give up a server from which neither pong nor event comes while we listen."""
+        """Send pings; give up a server that sends neither pong nor event while this side reads."""
         while True:
             await asyncio.sleep(_PING_INTERVAL_SECS)
             if self._unanswered_pings >= _MAX_UNANSWERED_PINGS:
@@ -284,14 +291,14 @@ class HydraWebSocket:
                 pong = asyncio.ensure_future(await self._connection.ping())
             except ConnectionClosed:
                 return
-            pong.add_done_callback(self._take_sign_of_life)
+            pong.add_done_callback(self._on_pong)
             # Counted, not timed: time passes also while our own event loop stands still,
             # and what a slow pipeline leaves unread may be the pong.
             self._unanswered_pings += self._listening
 
-    def _take_sign_of_life(self, pong: asyncio.Future[float] | None = None) -> None:
+    def _on_pong(self, pong: asyncio.Future[float]) -> None:
         # When the connection closes, the pongs that did not come are cancelled or failed.
-        if pong is None or not (pong.cancelled() or pong.exception()):
+        if not (pong.cancelled() or pong.exception()):
             self._unanswered_pings = 0
             self._heard_at = self._now
 

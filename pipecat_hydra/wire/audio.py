@@ -31,6 +31,9 @@ MIN_CHUNK_BYTES: Final = 640
 MAX_CHUNK_BYTES: Final = 1280
 """Largest chunk: 40 ms of 16 kHz mono."""
 
+_CHUNK_SIZES: Final = range(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES + 1, BYTES_PER_SAMPLE)
+_CHUNK_FORMAT: Final = (INPUT_SAMPLE_RATE, 1)
+
 _STOPBAND_DB: Final = 80.0
 _PASSBAND: Final = 0.85
 """Upper edge of what passes untouched, as a share of the lower Nyquist frequency: 3400 Hz
@@ -129,7 +132,7 @@ class MicrophoneAudio:
 
     def __init__(self):
         """Create a stream whose format is that of the first push."""
-        self._format = (INPUT_SAMPLE_RATE, 1)
+        self._format = _CHUNK_FORMAT
         self._resampler: _Resampler | None = None
         self._partial_frame = b""
         self._pending = b""
@@ -166,6 +169,9 @@ class MicrophoneAudio:
             self._pushed_at = now
         if (sample_rate, num_channels) != self._format:
             self._change_format(sample_rate, num_channels)
+        is_fresh = not (self._pending or self._partial_frame)
+        if is_fresh and self._format == _CHUNK_FORMAT and len(pcm) in _CHUNK_SIZES:
+            return [pcm]
         pcm = self._whole_frames(pcm)
         if self._resampler:
             pcm = _to_pcm16(self._resampler.push(downmix(pcm, num_channels)))

@@ -38,7 +38,7 @@ _APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
 _APPEND_TAIL: Final = b'"}'
 
 _MAX_REPAIRS: Final = 8
-"""Fields of the wrong shape that are dropped before a message is given up."""
+"""How many fields of a wrong shape are dropped before the message counts as malformed."""
 
 
 def decode(message: bytes | str) -> ServerEvent:
@@ -49,7 +49,7 @@ def decode(message: bytes | str) -> ServerEvent:
 
     Returns:
         The event; `UnknownEvent` for a type this version does not know,
-        `MalformedMessage` for what is not a JSON object with a type.
+        `MalformedMessage` for anything that is not a JSON object with a type.
     """
     try:
         return _decoder.validate_json(message)
@@ -84,7 +84,8 @@ def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEve
             dropped.append(".".join(map(str, location)))
         try:
             event = _decoder.validate_json(json.dumps(data))
-            event.__pydantic_private__ = {"_dropped_fields": tuple(dropped)}
+            # The event is frozen, and this is no field of the message.
+            vars(event)["dropped_fields"] = tuple(dropped)
             return event
         except ValidationError as again:
             error = again
@@ -106,7 +107,7 @@ def _drop(data: Any, location: tuple[int | str, ...]) -> None:
 
 
 def configuration_size(configuration: SessionConfiguration) -> int:
-    """Return the bytes of a `session.configure` with this, apart from its instructions."""
+    """Return the size of a `session.configure` in bytes, without that of its instructions."""
     bare = configuration.model_copy(update={"instructions": ""})
     return len(encode(SessionConfigure(session=bare, event_id="evt_0000")))
 

@@ -10,9 +10,9 @@ client events can hold only fields that the protocol names.
 Protocol: §3 (server events), §4 (client events).
 """
 
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 __all__ = [
     "AudioDelta",
@@ -74,12 +74,10 @@ class _Sent(BaseModel):
 
 class _ServerEvent(_Received):
     event_id: str | None = None
-    _dropped_fields: tuple[str, ...] = PrivateAttr(default=())
-
-    @property
-    def dropped_fields(self) -> tuple[str, ...]:
-        """Paths of the fields that `decode` left out because their shape was wrong."""
-        return self._dropped_fields
+    # Of the class, because nearly no event has any: pydantic would make a private attribute anew
+    # for each event. An event that has some, `decode` gives its own.
+    dropped_fields: ClassVar[tuple[str, ...]] = ()
+    """Paths of the fields that `decode` left out because their shape was wrong."""
 
 
 _MAX_SHOWN_CHARS: Final = 300
@@ -247,7 +245,7 @@ class SessionUpdated(_ServerEvent):
 
 
 class SpeechStarted(_ServerEvent):
-    """`input_audio_buffer.speech_started`: the server hears the user."""
+    """`input_audio_buffer.speech_started`: the server hears the user begin to speak."""
 
     type: Literal["input_audio_buffer.speech_started"]
     audio_start_ms: float | None = None
@@ -460,7 +458,7 @@ class InputAudioAppend(_ClientEvent):
 
 
 MessageRole = Literal["user", "assistant", "system"]
-"""Whose a text message is."""
+"""The role of the author of a text message."""
 
 
 class _InputText(_Sent):

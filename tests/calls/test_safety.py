@@ -120,7 +120,7 @@ def messages_of(hydra: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("part", "method"), [("_conversation", "receive"), ("_connection._effects", "_on_effect")]
+    ("part", "method"), [("conversation", "receive"), ("connection._effects", "_on_effect")]
 )
 async def test_a_bug_of_ours_does_not_log_what_was_said(
     part: str, method: str, records: list["loguru.Record"], monkeypatch: pytest.MonkeyPatch
@@ -130,7 +130,7 @@ async def test_a_bug_of_ours_does_not_log_what_was_said(
 
     async with emulator() as hydra, call(hydra, settings=NO_GREETING) as talk:
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
-        monkeypatch.setattr(attrgetter(part)(talk.llm), method, stumble)
+        monkeypatch.setattr(attrgetter(f"_run.{part}")(talk.llm), method, stumble)
         await talk.say("hello")
         await talk.until(lambda: "not handled" in "".join(lines(records)))
     (first, *_) = [line for line in lines(records) if "not handled" in line]

@@ -89,7 +89,7 @@ async def test_a_call_leaves_no_trace_of_the_key(logs: io.StringIO, auth: AuthSt
     async with HydraEmulator(api_key=KEY) as hydra, call(hydra, auth=auth) as talk:
         await talk.run_llm()
         await talk.until_pushed(LLMFullResponseEndFrame)
-        for thing in (talk.llm, vars(talk.llm), vars(talk.llm._connection), talk.llm.settings):
+        for thing in (talk.llm, vars(talk.llm), vars(talk.llm._run.connection), talk.llm.settings):
             assert_clean(repr(thing))
         # Showing a StartFrame reads fields that Pipecat has deprecated.
         frames = [frame for frame, _ in talk.frames.pushed if not isinstance(frame, StartFrame)]
@@ -153,13 +153,13 @@ async def test_nothing_that_is_public_shows_the_key():
         websocket = await HydraWebSocket.open(there, timeout_secs=5, on_congested=print)
         await websocket.close()
         things = [
-            *(endpoint, endpoint.host, llm, llm.settings, llm._connection, websocket),
+            *(endpoint, endpoint.host, llm, llm.settings, llm._run.connection, websocket),
             *(hydra, EmulatorSettings(), failure, copy.copy(failure), websocket.outcome()),
         ]
         for thing in things:
             assert_clean(repr(thing) + str(thing))
         # Nor does whoever looks inside, as a debugger or an error tracker does.
-        for thing in (llm, llm._connection, websocket):
+        for thing in (llm, llm._run.connection, websocket):
             assert_clean(repr(vars(thing)))
     assert quote_plus(KEY) in endpoint.url()
 

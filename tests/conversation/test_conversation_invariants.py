@@ -5,6 +5,7 @@ checks the invariants on what comes out. The second test is a server that keeps 
 protocol, where besides nothing may be lost.
 """
 
+import copy
 import struct
 from collections import defaultdict
 
@@ -30,6 +31,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.wire.events import (
+    AudioDelta,
     InputAudioAppend,
     ItemCreate,
     ResponseCancel,
@@ -152,7 +154,23 @@ class AnyServer(RuleBasedStateMachine):
                 pass
 
     def receive(self, event: wire.ServerEvent) -> list[Effect]:
-        return self.check(self.conversation.receive(event, self.now))
+        before = self.conversation.deadline
+        effects = self.check(self.conversation.receive(event, self.now))
+        if len(effects) == 1 and isinstance(effects[0], AudioChunk):
+            self.assert_nothing_is_due_earlier_than(before)
+        return effects
+
+    def assert_nothing_is_due_earlier_than(self, deadline: float | None) -> None:
+        """The connection leaves its timer as it is after such a step."""
+        assert deadline is not None
+        assert self.conversation.deadline is not None
+        assert self.conversation.deadline >= deadline
+
+    def by_the_long_way(self, event: AudioDelta) -> tuple[list[Effect], float | None]:
+        """What audio comes to if it is taken as any other event is."""
+        other = copy.deepcopy(self.conversation)
+        other._responses.go_on = lambda *_: None
+        return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
         return self.known[-1] if self.known else None
@@ -247,7 +265,9 @@ class AnyServer(RuleBasedStateMachine):
             sample = len(stream) // 2
             stream += struct.pack("<H", number * 4096 + sample % 4096)[len(stream) % 2 :]
         del stream[start + size :]
-        self.receive(wire.audio(bytes(stream[start:]), response))
+        event = wire.audio(bytes(stream[start:]), response)
+        expected = self.by_the_long_way(event)
+        assert (self.receive(event), self.conversation.deadline) == expected
 
     @connected
     @rule(response=responses, text=st.text(max_size=5))
@@ -313,7 +333,9 @@ class AnyServer(RuleBasedStateMachine):
 
     @rule()
     def microphone(self):
-        self.check(self.conversation.microphone(b"\x01\x00" * 320, self.now))
+        before = self.conversation.deadline
+        if self.check(self.conversation.microphone(b"\x01\x00" * 320, self.now)):
+            self.assert_nothing_is_due_earlier_than(before)
 
     @rule(call=calls)
     def answer(self, call: str):

@@ -280,6 +280,35 @@ def test_an_answer_that_was_asked_for_and_not_heard_is_owed(driver: Driver, anno
     assert not driver.conversation.owes_reply
 
 
+def test_a_greeting_that_was_asked_for_is_owed_though_no_word_was_sent_again(driver: Driver):
+    driver.receive(wire.started())
+    speak(driver)
+    lose(driver)
+    driver.live(greet=True)
+    driver.now += 5.0
+    driver.conversation.tick(driver.now)
+    assert not driver.conversation.uplink.keeping
+    assert driver.conversation.reply_pending
+    lose(driver)
+    assert driver.conversation.owes_reply
+    assert again(driver) is True
+
+
+def test_a_greeting_that_was_asked_for_is_owed_though_noise_was_sent_again(driver: Driver):
+    driver.receive(wire.started())
+    speak(driver)
+    lose(driver)
+    driver.live(greet=True)
+    driver.receive(wire.started("i2"), wire.stopped("i2"), wire.user_item("incomplete", "i2"))
+    assert driver.conversation.reply_pending
+    lose(driver)
+    # The audio goes out once more; the model is asked if there is no word in it this time either.
+    assert again(driver) is False
+    assert not asked_for(driver.receive(wire.configured()))
+    driver.now += 10.0
+    assert asked_for(driver.conversation.tick(driver.now))
+
+
 def test_an_answer_that_was_cancelled_is_not_owed(driver: Driver):
     driver.conversation.request_response(driver.now)
     driver.conversation.cancel_response(driver.now)

@@ -5,6 +5,8 @@ from support import wire
 from support.driver import PCM, Driver, creates, said, sent
 
 from pipecat_hydra.conversation.effects import Effect
+from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.wire.events import (
     ResponseCancel,
     ServerEvent,
@@ -39,6 +41,16 @@ def test_a_greeting_that_is_interrupted_before_the_session_is_configured_is_not_
     # Nor does it doom the greeting of another session.
     driver.conversation.disconnected(0.0)
     assert said(driver.live(greet=True).receive(wire.response_created(), wire.audio(PCM))) == PCM
+
+
+def test_a_turn_that_is_understood_leaves_a_greeting_owed():
+    """Words that were sent again are understood when no turn was in them; nothing was heard."""
+    owed = OwedReplies(EventIds())
+    owed.configured(speaks_first=True)
+    owed.session_began(0.0, greeted=False)
+    owed.understood()
+    owed.disconnected(live=True, calls_owed=False)
+    assert owed.by_new_session
 
 
 def test_what_is_owed_after_a_loss_is_asked_for_once(driver: Driver):

@@ -220,7 +220,7 @@ def hear(responses: Responses, *effects: Effect) -> None:
     """The listener has heard none of this yet."""
     for effect in effects:
         responses.note(effect, 0.0)
-    responses.bot_started(0.0)
+    responses.playback.started(0.0)
 
 
 def test_nothing_is_current_at_first(responses: Responses):
@@ -365,9 +365,9 @@ def test_what_was_cut_is_not_said_again(responses: Responses, how: str):
         case "flush":
             responses.note(Flush(), 0.0)
         case "forgotten":
-            responses.forget_playback()
+            responses.playback.clear()
         case "stopped":
-            responses.bot_stopped()
+            responses.playback.stopped()
         case _:
             pass
     responses.cut(0.0)

@@ -107,7 +107,7 @@ def test_after_a_rest_the_conversation_goes_on():
 def test_what_happens_in_a_session_that_nobody_has_configured_is_no_use_of_it():
     rest = RestTimer(unused_timeout_secs=20.0, idle_timeout_secs=60.0)
     rest.opened(0.0)
-    rest.wanted()
+    rest.configured()
     rest.live(1.0)
     assert rest.reason == "nothing was said for 60.0 s"
     rest.closed()

@@ -791,6 +791,14 @@ def test_a_response_that_stalls_is_cancelled_and_told_once(driver: Driver):
     assert said(driver.receive(wire.audio(PCM))) == b""
 
 
+def test_a_response_that_goes_on_does_not_stall(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM))
+    for secs in range(1, 40):
+        driver.now = float(secs)
+        assert Report not in kinds(driver.conversation.tick(driver.now))
+        assert said(driver.receive(wire.audio(PCM))) == PCM
+
+
 def test_a_response_that_waits_for_a_function_does_not_stall(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"))
     for secs in range(1, 40):

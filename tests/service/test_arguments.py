@@ -9,6 +9,7 @@ import pytest
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
+from pipecat_hydra.service.arguments import Arguments
 
 
 def make(**arguments: Any) -> HydraLLMService:
@@ -155,6 +156,20 @@ def test_the_numbers_of_a_retry_policy_are_checked(name: str, value: Any, kind: 
         RetryPolicy(**{name: value})
 
 
+def test_each_value_that_is_checked_has_the_type_that_the_constructor_takes():
+    taken = get_type_hints(HydraLLMService.__init__)
+    kept = get_type_hints(Arguments)
+    made = {"keyring", "endpoint", "settings"}
+    assert {name: taken.get(name) for name in kept if name not in made} == {
+        name: hint for name, hint in kept.items() if name not in made
+    }
+    used_up = {"api_key", "base_url", "auth", "ssl", "proxy"}
+    short = {"model", "voice", "system_instruction", "instructions"}
+    assert (
+        taken.keys() - {"return", "kwargs"} == (kept.keys() - made) | {"settings"} | used_up | short
+    )
+
+
 class TestShorthands:
     async def test_they_are_settings(self):
         service = make(model="hydra-v1.0", voice="ivy", system_instruction="Be brief.")
@@ -205,19 +220,19 @@ class TestEnvironment:
     async def test_key_and_url_come_from_it(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SMALLEST_API_KEY", " sk-of-the-environment\n")
         monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
-        endpoint = await HydraLLMService()._session.dial()
+        endpoint = await HydraLLMService()._run.session.dial()
         assert endpoint.api_key.get_secret_value() == "sk-of-the-environment"
         assert endpoint.base_url == "ws://127.0.0.1:8765/s2s"
 
     async def test_what_is_given_wins(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("SMALLEST_API_KEY", "sk-of-the-environment")
         monkeypatch.setenv("HYDRA_BASE_URL", "ws://127.0.0.1:8765/s2s")
-        endpoint = await make(base_url="wss://example.com/s2s")._session.dial()
+        endpoint = await make(base_url="wss://example.com/s2s")._run.session.dial()
         assert endpoint.api_key.get_secret_value() == "sk-secret"
         assert endpoint.base_url == "wss://example.com/s2s"
 
     async def test_without_either_the_public_endpoint_is_it(self):
-        endpoint = await make()._session.dial()
+        endpoint = await make()._run.session.dial()
         assert endpoint.base_url == "wss://api.smallest.ai/waves/v1/s2s"
 
     @pytest.mark.parametrize("value", [None, "", " "])

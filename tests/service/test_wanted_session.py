@@ -60,6 +60,10 @@ class Connection:
     def now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    @property
+    def is_in_use(self) -> bool:
+        return self.is_open and self.is_wanted
+
     def perform(self, effects: Sequence[Effect]) -> None:
         for event in sent(effects):
             self.done.append(event)

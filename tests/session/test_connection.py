@@ -689,7 +689,24 @@ async def test_after_a_close_no_timer_is_left():
         assert made._deadline._handle is not None
         await made.close()
         made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
+        made.hear(b"\x01\x00" * 320, made.now)
         assert made._deadline._handle is None
+
+
+async def test_audio_that_came_at_once_waits_no_longer_than_its_pace_demands():
+    voiced = b"\x01\x00"
+    async with emulator() as hydra, connection(hydra, greet=False) as (made, _, listener):
+        made.open()
+        await listener.until(Ready)
+        await asyncio.sleep(1.0)
+        # From now on the timer is set for when the microphone falls quiet.
+        made.hear(voiced * 320, made.now)
+        await asyncio.sleep(0.1)
+        for _ in range(60):
+            made.hear(voiced * 320, made.now)
+        await asyncio.sleep(0.1)
+        # Half a second went at once, and two tenths at twice real time.
+        assert session(hydra).received_audio.count(voiced) >= 0.65 * 16_000
 
 
 async def test_an_event_that_is_taken_badly_ends_nothing(

@@ -82,6 +82,21 @@ async def test_a_deadline_that_is_dropped_is_not_met():
     assert len(fired) == 1
 
 
+async def test_a_deadline_is_hastened_and_not_put_off():
+    fired: list[float] = []
+    timer = DeadlineTimer(lambda: fired.append(now()))
+    timer.hasten(None)
+    due = now() + 0.02
+    for deadline in (now() + 60.0, due, due + 0.03, None):
+        timer.hasten(deadline)
+    await asyncio.sleep(0.03)
+    assert len(fired) == 1
+    assert due <= fired[0] < due + 0.03
+    await asyncio.sleep(0.06)
+    assert len(fired) == 1
+    timer.cancel()
+
+
 async def test_a_timer_that_is_cancelled_leaves_nothing_behind():
     fired: list[float] = []
     timer = DeadlineTimer(lambda: fired.append(now()))

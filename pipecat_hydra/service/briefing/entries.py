@@ -42,10 +42,10 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal["user", "assistant", "developer", "system", "tool", ""]
-"""Whose a message is; empty for a message that Hydra is not told."""
+"""The role of a message's author; empty for a message that Hydra is not told."""
 
 Text: TypeAlias = tuple[MessageRole, str]
-"""A text to tell a session, with whose it is."""
+"""A text to tell a session, with the role of its author."""
 
 OWN_MESSAGES: Final = "hydra"
 """The mark that `create_llm_specific_message` puts on messages for Hydra alone."""

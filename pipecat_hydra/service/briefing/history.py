@@ -33,12 +33,12 @@ from typing import Final, Literal, TypeAlias
 
 from pipecat_hydra.service.briefing.entries import Call, Entry, Kind, Role, one_line
 
-__all__ = ["History", "Speaker", "Turn", "turns_of", "with_history"]
+__all__ = ["Author", "History", "Turn", "turns_of", "with_history"]
 
-Speaker: TypeAlias = Literal["user", "assistant", "developer", "tool"]
+Author: TypeAlias = Literal["user", "assistant", "developer", "tool"]
 """Who a turn is from."""
 
-_SPEAKERS: Final[dict[Role, Speaker]] = {
+_AUTHORS: Final[dict[Role, Author]] = {
     "user": "user",
     "assistant": "assistant",
     "developer": "developer",
@@ -82,7 +82,7 @@ class Turn:
         text: The words in one line; for a tool, the call and its result.
     """
 
-    who: Speaker
+    who: Author
     text: str
 
 
@@ -149,12 +149,12 @@ class _Reader:
         text = one_line(entry.text)
         if entry.kind in (Kind.RESULT, Kind.PARTIAL):
             self._result(entry.call_id, text, partial=entry.kind is Kind.PARTIAL)
-        elif entry.role in _SPEAKERS:
-            self._say(_SPEAKERS[entry.role], text)
+        elif entry.role in _AUTHORS:
+            self._say(_AUTHORS[entry.role], text)
             for call in entry.calls:
                 self._call(call)
 
-    def _say(self, who: Speaker, text: str) -> None:
+    def _say(self, who: Author, text: str) -> None:
         if text:
             self._turns.append(Turn(who, text))
 
@@ -238,7 +238,7 @@ def _closing(turns: Sequence[Turn]) -> str:
     return _GO_ON_AS_TOLD if turns[-1].who == "developer" else _GO_ON
 
 
-def _line(who: Speaker, text: str) -> str:
+def _line(who: Author, text: str) -> str:
     return f"{who.capitalize()}: {json.dumps(text, ensure_ascii=False)}\n"
 
 

@@ -12,7 +12,7 @@ from pipecat.processors.aggregators import async_tool_messages
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from pipecat_hydra.service.briefing.entries import entry_of, split_instructions
-from pipecat_hydra.service.briefing.history import History, Speaker, Turn, with_history
+from pipecat_hydra.service.briefing.history import Author, History, Turn, with_history
 from pipecat_hydra.service.briefing.history import turns_of as turns_of_entries
 from pipecat_hydra.wire.codec import encode
 from pipecat_hydra.wire.events import FunctionTool, SessionConfiguration, SessionConfigure
@@ -109,7 +109,7 @@ def shown(history: History, instructions: str | None = None) -> list[Turn]:
     turns: list[Turn] = []
     for line in lines:
         who, _, text = line.partition(": ")
-        speaker: Speaker
+        speaker: Author
         for speaker in ("user", "assistant", "developer", "tool"):
             if who == speaker.capitalize():
                 turns.append(Turn(speaker, json.loads(text)))
@@ -428,7 +428,7 @@ def test_of_what_a_tool_gave_the_beginning_is_kept():
 @pytest.mark.parametrize(
     "text", ["x" * 5000, "日本" * 2000, "日" * 900, "👍" * 3000, '"' * 5000, "\x00" * 999]
 )
-def test_a_text_without_words_is_cut_anywhere(who: Speaker, text: str):
+def test_a_text_without_words_is_cut_anywhere(who: Author, text: str):
     turns = [Turn("assistant", "Hello."), Turn(who, text)]
     history = with_history(None, turns, budget_bytes=1500)
     assert (history.kept, history.dropped, history.shortened) == (1, 1, True)
@@ -440,7 +440,7 @@ def test_a_text_without_words_is_cut_anywhere(who: Speaker, text: str):
 
 
 @pytest.mark.parametrize("who", ["user", "tool"])
-def test_a_word_that_just_fits_is_kept(who: Speaker):
+def test_a_word_that_just_fits_is_kept(who: Author):
     left = set[int]()
     for budget in range(500, 560):
         history = with_history(None, [Turn(who, "aa " * 200 + "aa")], budget_bytes=budget)
@@ -454,7 +454,7 @@ def test_a_word_that_just_fits_is_kept(who: Speaker):
 
 @pytest.mark.parametrize("text", ["Oslo " + "日本" * 2000, "日本" * 2000 + " Oslo"])
 @pytest.mark.parametrize("who", ["user", "tool"])
-def test_a_word_far_away_is_not_the_place_to_cut(who: Speaker, text: str):
+def test_a_word_far_away_is_not_the_place_to_cut(who: Author, text: str):
     history = with_history(None, [Turn(who, text)], budget_bytes=1500)
     assert history.text is not None
     assert 1460 < encoded_size(history.text) <= 1500
@@ -470,6 +470,19 @@ def test_without_room_for_a_word_nothing_is_added():
     turn = Turn("user", "word " * 100)
     room = next(n for n in range(1000) if with_history("I", [turn], budget_bytes=n).kept)
     assert with_history("I", [turn], budget_bytes=room - 1) == History("I", 0, 1)
+
+
+@pytest.mark.parametrize("who", ["user", "tool"])
+def test_of_a_text_without_words_one_character_is_the_least_that_is_kept(who: Author):
+    sizes: list[int] = []
+    for budget in range(600):
+        history = with_history(None, [Turn(who, "x" * 1_000)], budget_bytes=budget)
+        if history.kept:
+            assert encoded_size(history.text or "") <= budget
+            sizes += [turn.text.count("x") for turn in shown(history)]
+        else:
+            assert history.text is None
+    assert sizes[:3] == [1, 2, 3]
 
 
 def test_other_alphabets_are_not_escaped():

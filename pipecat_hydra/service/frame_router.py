@@ -1,0 +1,202 @@
+"""Hands each frame that reaches the service to the part of the service that it concerns.
+
+The user's audio goes to the conversation, contexts and messages go to `Contexts`, and what asks
+for a session or a reply goes to `WantedSession`. Frames that show what became of a user turn or
+of a function call go to the `EffectDispatcher`, which makes frames of what comes back.
+"""
+
+from typing import Any
+
+from loguru import logger
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    ClientConnectedFrame,
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallResultFrame,
+    InputAudioRawFrame,
+    InputTextRawFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    LLMContextUserTurnFrame,
+    LLMMessagesAppendFrame,
+    LLMRunFrame,
+    LLMSetToolsFrame,
+    PipelineFlushFrame,
+    ServiceSwitcherRequestMetadataFrame,
+    UserMuteStoppedFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.llm_service import LLMService
+
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.dispatcher import EffectDispatcher, let_neighbours_run
+from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.connection import HydraConnection
+
+__all__ = ["FrameOfFunction", "FrameRouter"]
+
+FrameOfFunction = LLMRunFrame | FunctionCallResultFrame | FunctionCallCancelFrame
+"""The frames that tell what a function asks for, and how it ended."""
+
+_UPSTREAM, _DOWNSTREAM = FrameDirection.UPSTREAM, FrameDirection.DOWNSTREAM
+
+
+class FrameRouter:
+    """Hands each frame to the part of the service that it concerns."""
+
+    def __init__(
+        self,
+        service: LLMService[Any],
+        connection: HydraConnection,
+        conversation: Conversation,
+        session: WantedSession,
+        *,
+        contexts: Contexts,
+        dispatcher: EffectDispatcher,
+        surroundings: Surroundings,
+        speakers: SpeakerPolicy,
+        is_audio_paused: bool,
+        end_timeout_secs: float,
+    ):
+        """Start with no frame seen.
+
+        Args:
+            service: The service. Its `process_frame` must call `take` or `interrupt` with each
+                frame, and its `push_frame` `see_pushed` with each `FrameOfFunction`.
+            connection: Performs what the conversation asks for.
+            conversation: Takes the user's audio, and is told what is heard of the bot.
+            session: Is asked for a session and for replies.
+            contexts: Takes contexts, messages and typed text.
+            dispatcher: Shown what became of user turns and function calls.
+            surroundings: Knows whether the service's own user aggregator stands above it.
+            speakers: What to do with the audio of several people.
+            is_audio_paused: Whether to drop the user's audio.
+            end_timeout_secs: How long a flush may wait for the reply in flight, in seconds.
+        """
+        self.is_audio_paused = is_audio_paused
+        self._service = service
+        self._connection = connection
+        self._conversation = conversation
+        self._session = session
+        self._contexts = contexts
+        self._dispatcher = dispatcher
+        self._surroundings = surroundings
+        self._end_timeout = end_timeout_secs
+        self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
+        self._last_run_id: int | None = None
+
+    async def take(self, frame: Frame, direction: FrameDirection) -> None:
+        """Hand on a frame that is no interruption.
+
+        Args:
+            frame: The frame, which the service passes on afterwards.
+            direction: Where it is going.
+        """
+        match frame:
+            # First, because it comes fifty times a second.
+            case InputAudioRawFrame():
+                if not self.is_audio_paused:
+                    self._on_user_audio(frame)
+            case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
+                self._dispatcher.see(frame)
+            case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
+                # Which makes a context of it, that comes here.
+                pass
+            case BotStartedSpeakingFrame():
+                self._conversation.bot_started(self._connection.now)
+            case BotStoppedSpeakingFrame():
+                self._conversation.bot_stopped()
+                self._contexts.on_heard()
+            case LLMContextFrame():
+                self._contexts.on_context(frame, direction)
+            case LLMContextUserTurnFrame():
+                self._contexts.on_user_text(frame.text)
+            case LLMRunFrame():
+                self._run(frame)
+            case LLMMessagesAppendFrame():
+                self._contexts.on_messages(frame)
+            case InputTextRawFrame():
+                # An assistant aggregator takes any text that comes down for the bot's.
+                frame.append_to_context = False
+                self._contexts.put_in(frame.text)
+                self._session.ask()
+            case ClientConnectedFrame():
+                self._session.prewarm()
+            case PipelineFlushFrame() if direction is _DOWNSTREAM:
+                await self._session.until_replied(self._end_timeout, spare_functions=False)
+            case LLMSetToolsFrame():
+                self._session.set_tools(frame.tools)
+            case UserMuteStoppedFrame():
+                await self._dispatcher.unmuted()
+            case ServiceSwitcherRequestMetadataFrame(service=self._service):
+                # What becomes of what was said the pipeline tells the active service only.
+                self._conversation.forget_playback()
+                self._contexts.on_interruption()
+                self._session.miss_some()
+            case _:
+                pass
+
+    async def interrupt(self, frame: InterruptionFrame, direction: FrameDirection) -> None:
+        """Tell the conversation of an interruption, and pass it on with nothing old behind it.
+
+        Args:
+            frame: The interruption.
+            direction: Where it is going.
+        """
+        self._dispatcher.see(frame)
+        self._contexts.on_interruption()
+        async with self._connection.between_effects():
+            self._dispatcher.on_interruption()
+            await let_neighbours_run()
+            await self._service.push_frame(frame, direction)
+
+    def keeps(self, frame: Frame, direction: FrameDirection) -> bool:
+        """Whether the service, which has taken a frame, does not pass it on.
+
+        Messages are taken as an aggregator takes them. An aggregator that cannot be seen from here,
+        as of the worker that this one is bridged to, would have them answered once more.
+        """
+        return isinstance(frame, LLMMessagesAppendFrame) and not self._goes_to_aggregator(direction)
+
+    def see_pushed(self, frame: FrameOfFunction) -> None:
+        """Hand on what a function asks for, and how it ended.
+
+        Args:
+            frame: The frame, which the service pushes downstream.
+        """
+        match frame:
+            case LLMRunFrame() if frame.id != self._last_run_id:
+                # From a function, say, by `params.llm.push_frame`.
+                self._run(frame)
+            case FunctionCallResultFrame() | FunctionCallCancelFrame():
+                self._dispatcher.see_pushed(frame)
+            case _:
+                pass
+
+    def _goes_to_aggregator(self, direction: FrameDirection) -> bool:
+        """Whether a frame is on its way up to the service's own user aggregator."""
+        return direction is _UPSTREAM and self._surroundings.is_below_aggregator
+
+    def _run(self, frame: LLMRunFrame) -> None:
+        self._last_run_id = frame.id
+        self._session.run()
+
+    def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
+        self._session.on_user_audio()
+        now = self._connection.now
+        for chunk in self._user_audio.push(frame, now=now):
+            self._connection.hear(chunk, now)
+
+    def _warn_about_several(self) -> None:
+        logger.warning(
+            f"{self._service}: the transport gives the audio of several people at a time, and "
+            "Hydra hears one microphone: they are mixed, or with speakers='first' heard one at a "
+            "time. Which of them speaks, Hydra is not told"
+        )

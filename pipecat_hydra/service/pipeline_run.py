@@ -1,0 +1,157 @@
+"""The parts of the service that have the state of one run of a pipeline, and how they are joined.
+
+A service may be used for one pipeline after another, and nothing of a run is left in the next
+but the settings. So the service makes one `PipelineRun` for each run, and throws it away.
+
+The parts stand above one another: the conversation and its connection; `WantedSession`, which
+decides which session there is to be; `Contexts`, which reads what the pipeline writes into the
+conversation; the `EffectDispatcher`, which makes frames of what comes back; and the
+`FrameRouter`, which takes the frames. Each is given those below it. What the connection and the
+session ask of a part above them, they ask by the functions that they are given here.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from loguru import logger
+from pipecat.services.llm_service import LLMService
+
+from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.uplink import Uplink
+from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.arguments import Arguments
+from pipecat_hydra.service.briefing.briefing import Briefing
+from pipecat_hydra.service.contexts import Contexts
+from pipecat_hydra.service.dialer import Dialer
+from pipecat_hydra.service.dispatcher import EffectDispatcher
+from pipecat_hydra.service.frame_router import FrameRouter
+from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.service.tracing import Tracing
+from pipecat_hydra.service.wanted_session import WantedSession
+from pipecat_hydra.session.connection import HydraConnection
+
+__all__ = ["PipelineRun"]
+
+
+class PipelineRun:
+    """Has the parts of a service for one run of a pipeline. You must `end` it once it is used."""
+
+    def __init__(self, service: LLMService[HydraLLMAdapter], arguments: Arguments):
+        """Make the parts, and join them.
+
+        Args:
+            service: The service.
+            arguments: What its constructor was given.
+        """
+        self._service = service
+        self._stage: Literal["new", "running", "ended"] = "new"
+        self._early: list[Callable[[], Awaitable[None]]] = []
+        self.tracing = Tracing()
+        self.conversation = Conversation(
+            model=arguments.endpoint.model,
+            uplink=Uplink(preroll_secs=arguments.preroll_secs),
+            handshake_timeout_secs=arguments.handshake_timeout_secs,
+            unused_timeout_secs=arguments.unused_timeout_secs,
+            idle_timeout_secs=arguments.idle_timeout_secs,
+            longest_turn_secs=arguments.longest_turn_secs,
+            resume_after_noise=arguments.resume_after_noise,
+        )
+        self.connection = HydraConnection(
+            lambda: self.session.dial(),
+            self.conversation,
+            on_effect=lambda effect: self.dispatcher.dispatch(effect),
+            on_connected=lambda: self.session.on_connected(),
+            on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
+            retry=arguments.retry,
+            open_timeout_secs=arguments.open_timeout_secs,
+        )
+        adapter = service.get_llm_adapter()
+        self.surroundings = Surroundings(service)
+        self.in_force = InForce(adapter, self.surroundings, arguments.tools)
+        briefing = Briefing(service.name, adapter, arguments.history)
+        self.session = WantedSession(
+            service,
+            self.connection,
+            self.conversation,
+            settings=arguments.settings,
+            dialer=Dialer(
+                arguments.endpoint,
+                arguments.keyring,
+                arguments.settings,
+                self.tracing,
+                open_timeout_secs=arguments.open_timeout_secs,
+            ),
+            briefing=briefing,
+            in_force=self.in_force,
+            tracing=self.tracing,
+            are_replies_known=lambda: self.dispatcher.are_replies_known,
+            kickoff_timeout_secs=arguments.kickoff_timeout_secs,
+        )
+        self.contexts = Contexts(briefing, self.in_force, self.session)
+        self.dispatcher = EffectDispatcher(
+            service,
+            self.connection,
+            self.conversation,
+            self.session,
+            contexts=self.contexts,
+            in_force=self.in_force,
+            surroundings=self.surroundings,
+            tracing=self.tracing,
+            turn_frames=arguments.turn_frames,
+            vad_frames=arguments.vad_frames,
+        )
+        self.router = FrameRouter(
+            service,
+            self.connection,
+            self.conversation,
+            self.session,
+            contexts=self.contexts,
+            dispatcher=self.dispatcher,
+            surroundings=self.surroundings,
+            speakers=arguments.speakers,
+            is_audio_paused=arguments.start_audio_paused,
+            end_timeout_secs=arguments.end_timeout_secs,
+        )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the pipeline has started, and has not ended."""
+        return self._stage == "running"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the pipeline has ended."""
+        return self._stage == "ended"
+
+    def postpone(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Keep what asks something of the model until the pipeline starts; warn if it has ended.
+
+        Args:
+            ask: Called when the pipeline has started.
+        """
+        if self.has_ended:
+            message = "the pipeline has ended, so nothing can be said any more"
+            logger.warning(f"{self._service}: {message}")
+        else:
+            self._early.append(ask)
+
+    async def begin(self) -> None:
+        """Do what was postponed: the pipeline has started."""
+        self._stage = "running"
+        early, self._early = self._early, []
+        for ask in early:
+            await ask()
+
+    async def end(self, *, drain: bool) -> None:
+        """Close the session and release everything. Idempotent.
+
+        Args:
+            drain: Whether to close politely, and to hand on what the pipeline has yet to be told.
+        """
+        self._stage = "ended"
+        self.dispatcher.stop_answering()
+        await self.session.close()
+        await self.connection.close(drain=drain)
+        self.tracing.close()
+        await self.dispatcher.close()
