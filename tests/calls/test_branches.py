@@ -224,7 +224,7 @@ class Beside:
                 spare = HydraLLMService(api_key="sk-spare", base_url="ws://127.0.0.1:9/s2s")
                 spare.set_audio_input_paused(True)
                 holder = ServiceSwitcher([llm, spare], ServiceSwitcherStrategyManual)
-            branch = [holder]
+            branch: list[FrameProcessor] = [holder]
             if shape == "aggregators":
                 branch = [own.user(), holder, own.assistant()]
             branches.append(branch)

@@ -185,7 +185,7 @@ async def test_a_message_to_the_agent_is_answered_once(layout: Layout):
     script = Script([Say.tones(0.5)] * 4, greeting=Say.tones(0.5))
     async with emulator(script) as hydra, talking(hydra, layout) as bot:
         await bot.hear_the_greeting()
-        message = {"role": "user", "content": "What is the weather?"}
+        message: Any = {"role": "user", "content": "What is the weather?"}
         await bot.anna.queue_frame(LLMMessagesAppendFrame(messages=[message], run_llm=True))
         await asyncio.sleep(3.0)
         told = bot.session_of("anna")

@@ -87,7 +87,7 @@ wishes: st.SearchStrategy[Step] = st.sampled_from(
         lambda conversation, now: conversation.send_message("Hello.", now),
         lambda conversation, now: conversation.interrupted(now),
         lambda conversation, now: conversation.cancel_response(now),
-        lambda conversation, now: conversation.microphone(CHUNK, now),
+        lambda conversation, now: [*conversation.microphone(CHUNK, now)],
         _nothing(lambda conversation, now: conversation.bot_started(now)),
         _nothing(lambda conversation, now: conversation.bot_stopped()),
     ]
