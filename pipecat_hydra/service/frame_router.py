@@ -157,14 +157,6 @@ class FrameRouter:
             await let_neighbours_run()
             await self._service.push_frame(frame, direction)
 
-    def keeps(self, frame: Frame, direction: FrameDirection) -> bool:
-        """Whether the service, which has taken a frame, does not pass it on.
-
-        Messages are taken as an aggregator takes them. An aggregator that cannot be seen from here,
-        as of the worker that this one is bridged to, would have them answered once more.
-        """
-        return isinstance(frame, LLMMessagesAppendFrame) and not self._goes_to_aggregator(direction)
-
     def see_pushed(self, frame: FrameOfFunction) -> None:
         """Hand on what a function asks for, and how it ended.
 

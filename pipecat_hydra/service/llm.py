@@ -349,8 +349,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, LLMUpdateSettingsFrame) and frame.service not in (None, self):
             # The base class has passed it on.
             return
-        if run.router.keeps(frame, direction):
-            return
         await self.push_frame(frame, direction)
 
     async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):

@@ -122,7 +122,7 @@ async def talking(hydra: HydraEmulator, layout: Layout) -> AsyncGenerator[Bot]:
         await running
 
 
-@layouts
+@pytest.mark.parametrize("layout", ["bare", "agents"])
 async def test_a_hand_over_waits_until_all_was_heard(layout: Layout):
     script = Script([HANDING_OVER] * 2, greeting=Say.tones(0.5))
     async with emulator(script) as hydra, talking(hydra, layout) as bot:
