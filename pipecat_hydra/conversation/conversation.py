@@ -317,9 +317,15 @@ class Conversation:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
         return self._talk.may_be_noise(now)
 
-    def interrupted(self, now: float) -> list[Effect]:
-        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else."""
-        return self._talk.interrupted(now)
+    def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
+        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
+
+        Args:
+            now: The time.
+            late: Whether it is the echo of the last turn, which is over. The answer to that turn
+                goes on.
+        """
+        return self._talk.interrupted(now, late=late)
 
     def cancel_response(self, now: float) -> list[Effect]:
         """Stop the reply in flight, or the one that is due; its playing stops too."""

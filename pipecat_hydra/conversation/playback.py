@@ -3,13 +3,17 @@
 Hydra generates ten times faster than anybody speaks, so most of a reply lies in the
 transport when the user makes a sound, and an interruption throws it away. When the sound
 turns out to have been noise, the rest must be heard all the same (T3). `Playback` keeps
-what entered the pipeline, with the time the listener started to hear it, and gives what
-lies behind the position at which it was cut.
+what entered the pipeline, and gives what lies behind the position at which it was cut.
+
+The transport reports when the bot starts and stops to speak, and nothing between. So the position
+is worked out: audio plays in real time from the reported start on, and no piece of it plays before
+it came. A reply that stalls on its way makes the transport wait, and the position waits too.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from pipecat_hydra.conversation.effects import AudioChunk, TextChunk
@@ -31,22 +35,14 @@ class Playback:
     output transport reports them; stretches are played one after the other.
     """
 
-    def __init__(self, *, remembers: bool = True) -> None:
-        """Start with nothing said.
-
-        Args:
-            remembers: Whether anything is kept. If not, nothing is ever said again.
-        """
-        self._remembers = remembers
-        # For each stretch: its parts, each with where it begins in seconds, and whether
-        # it is complete.
+    def __init__(self) -> None:
+        """Start with nothing said."""
         self._stretches: deque[_Stretch] = deque()
         self._secs = 0.0
+        # May be earlier than anything that is remembered here. Now and then Pipecat's output plays
+        # one last piece of what was cut, and then reports neither its end nor, within three
+        # seconds, the next start.
         self._started_at: float | None = None
-        # The transport reports that the bot is heard, but of audio that is not remembered here. Now
-        # and then Pipecat's output plays one last piece of what was cut, and then reports neither
-        # its end nor, within three seconds, the next start.
-        self._started_early = False
         # Whether the transport reports playback. If not, nobody knows what was heard.
         self._reported = False
         self._overrun = False
@@ -58,20 +54,15 @@ class Playback:
             part: Audio, or text that belongs to the audio around it.
             now: The time.
         """
-        if not self._remembers:
-            return
-        if self._started_early:
-            self._started_early = False
-            self._started_at = now
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._secs += self._stretches[-1].add(part)
+        self._secs += self._stretches[-1].add(part, now)
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
         if self._secs > limit:
             # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
-                stretch.parts.clear()
+                stretch.pieces.clear()
 
     def end(self) -> None:
         """Record that the stretch is complete."""
@@ -81,17 +72,13 @@ class Playback:
     def started(self, now: float) -> None:
         """The listener begins to hear the oldest stretch, or something else if there is none."""
         self._reported = True
-        if self._stretches:
-            self._started_at = now
-        else:
-            self._started_early = True
+        self._started_at = now
 
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.
 
         This is also reported for audio that was cut, and then changes nothing.
         """
-        self._started_early = False
         if self._started_at is None:
             return
         self._started_at = None
@@ -101,17 +88,28 @@ class Playback:
             self._secs = 0.0
             self._overrun = False
 
-    def cut(self, now: float) -> list[_Part]:
+    def turn_started(self) -> None:
+        """The user begins to speak: all that was said so far is no answer to that."""
+        for stretch in self._stretches:
+            stretch.is_before_turn = True
+
+    def cut(self, now: float, *, since_turn: bool = False) -> list[_Part]:
         """End playback: return the parts that were not heard, from a little before; forget all.
 
         Text that belongs to audio already heard is not given again.
+
+        Args:
+            now: The time.
+            since_turn: Whether only parts are given that are newer than the user's last turn.
         """
         rest: list[_Part] = []
         if self._reported and not self._overrun:
-            heard = 0.0 if self._started_at is None else now - self._started_at
+            started_at = self._started_at
             for stretch in self._stretches:
-                rest += stretch.after(heard)
-                heard = 0.0
+                heard = 0.0 if started_at is None else stretch.heard(started_at, now)
+                if not (since_turn and stretch.is_before_turn):
+                    rest += stretch.after(heard)
+                started_at = None
         self.clear()
         return rest
 
@@ -120,24 +118,54 @@ class Playback:
         self._stretches.clear()
         self._secs = 0.0
         self._started_at = None
-        self._started_early = False
         self._overrun = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a stretch.
+
+    Parameters:
+        part: The audio, or the text that belongs to the audio around it.
+        start: Where in the stretch it begins, in seconds.
+        added_at: When it entered the pipeline.
+    """
+
+    part: _Part
+    start: float
+    added_at: float
+
+    @property
+    def secs(self) -> float:
+        """How long it plays, in seconds."""
+        if isinstance(self.part, TextChunk):
+            return 0.0
+        return len(self.part.pcm) / (BYTES_PER_SAMPLE * self.part.sample_rate)
 
 
 class _Stretch:
     def __init__(self) -> None:
-        self.parts: list[tuple[float, _Part]] = []
+        self.pieces: list[_Piece] = []
         self.secs = 0.0
         self.complete = False
+        self.is_before_turn = False
 
-    def add(self, part: _Part) -> float:
-        """Add a part; return its length in seconds."""
-        self.parts.append((self.secs, part))
-        if not isinstance(part, AudioChunk):
-            return 0.0
-        secs = len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
-        self.secs += secs
-        return secs
+    def add(self, part: _Part, now: float) -> float:
+        """Add a part; returns its length in seconds."""
+        piece = _Piece(part, self.secs, now)
+        self.pieces.append(piece)
+        self.secs += piece.secs
+        return piece.secs
+
+    def heard(self, started_at: float, now: float) -> float:
+        """Return how much was heard by now, in seconds, if it plays since `started_at`."""
+        plays_until = started_at
+        for piece in self.pieces:
+            begins_at = max(plays_until, piece.added_at)
+            plays_until = begins_at + piece.secs
+            if plays_until > now:
+                return piece.start + max(0.0, now - begins_at)
+        return self.secs
 
     def after(self, heard: float) -> list[_Part]:
         """Return the parts behind `heard` seconds; audio from a little before."""
@@ -145,12 +173,13 @@ class _Stretch:
             return []
         begin = max(0.0, heard - _REWIND_SECS)
         rest: list[_Part] = []
-        for start, part in self.parts:
+        for piece in self.pieces:
+            part = piece.part
             if isinstance(part, TextChunk):
-                if start >= heard:
+                if piece.start >= heard:
                     rest.append(part)
                 continue
-            skip = max(0, round((begin - start) * part.sample_rate)) * BYTES_PER_SAMPLE
+            skip = max(0, round((begin - piece.start) * part.sample_rate)) * BYTES_PER_SAMPLE
             if skip < len(part.pcm):
                 rest.append(AudioChunk(part.pcm[skip:], part.sample_rate) if skip else part)
         return rest

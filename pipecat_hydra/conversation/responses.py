@@ -103,9 +103,10 @@ class Responses:
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
-        self.playback = Playback(remembers=resume_after_noise)
+        self.playback: Final = Playback()
         """What is being played, as the output transport reports it."""
-        # The parts that the user's turn, which may be noise, threw away unplayed.
+        self._resumes_after_noise = resume_after_noise
+        # The parts that an interruption, which may be by noise, threw away unplayed.
         self._unheard: list[AudioChunk | TextChunk] = []
         self._bot_was_heard = False
 
@@ -336,6 +337,7 @@ class Responses:
 
     def turn_started(self) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
+        self.playback.turn_started()
         reply = self._reply
         if reply is None:
             return []
@@ -391,9 +393,18 @@ class Responses:
         finished = Reply(None, asked_at=None, sample_rate=0)
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
-    def cut(self, now: float) -> None:
-        """Remember the parts that the pipeline throws away unplayed."""
-        self._unheard += self.playback.cut(now)
+    def cut(self, now: float, *, answered: bool = False) -> None:
+        """Remember the parts that the pipeline throws away unplayed.
+
+        Args:
+            now: The time.
+            answered: Whether for a turn that is answered already: only the answer is kept.
+        """
+        unheard = self.playback.cut(now, since_turn=answered)
+        if answered:
+            self._unheard = unheard
+        elif self._resumes_after_noise:
+            self._unheard += unheard
 
     def cancel(self) -> list[Effect]:
         """Stop the current response for good, at the server and in the pipeline."""

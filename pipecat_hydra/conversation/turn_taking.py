@@ -158,8 +158,13 @@ class TurnTaking:
 
     def _give_up(self, now: float) -> list[Effect]:
         """Give up turns and responses on which the server does nothing for long (P1)."""
-        # Noise does not last that long, so the turn counts as real.
-        effects = self._end_real_turn(now) if self._turns.is_too_long(now) else []
+        effects: list[Effect] = []
+        if self._turns.is_too_long(now):
+            # Noise does not last that long, so the turn counts as real. The server may not answer
+            # it, so what is wanted is asked for.
+            effects += self._decide_turn(answers_typed=False)
+            effects += self._responses.drop_what_was_cut()
+            effects += self._stop_turn(now, answer_due=not self._owed.waiting)
         if self._turns.is_never_decided(now):
             effects += self._discard_turn()
         if self._calls.awaited:
@@ -214,12 +219,14 @@ class TurnTaking:
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
         return self._stop_turn(now, self._uplink.silence_since(event.audio_end_ms))
 
-    def _stop_turn(self, now: float, silence_secs: float = 0.0) -> list[Effect]:
+    def _stop_turn(
+        self, now: float, silence_secs: float = 0.0, *, answer_due: bool = True
+    ) -> list[Effect]:
         """Stop the turn, if the user speaks: an answer is due, unless it has come already."""
         if not self._turns.speaking:
             return []
         resumed, is_answer = self._responses.turn_stopped(now)
-        if not (is_answer or self._turns.answered):
+        if answer_due and not (is_answer or self._turns.answered):
             self._owed.expect(now)
         self._uplink.turn_ended(silence_secs)
         stopped = self._turns.stop(discarded=False, silence_secs=silence_secs)
@@ -264,12 +271,17 @@ class TurnTaking:
                 self._responses.turn_is_real()
                 return [*self._confirm(), *self._responses.drop_what_was_cut()]
 
-    def _decide_turn(self) -> list[Effect]:
-        """Decide that the turn is real. It stays open while the user still speaks."""
+    def _decide_turn(self, *, answers_typed: bool = True) -> list[Effect]:
+        """Decide that the turn is real. It stays open while the user still speaks.
+
+        Args:
+            answers_typed: Whether the answer to it is one to what was typed before, too.
+        """
         if not self._turns.undecided:
             return []
         confirmed = self._confirm() if self._turns.may_be_noise else []
-        self._owed.turn_is_real()
+        if answers_typed:
+            self._owed.turn_is_real()
         self._responses.turn_is_real()
         if self._turns.settle():
             self._owed.turn_is_over()
@@ -304,19 +316,26 @@ class TurnTaking:
         undecided = self._turns.may_be_noise or self._turns.was_noise
         return undecided and self._turns.echo_is_due(now)
 
-    def interrupted(self, now: float) -> list[Effect]:
-        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else."""
-        self._responses.cut(now)
-        if not self._turns.take_echo(now):
+    def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
+        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
+
+        Args:
+            now: The time.
+            late: Whether it is the echo of the last turn, which is over.
+        """
+        was_noise = self._turns.was_noise
+        answered = late and not (self._turns.undecided or was_noise)
+        self._responses.cut(now, answered=answered)
+        if not (self._turns.take_echo(now) or (late and not was_noise)):
             return self.cancel(now)
         if self._turns.may_be_noise:
             if not self._turns.speaking:
                 self._turns.await_decision(now, soon=self._responses.holds_back)
             return []
-        if not self._turns.was_noise:
+        if not (answered or was_noise):
             self._responses.turn_is_real()
             return []
-        # The turn was discarded as noise before its echo came.
+        # Before its echo came the turn was discarded as noise, or answered.
         effects: list[Effect] = [Discard(), *self._responses.say_again()]
         self.note(effects, now)
         return effects

@@ -84,6 +84,9 @@ _BOUNDS: Final = {
         2000, hint="less would not hold what a session is told; None is no limit"
     ),
     "context_warning_bytes": _Bounds(above=True, hint="None is no warning"),
+    "longest_turn_secs": _Bounds(
+        1.0, highest=_HOUR, hint="a turn that is longer is taken to be over; leave it out for 60 s"
+    ),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "no_result_timeout_secs": _Bounds(hint=_FOR_EVER),
     "max_tool_rounds": _Bounds(1, hint=_FOR_EVER),
@@ -127,6 +130,7 @@ class Arguments:
     idle_timeout_secs: float | None
     no_result_timeout_secs: float | None
     max_tool_rounds: int | None
+    longest_turn_secs: float
     retry: RetryPolicy | None
 
     @classmethod

@@ -6,7 +6,8 @@ the service pushes. `FunctionRuns` sees to it that each call gets such a frame, 
 is reported and, if the application has set a limit, told to speak (`ToolRounds`).
 
 An interruption cancels the functions that run when it comes. If it is the echo of a user turn that
-may be noise, they run on until the turn is known to be real (F4).
+may be noise, they run on until the turn is known to be real (F4). If it is the late echo of a turn
+that Hydra answers already, the functions that were called for the answer run on.
 """
 
 from collections.abc import Collection, Coroutine, Sequence
@@ -81,6 +82,8 @@ class FunctionCalls:
         self._tracing = tracing
         # The calls to cancel when the user's turn turns out to be real.
         self._at_stake: set[str] = set()
+        # The calls whose functions ran when the user's last turn began.
+        self._before_turn: set[str] = set()
         self._answers = FunctionAnswers(
             service.name,
             answer=self._answer,
@@ -162,6 +165,14 @@ class FunctionCalls:
         The function that asks for the interruption, if one does, runs on.
         """
         self._cancel(self._runs.interruptible - {self._runs.calling})
+
+    def on_turn_started(self) -> None:
+        """Note which functions run that the user's turn may be to cancel."""
+        self._before_turn = self._runs.interruptible
+
+    def cancel_before_turn(self) -> None:
+        """Cancel the functions that ran when the user's last turn began, and none since."""
+        self._cancel(self._before_turn)
 
     def put_at_stake(self) -> None:
         """Mark the calls that have no answer now: a turn that proves real cancels them."""

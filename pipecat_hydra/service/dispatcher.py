@@ -62,7 +62,7 @@ from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turn_completion import TurnCompletion
-from pipecat_hydra.service.turns import TurnFrames, TurnProposals
+from pipecat_hydra.service.turns import LateStarts, TurnFrames, TurnProposals
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
@@ -179,6 +179,7 @@ class EffectDispatcher:
             max_tool_rounds=max_tool_rounds,
         )
         self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
+        self._late_starts = LateStarts()
         self._is_connected = self._is_lost = False
 
     @property
@@ -197,6 +198,7 @@ class EffectDispatcher:
     def see(self, frame: Frame) -> None:
         """Look for the answer to a proposed turn in a frame that reached the service."""
         self._proposals.see(frame)
+        self._late_starts.see(frame, self._connection.now)
 
     def see_pushed(self, frame: Frame) -> None:
         """Tell Hydra how a function call ended, if that is what a pushed frame says."""
@@ -296,15 +298,20 @@ class EffectDispatcher:
         await self._service.broadcast_interruption()
 
     def on_interruption(self) -> None:
-        """Cancel the functions that an interruption of the pipeline is to cancel.
+        """Cancel what an interruption of the pipeline is to cancel.
 
-        If it is the echo of a user turn that may be noise, they are cancelled when the turn
-        is real (F4).
+        If it is the echo of a user turn that may be noise, functions are cancelled when the turn
+        is real (F4). If it is the late echo of a turn, the answer to that turn goes on.
         """
-        if self._conversation.may_be_noise(self._connection.now):
+        now = self._connection.now
+        late = self._late_starts.take(now)
+        if late:
+            self._calls.cancel_before_turn()
+        elif self._conversation.may_be_noise(now):
             self._calls.put_at_stake()
         else:
             self._calls.cancel()
+        self._connection.perform(self._conversation.interrupted(now, late=late))
 
     def stop_answering(self) -> None:
         """Stop answering function calls."""
@@ -321,6 +328,9 @@ class EffectDispatcher:
 
     async def _announce_user_started(self) -> None:
         self._session.on_somebody_heard()
+        self._surroundings.warn_of_waiting_strategies()
+        self._late_starts.turn_started()
+        self._calls.on_turn_started()
         if self._vad_frames:
             await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
         if self._proposes_turns:
@@ -330,9 +340,9 @@ class EffectDispatcher:
         await self._broadcast_interruption()
         # The broadcast goes to the neighbours only, and does not come back here.
         self.on_interruption()
-        self._connection.perform(self._conversation.interrupted(self._connection.now))
 
     async def _announce_user_stopped(self, silence_secs: float) -> None:
+        self._late_starts.turn_stopped(self._connection.now)
         if self._vad_frames:
             await self._service.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_secs)
         if self._proposes_turns:

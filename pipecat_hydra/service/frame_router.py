@@ -168,7 +168,6 @@ class FrameRouter:
         self._contexts.on_interruption()
         async with self._connection.between_effects():
             self._dispatcher.on_interruption()
-            self._connection.perform(self._conversation.interrupted(self._connection.now))
             await let_neighbours_run()
             await self._service.push_frame(frame, direction)
 

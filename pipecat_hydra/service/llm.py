@@ -150,6 +150,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         idle_timeout_secs: float | None = 300.0,
         no_result_timeout_secs: float | None = 5.0,
         max_tool_rounds: int | None = None,
+        longest_turn_secs: float = 60.0,
         retry: RetryPolicy | None = None,
         **kwargs: Any,
     ):
@@ -233,6 +234,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 is said. The functions of the next round are not run: each call is answered
                 with an error that asks the model to speak. If it calls all the same, it is
                 asked to go on no more until the user speaks. None for any number.
+            longest_turn_secs: How long the user may speak without a pause, in seconds. Whoever
+                is heard for longer, as music on hold is, is taken to have stopped, so that the
+                model can be asked to speak.
             retry: How often, how fast and how long a session that is lost, or cannot be had,
                 is tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.

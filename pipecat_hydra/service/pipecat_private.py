@@ -23,6 +23,7 @@ from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.ai_service import AIService
 from pipecat.services.llm_service import FunctionCallRegistryItem, LLMService
 from pipecat.transports.base_input import BaseInputTransport
+from pipecat.turns.user_start.base_user_turn_start_strategy import BaseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
@@ -43,6 +44,7 @@ __all__ = [
     "registered_function",
     "resolves_proposed_starts",
     "restart_idle_timer",
+    "start_strategies",
     "stop_strategies",
     "sync_tool_handlers",
 ]
@@ -290,6 +292,11 @@ def restart_idle_timer(decider: TurnDecider) -> Awaitable[None]:
 def stop_strategies(decider: TurnDecider) -> list[BaseUserTurnStopStrategy]:
     """Return the strategies in force that decide when a turn stops."""
     return decider._user_turn_controller.user_turn_strategies.stop or []
+
+
+def start_strategies(decider: TurnDecider) -> list[BaseUserTurnStartStrategy]:
+    """Return the start strategies in force; they may change in a call."""
+    return decider._user_turn_controller.user_turn_strategies.start or []
 
 
 def sync_tool_handlers(service: LLMService[Any], tools: Any) -> None:

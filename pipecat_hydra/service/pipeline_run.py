@@ -60,6 +60,7 @@ class PipelineRun:
             handshake_timeout_secs=arguments.handshake_timeout_secs,
             unused_timeout_secs=arguments.unused_timeout_secs,
             idle_timeout_secs=arguments.idle_timeout_secs,
+            longest_turn_secs=arguments.longest_turn_secs,
             resume_after_noise=arguments.resume_after_noise,
         )
         self.connection = HydraConnection(

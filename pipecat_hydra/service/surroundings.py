@@ -28,8 +28,9 @@ time: the context of an aggregator, its strategies, and which service of a switc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
+from loguru import logger
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.service_switcher import ServiceSwitcher
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
@@ -38,6 +39,7 @@ from pipecat.processors.aggregators.llm_response_universal import LLMUserAggrega
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
 from pipecat.services.tts_service import TTSService
+from pipecat.turns.user_start import MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
@@ -45,12 +47,15 @@ from pipecat_hydra.service.pipecat_private import (
     TurnDecider,
     resolves_proposed_starts,
     restart_idle_timer,
+    start_strategies,
     stop_strategies,
 )
 
 __all__ = ["Surroundings"]
 
 _Switcher: TypeAlias = ServiceSwitcher[Any]
+
+_WAITING_STRATEGIES: Final = (MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class Surroundings:
         """
         self._service = service
         self._positions: _Positions | None = None
+        self._has_warned = False
 
     @property
     def context(self) -> LLMContext | None:
@@ -165,6 +171,25 @@ class Surroundings:
             if switcher.strategy.active_service not in found.holders:
                 return True
         return False
+
+    def warn_of_waiting_strategies(self) -> None:
+        """Warn once of turn strategies that wait for words, because Hydra does not."""
+        waiting = {
+            type(strategy).__name__
+            for decider in self._found.deciders
+            for strategy in start_strategies(decider)
+            if isinstance(strategy, _WAITING_STRATEGIES)
+        }
+        if self._has_warned or not waiting:
+            return
+        self._has_warned = True
+        logger.warning(
+            f"{self._service}: {', '.join(sorted(waiting))} waits for the words of an STT service. "
+            "Hydra hears the user by itself, and answers each turn with or without those words: "
+            "the strategy can only decide whether and when the user interrupts the bot, later than "
+            "ExternalUserTurnStrategies would. To keep Hydra from hearing the user, mute the user "
+            "or pause the audio (set_audio_input_paused)"
+        )
 
     async def wait_for_user(self) -> None:
         """Restart the timers of user idleness, after a turn that nobody answers.

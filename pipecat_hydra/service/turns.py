@@ -7,6 +7,10 @@ events may come in bursts: the start of a turn and the reply to it in one TCP se
 the interruption that belongs before it, and a start, which is a system frame, would overtake
 the stop before it, which is not (`frames/frames.py`).
 
+Strategies that wait for the words of an STT service decide without regard to a proposal. They may
+start the turn when Hydra has told its end, and answers it. `LateStarts` finds that out, so that the
+interruption which comes with such a start does not cut the answer.
+
 Whether turns are proposed or broadcast is decided in `dispatcher.py`, which also broadcasts
 them.
 """
@@ -25,13 +29,15 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-__all__ = ["TurnFrames", "TurnProposals"]
+__all__ = ["LateStarts", "TurnFrames", "TurnProposals"]
 
 TurnFrames = Literal["auto", "propose", "broadcast"]
 """How the service tells the pipeline of user turns; see `HydraLLMService`."""
 
 _ANSWER_SECS: Final = 0.2
 _INTERRUPTION_SECS: Final = 0.02
+# How long after the end of a turn the pipeline may start that turn.
+_LATE_SECS: Final = 3.0
 
 
 class TurnProposals:
@@ -105,3 +111,44 @@ class TurnProposals:
         except TimeoutError:
             self._answered = event is self._interrupted
         return event.is_set()
+
+
+class LateStarts:
+    """Finds the starts of user turns that come after Hydra has told the turn's end.
+
+    For each turn of Hydra's the pipeline has one start. If that came before Hydra told the turn,
+    as with a VAD that is quicker, the pipeline is in a turn by then, and its next start is new.
+    """
+
+    def __init__(self) -> None:
+        """Start with no turn told."""
+        self._is_pipeline_in_turn = False
+        # Whether the pipeline has not started the last turn that Hydra has told.
+        self._is_start_missing = False
+        self._late_until = 0.0
+        self._interrupts_until = 0.0
+
+    def turn_started(self) -> None:
+        """Hydra has told the start of a turn."""
+        self._is_start_missing = not self._is_pipeline_in_turn
+        self._late_until = self._interrupts_until = 0.0
+
+    def turn_stopped(self, now: float) -> None:
+        """Hydra has told the end of the turn."""
+        self._late_until = now + _LATE_SECS
+
+    def see(self, frame: Frame, now: float) -> None:
+        """Look for the pipeline's own turns in a frame that reached the service."""
+        if isinstance(frame, UserStartedSpeakingFrame):
+            self._is_pipeline_in_turn = True
+            if self._is_start_missing and now <= self._late_until:
+                self._interrupts_until = now + _ANSWER_SECS
+            self._is_start_missing = False
+        elif isinstance(frame, UserStoppedSpeakingFrame):
+            self._is_pipeline_in_turn = False
+
+    def take(self, now: float) -> bool:
+        """Whether an interruption now comes with a late start; told once."""
+        is_late = now <= self._interrupts_until
+        self._interrupts_until = 0.0
+        return is_late

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import pytest
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
@@ -20,6 +20,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.service_switcher import ServiceSwitcher, ServiceSwitcherStrategyManual
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
@@ -117,8 +118,11 @@ class Bot:
         await until(lambda: self.line.timeline.secs - self.line.heard_until_secs > 0.3)
 
 
+AnyBot = TypeVar("AnyBot", "Bot", "Beside")
+
+
 @asynccontextmanager
-async def running(bot: Bot) -> AsyncGenerator[Bot]:
+async def running(bot: AnyBot) -> AsyncGenerator[AnyBot]:
     runner = WorkerRunner(handle_sigint=False)
     await runner.add_workers(bot.worker)
     task = asyncio.create_task(runner.run())
@@ -198,3 +202,60 @@ async def test_what_another_llm_answers_before_hydra_is_not_for_hydra(shape: Sha
         told = configuration(hydra)
     assert names(told) == (["own_tool"] if shape == "bare" else ["bob_tool"])
     assert "PIN" not in (told.get("instructions") or "")
+
+
+Place = Literal["nested", "switcher"]
+
+
+class Beside:
+    """Two Hydra services in two branches, each in a compound processor of its own."""
+
+    def __init__(self, first: HydraEmulator, second: HydraEmulator, shape: Shape, place: Place):
+        self.line = VirtualTransport()
+        self.llms = [
+            HydraLLMService(api_key=hydra.api_key, base_url=hydra.url, tools=[tool(f"own_{n}")])
+            for n, hydra in enumerate((first, second))
+        ]
+        branches: list[list[FrameProcessor]] = []
+        for n, llm in enumerate(self.llms):
+            own = pair(context(f"I am Bob {n}.", f"bob_{n}"))
+            holder: FrameProcessor = Pipeline([IdentityFilter(), Pipeline([llm])])
+            if place == "switcher":
+                spare = HydraLLMService(api_key="sk-spare", base_url="ws://127.0.0.1:9/s2s")
+                spare.set_audio_input_paused(True)
+                holder = ServiceSwitcher([llm, spare], ServiceSwitcherStrategyManual)
+            branch: list[FrameProcessor] = [holder]
+            if shape == "aggregators":
+                branch = [own.user(), holder, own.assistant()]
+            branches.append(branch)
+        self.frames = [Frames(llm) for llm in self.llms]
+        self.worker = PipelineWorker(
+            Pipeline([self.line.input(), ParallelPipeline(*branches), self.line.output()]),
+            observers=[*self.frames],
+            idle_timeout_secs=None,
+        )
+
+
+@shapes
+@pytest.mark.parametrize("place", ["nested", "switcher"])
+async def test_two_services_in_two_branches_have_each_its_own(shape: Shape, place: Place):
+    """Both hear the user, and each is told its own context and tools, and interrupted once."""
+    script = Script([Say.tones(3.0), Say.tones(0.5)])
+    async with emulator(script) as first, emulator(script) as second:
+        bot = Beside(first, second, shape, place)
+        async with running(bot):
+            await bot.line.microphone.say(recording("hello"))
+            await until(lambda: all(frames.of(TTSAudioRawFrame) for frames in bot.frames))
+            before = [len(frames.of(InterruptionFrame)) for frames in bot.frames]
+            await asyncio.sleep(0.5)
+            await bot.line.microphone.say(recording("hello"))
+            for hydra in (first, second):
+                await session(hydra).wait_for_sent("response.done", count=2, within=10)
+            interruptions = [len(frames.of(InterruptionFrame)) for frames in bot.frames]
+            assert all(now > was for now, was in zip(interruptions, before, strict=True))
+    for n, hydra in enumerate((first, second)):
+        told = configuration(hydra)
+        assert names(told) == ([f"bob_{n}"] if shape == "aggregators" else [f"own_{n}"])
+        assert ("I am Bob" in (told.get("instructions") or "")) is (shape == "aggregators")
+        assert f"I am Bob {1 - n}." not in (told.get("instructions") or "")
+        assert not session(hydra).errors

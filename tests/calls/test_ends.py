@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pipecat.frames.frames import (
     EndFrame,
+    EndTaskFrame,
     EndWorkerFrame,
     InterruptionFrame,
     PipelineFlushFrame,
@@ -158,7 +159,13 @@ async def end_by_frame(params: FunctionCallParams) -> None:
     await params.llm.push_frame(EndWorkerFrame(), FrameDirection.UPSTREAM)
 
 
-ways = pytest.mark.parametrize("end", [end_by_worker, end_by_frame])
+async def end_by_deprecated_frame(params: FunctionCallParams) -> None:
+    with pytest.warns(DeprecationWarning, match="EndTaskFrame"):
+        frame = EndTaskFrame()
+    await params.llm.push_frame(frame, FrameDirection.UPSTREAM)
+
+
+ways = pytest.mark.parametrize("end", [end_by_worker, end_by_frame, end_by_deprecated_frame])
 
 End = Callable[[FunctionCallParams], Awaitable[None]]
 

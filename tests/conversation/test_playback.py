@@ -1,5 +1,6 @@
 """What was not heard is given again, from a little before, and nothing else."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,46 @@ def test_near_the_beginning_all_is_given():
     playback = said((0, 1_000))
     playback.started(10.0)
     assert audio(playback.cut(10.1)) == ms(0, 1_000)
+
+
+@pytest.mark.parametrize("stall", [0.8, 1.8])
+def test_while_a_reply_stalls_nothing_of_it_is_heard(stall: float):
+    playback = said((0, 1_000))
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 1.0 + stall)
+    playback.add(AudioChunk(ms(2_000, 3_000), RATE), 1.0 + stall)
+    assert audio(playback.cut(1.5 + stall)) == ms(1_200, 3_000)
+
+
+def test_what_comes_after_a_stall_is_given_whole_if_the_cut_is_before_it_plays():
+    playback = said((0, 1_000))
+    playback.started(0.0)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 3.0)
+    assert audio(playback.cut(3.0)) == ms(700, 2_000)
+
+
+def test_of_a_reply_that_comes_slower_than_it_is_spoken_only_what_came_was_heard():
+    playback = Playback()
+    playback.started(0.0)
+    for n in range(10):
+        playback.add(AudioChunk(ms(100 * n, 100 * n + 100), RATE), 0.2 * n)
+    playback.add(AudioChunk(ms(1_000, 2_000), RATE), 2.0)
+    assert audio(playback.cut(2.4)) == ms(1_100, 2_000)
+
+
+@pytest.mark.parametrize("first_heard", [0.5, 1.0])
+def test_of_what_was_said_before_the_turn_nothing_is_given(first_heard: float):
+    playback = said((0, 1_000))
+    playback.end()
+    playback.started(0.0)
+    playback.turn_started()
+    playback.add(AudioChunk(ms(1_000, 3_000), RATE), 0.4)
+    if first_heard == 1.0:
+        playback.stopped()
+        playback.started(1.0)
+        assert audio(playback.cut(1.5, since_turn=True)) == ms(1_200, 3_000)
+    else:
+        assert audio(playback.cut(first_heard, since_turn=True)) == ms(1_000, 3_000)
 
 
 def test_what_was_heard_whole_is_not_given():
@@ -124,7 +165,7 @@ def test_memory_is_bounded_and_what_is_too_long_is_not_given():
     playback.started(0.0)
     for n in range(400):
         playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
-        assert sum(len(s.parts) for s in playback._stretches) <= 301, n
+        assert sum(len(s.pieces) for s in playback._stretches) <= 301, n
     assert playback.cut(1.0) == []
     playback.add(AudioChunk(ms(0, 1_000), RATE), 0.0)
     assert audio(playback.cut(1.0)) == ms(0, 1_000)
@@ -165,14 +206,6 @@ def test_a_stretch_that_begins_after_it_was_reported_is_heard_from_then_on():
     playback.started(0.0)
     playback.add(AudioChunk(ms(0, 3_000), RATE), 1.0)
     assert audio(playback.cut(2.5)) == ms(1_200, 3_000)
-
-
-def test_what_does_not_remember_gives_nothing():
-    playback = Playback(remembers=False)
-    playback.add(AudioChunk(ms(0, 3_000), RATE), 0.0)
-    playback.end()
-    playback.stopped()
-    assert playback.cut(1.0) == []
 
 
 def test_a_stop_with_another_stretch_to_come_leaves_that():

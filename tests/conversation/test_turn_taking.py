@@ -649,6 +649,7 @@ def test_a_turn_that_does_not_stop_is_stopped():
     effects = driver.conversation.tick(20.0)
     assert UserStopped(False) in effects
     assert said(effects) == b""
+    assert creates(effects) == 1
     driver.conversation.request_response(20.5)
     assert creates(driver.conversation.tick(28.0)) == 1
 
@@ -698,3 +699,40 @@ def test_nothing_of_what_the_application_cancelled_is_spoken_on_after_noise(
         driver.interrupted()
     effects = driver.receive(wire.stopped("noise"), wire.user_item("incomplete", "noise"))
     assert said(effects) == b""
+
+
+def test_a_late_echo_of_a_turn_cuts_what_is_older_than_the_turn_and_says_the_answer_again(
+    driver: Driver,
+):
+    playing(driver)
+    driver.receive(wire.started(), wire.stopped(), wire.user_item("completed"))
+    driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
+    driver.now += 2.0
+    effects = driver.conversation.interrupted(driver.now, late=True)
+    assert kinds(effects) == [Discard, AudioChunk]
+    assert said(effects) == PCM
+    assert said(driver.receive(wire.audio(PCM, "r2"), wire.done("r2"))) == PCM
+
+
+def test_a_late_echo_of_a_turn_leaves_the_answer_that_is_due(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started(), wire.stopped(), wire.user_item("completed"))
+    driver.now += 2.0
+    assert sent(driver.conversation.interrupted(driver.now, late=True)) == []
+    assert sent(driver.receive(wire.response_created("r2"))) == []
+    assert said(driver.receive(wire.audio(PCM, "r2"))) == PCM
+
+
+def test_a_late_echo_of_a_turn_that_may_be_noise_waits_for_the_decision(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started(), wire.stopped())
+    driver.now += 1.5
+    assert driver.conversation.interrupted(driver.now, late=True) == []
+    assert said(driver.receive(wire.user_item("incomplete"))) != b""
+
+
+def test_words_in_what_hydra_took_for_noise_interrupt_the_reply(driver: Driver):
+    playing(driver)
+    driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
+    driver.now += 1.5
+    assert said(driver.conversation.interrupted(driver.now, late=True)) == b""

@@ -117,6 +117,8 @@ async def test_a_number_of_any_kind_is_a_number(name: str):
         ("max_tool_rounds", 0, r"must be at least 1, not 0 \(None is no limit\)"),
         ("max_tool_rounds", 2.5, "must be a whole number, not 2.5"),
         ("max_tool_rounds", True, "must be a whole number, not True"),
+        ("longest_turn_secs", 0, r"must be at least 1, not 0 \(a turn that is longer is taken"),
+        ("longest_turn_secs", None, "must be a number of seconds, not None"),
         ("preroll_secs", 0, r"must be at least 0.5, not 0 \(all of the user's audio goes through"),
     ],
 )

@@ -13,7 +13,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-from pipecat_hydra.service.turns import TurnProposals
+from pipecat_hydra.service.turns import LateStarts, TurnProposals
 
 
 class Service(FrameProcessor):
@@ -107,3 +107,59 @@ async def test_what_is_known_to_be_ignored_is_not_waited_for():
     service.proposals = TurnProposals(service, lambda: True)
     assert await secs(service) < 0.01
     assert service.proposed == ["ProposedUserStartedSpeakingFrame"]
+
+
+class TestLateStarts:
+    """Hydra tells a turn from 10 s to 12 s."""
+
+    @pytest.fixture
+    def late_starts(self) -> LateStarts:
+        late_starts = LateStarts()
+        late_starts.turn_started()
+        late_starts.turn_stopped(12.0)
+        return late_starts
+
+    @pytest.mark.parametrize(("started_at", "late"), [(12.1, True), (15.0, True), (15.1, False)])
+    def test_a_start_is_late_for_three_seconds(
+        self, late_starts: LateStarts, started_at: float, late: bool
+    ):
+        late_starts.see(UserStartedSpeakingFrame(), started_at)
+        assert late_starts.take(started_at) is late
+
+    def test_only_the_interruption_right_behind_it_belongs_to_it(self, late_starts: LateStarts):
+        assert not late_starts.take(12.1)
+        late_starts.see(UserStartedSpeakingFrame(), 12.2)
+        assert late_starts.take(12.3)
+        assert not late_starts.take(12.3)
+
+    def test_a_start_that_interrupts_nothing_leaves_later_interruptions_alone(
+        self, late_starts: LateStarts
+    ):
+        late_starts.see(UserStartedSpeakingFrame(), 12.2)
+        assert not late_starts.take(12.5)
+
+    def test_a_start_in_time_leaves_none_to_be_late(self):
+        late_starts = LateStarts()
+        late_starts.turn_started()
+        late_starts.see(UserStartedSpeakingFrame(), 10.5)
+        assert not late_starts.take(10.5)
+        late_starts.turn_stopped(12.0)
+        late_starts.see(UserStoppedSpeakingFrame(), 12.0)
+        late_starts.see(UserStartedSpeakingFrame(), 13.0)
+        assert not late_starts.take(13.0)
+
+    def test_a_start_that_came_before_the_turn_was_told_is_the_start_of_that_turn(self):
+        late_starts = LateStarts()
+        late_starts.see(UserStartedSpeakingFrame(), 9.9)
+        late_starts.turn_started()
+        late_starts.turn_stopped(12.0)
+        late_starts.see(UserStoppedSpeakingFrame(), 12.1)
+        late_starts.see(UserStartedSpeakingFrame(), 13.0)
+        assert not late_starts.take(13.0)
+
+    def test_what_comes_when_hydra_tells_another_turn_belongs_to_that(
+        self, late_starts: LateStarts
+    ):
+        late_starts.turn_started()
+        late_starts.see(UserStartedSpeakingFrame(), 12.5)
+        assert not late_starts.take(12.5)
