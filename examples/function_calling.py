@@ -69,7 +69,6 @@ def daily_params() -> TransportParams:
     return DailyParams(audio_in_enabled=True, audio_out_enabled=True, audio_in_user_tracks=False)
 
 
-# The runner chooses one of them; only that one's dependencies are needed.
 # What the emulator answers, one entry for each answer, whatever the user says.
 SCRIPT = Script(
     [
@@ -83,6 +82,7 @@ SCRIPT = Script(
     then="repeat",
 )
 
+# The runner chooses one of them; only that one's dependencies are needed.
 transport_params = {
     "webrtc": lambda: TransportParams(audio_in_enabled=True, audio_out_enabled=True),
     "daily": daily_params,

@@ -184,9 +184,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 their size has room for; or as message `"items"`, which is unproven.
             context_limit_bytes: How much a session may be told in all, in bytes: instructions,
                 functions, history, messages, results of functions, and an estimate of what is
-                said aloud. Before that is reached, a new session begins at a turn boundary,
-                with the newest turns in half of the room that instructions and functions
-                leave. None for no limit.
+                said aloud. When a session nears it, a new one begins at a turn boundary, with
+                the newest turns in half of the room that instructions and functions leave.
+                None for no limit.
             context_warning_bytes: How much a session was told when one warning is logged, in
                 bytes, which names the largest parts. None for no warning.
             vad_frames: Whether `VADUserStartedSpeakingFrame`s and
@@ -217,8 +217,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 an `LLMRunFrame` before the session is configured without a greeting. Audio is
                 kept meanwhile. Not waited for when the settings say whether the model speaks
                 first.
-            end_timeout_secs: How long an `EndFrame` may wait, in seconds, for the reply in
-                flight to be received whole.
+            end_timeout_secs: How long an `EndFrame` or a flush may wait, in seconds, for the
+                reply in flight to be received whole.
             preroll_secs: How much of what the user says is kept, in seconds, while it cannot
                 be sent, or might have to be sent again; beyond it the newest is kept.
             unused_timeout_secs: How long a session that nobody uses yet is kept open, in

@@ -209,6 +209,21 @@ class TestEveryExample:
         assert "Traceback" not in logged
 
 
+class TestRooms:
+    @pytest.mark.parametrize("name", ["voice_agent", "function_calling"])
+    def test_daily_is_asked_for_one_mixed_stream(self, name: str, monkeypatch: pytest.MonkeyPatch):
+        """Daily's own library need not be there."""
+        daily = ModuleType("pipecat.transports.daily.transport")
+        monkeypatch.setattr(daily, "DailyParams", dict, raising=False)
+        monkeypatch.setitem(sys.modules, daily.__name__, daily)
+        params = example(name).transport_params["daily"]()
+        assert params == {
+            "audio_in_enabled": True,
+            "audio_out_enabled": True,
+            "audio_in_user_tracks": False,
+        }
+
+
 class TestDeploy:
     def test_what_is_copied_is_there(self):
         for path in (EXAMPLES / "deploy").glob("*Dockerfile"):

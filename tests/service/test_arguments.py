@@ -68,6 +68,7 @@ async def test_what_a_class_beside_the_service_takes_is_taken():
         ("turn_frames", "'auto', 'propose', 'broadcast'"),
         ("fixed_phrases", "'model', 'warn', 'ignore'"),
         ("keypad", "'text', 'ignore'"),
+        ("speakers", "'mix', 'first'"),
         ("auth", "'query', 'header'"),
         ("history", "'instructions', 'items'"),
     ],

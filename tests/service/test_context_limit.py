@@ -84,6 +84,45 @@ async def test_large_results_begin_a_new_session_before_the_limit(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+async def test_after_a_loss_results_of_fifteen_kilobytes_have_room(
+    shape: Shape, warnings: list[str]
+):
+    """The session that follows a loss is not told so much that the next result silences it."""
+
+    async def look_up(params: FunctionCallParams):
+        """Look something up."""
+        await params.result_callback("x" * 15_000)
+
+    script = Script([[FunctionCall("look_up", {}), Say.tones(0.5)]], then="repeat")
+    arguments: dict[str, Any] = {"tools": [look_up]}
+    if shape == "aggregators":
+        arguments = {"context": LLMContext(tools=[look_up])}
+    async with (
+        emulator(script) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **arguments) as talk,
+    ):
+        await talk.until(lambda: live(hydra))
+        for n in range(8):
+            await talk.llm.send_text(f"Question {n}? " + "x" * 1_500, respond=False)
+        await hydra.drop()
+        await talk.until(lambda: len(live(hydra)) == 2)
+        for n in range(4):
+            answers = len(talk.frames.of(LLMFullResponseEndFrame))
+            await talk.llm.send_text(f"Look up number {n}.")
+            await talk.until_pushed(LLMFullResponseEndFrame, answers + 2)
+            await talk.until_quiet()
+            await asyncio.sleep(0.5)
+        for one in live(hydra)[1:]:
+            assert configured(one) < 8_500
+            # Each session makes one call, and its result is the last that it is told.
+            outputs = str(one.received_of("conversation.item.create")).count("function_call_output")
+            assert outputs <= 1
+            assert told(one) < 8_500 + 16_000
+    (warning,) = [w for w in warnings if "the largest parts are" in w]
+    assert "results of functions" in warning or "messages" in warning
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 async def test_text_that_passes_the_limit_a_new_session_answers_once(shape: Shape):
     async with (
         emulator() as hydra,

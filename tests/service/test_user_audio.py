@@ -180,12 +180,12 @@ def test_any_people_are_heard_in_the_time_that_they_took(
 
 
 class People(FrameProcessor):
-    """Gives the microphone's audio as one person's, and another one's beside it."""
+    """Gives the microphone's audio as one person's, and that of others beside it."""
 
-    def __init__(self, first: str, other: NDArray[np.int16]):
+    def __init__(self, first: str, *others: NDArray[np.int16]):
         super().__init__()
         self._first = first
-        self._other = other
+        self._others = list(others)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection):
         await super().process_frame(frame, direction)
@@ -193,20 +193,26 @@ class People(FrameProcessor):
             await self.push_frame(frame, direction)
             return
         size = len(frame.audio) // 2
-        other, self._other = self._other[:size], self._other[size:]
-        other = np.pad(other, (0, size - len(other)))
-        for user, pcm in ((self._first, frame.audio), ("b", other.tobytes())):
+        streams = {self._first: frame.audio}
+        for n, other in enumerate(self._others):
+            streams[f"other {n}"] = np.pad(other[:size], (0, max(0, size - len(other)))).tobytes()
+            self._others[n] = other[size:]
+        for user, pcm in streams.items():
             one = UserAudioRawFrame(pcm, frame.sample_rate, frame.num_channels, user_id=user)
             await self.push_frame(one, direction)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("number", [2, 3])
 @pytest.mark.parametrize("policy", ["mix", "first"])
-async def test_two_people_in_a_room_reach_hydra(
-    shape: Shape, policy: SpeakerPolicy, warnings: list[str]
+async def test_the_people_in_a_room_reach_hydra(
+    shape: Shape, policy: SpeakerPolicy, number: int, warnings: list[str]
 ):
     said = recording("question")
-    people = People("a", recording("hello"))
+    hello = recording("hello")
+    # The third one comes to speak when the second has finished.
+    others = [hello, np.pad(hello, (len(hello), 0))][: number - 1]
+    people = People("a", *others)
     async with (
         emulator() as hydra,
         call(
@@ -224,8 +230,8 @@ async def test_two_people_in_a_room_reach_hydra(
     expected = said.astype(int)
     if policy == "mix":
         # One frame later: the first person's first frame had passed when the second came.
-        hello = recording("hello")
-        expected[FRAME : FRAME + len(hello)] += hello
+        for other in others:
+            expected[FRAME : FRAME + len(other)] += other[: len(expected) - FRAME]
     likeness = np.corrcoef(received, expected.clip(-32768, 32767))[0, 1]
     assert likeness > 0.99
     assert len([text for text in warnings if "speakers='first'" in text]) == 1
