@@ -21,7 +21,8 @@ that no other room sees. Some rooms have a deadline:
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
     `rest_timer.py`    when a session is closed because nobody uses it
 
-`turn_taking.py` holds the rules between user turns, responses, owed replies and calls.
+`turn_taking.py` holds the rules between user turns, responses, owed replies and calls
+(`call_rules.py`: those about calls).
 `Conversation` routes each step to the rooms, puts their effects in order, and has the rules about
 the session as a whole:
 
@@ -43,6 +44,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 
 from collections.abc import Sequence
 
+from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
     report_error,
@@ -59,7 +61,7 @@ from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
 from pipecat_hydra.conversation.toolcalls import OpenCalls
-from pipecat_hydra.conversation.turn_taking import EventHandlers, TurnTaking
+from pipecat_hydra.conversation.turn_taking import TurnTaking
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
