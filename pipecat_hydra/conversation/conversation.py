@@ -14,8 +14,8 @@ that no other room sees. Some rooms have a deadline:
     `handshake.py`     how far the session is, and what it was told
     `messages.py`      text that waits for a session
     `user_turns.py`    when the user speaks, and whether that was a turn or noise
-    `responses.py`     which response is current, held or dead, and which part was not heard
-                       (`reply.py`: one response; `playback.py`: what is being played)
+    `responses.py`     which response is current, held or dead (`reply.py`: one response;
+                       `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)

@@ -251,7 +251,7 @@ class TurnTaking:
                 return self._end_real_turn(now)
             case Verdict.EARLIER_REAL:
                 self._owed.earlier_turn_is_real()
-                self._responses.turn_is_real()
+                self._responses.unheard.forget()
                 return [*self._confirm(), *self._responses.drop_what_was_cut()]
 
     def _decide_turn(self, *, answers_typed: bool = True) -> list[Effect]:
@@ -265,7 +265,7 @@ class TurnTaking:
         confirmed = self._confirm() if self._turns.may_be_noise else []
         if answers_typed:
             self._owed.turn_is_real()
-        self._responses.turn_is_real()
+        self._responses.unheard.forget()
         if self._turns.settle():
             self._owed.turn_is_over()
         return confirmed
@@ -308,7 +308,7 @@ class TurnTaking:
         """
         was_noise = self._turns.was_noise
         answered = late and not (self._turns.undecided or was_noise)
-        self._responses.cut(now, answered=answered)
+        self._responses.unheard.cut(now, answered=answered)
         if not (self._turns.take_echo(now) or (late and not was_noise)):
             return self.cancel(now)
         if self._turns.may_be_noise:
@@ -316,7 +316,7 @@ class TurnTaking:
                 self._turns.await_decision(now, soon=self._responses.holds_back)
             return []
         if not (answered or was_noise):
-            self._responses.turn_is_real()
+            self._responses.unheard.forget()
             return []
         # Before its echo came the turn was discarded as noise, or answered.
         effects: list[Effect] = [Discard(), *self._responses.say_again()]
