@@ -84,11 +84,7 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, the ids of those that are over, and the parts not heard.
-
-    The class is long because every way to begin, hold, resume and end a response changes the same
-    state.
-    """
+    """The current response, and the ids of those that are over."""
 
     def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
         """Start with no response.
