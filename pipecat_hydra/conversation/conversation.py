@@ -14,24 +14,17 @@ that no other room sees. Some rooms have a deadline:
     `handshake.py`     how far the session is, and what it was told
     `messages.py`      text that waits for a session
     `user_turns.py`    when the user speaks, and whether that was a turn or noise
-    `responses.py`     which response is current, held or dead, and which part was not heard
-                       (`reply.py`: one response; `playback.py`: what is being played)
+    `responses.py`     which response is current, held or dead (`reply.py`: one response;
+                       `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
     `rest_timer.py`    when a session is closed because nobody uses it
 
-`turn_taking.py` holds the rules between user turns, responses, owed replies and calls.
-`Conversation` routes each step to the rooms, puts their effects in order, and has the rules about
-the session as a whole:
-
-**A session is at a turn boundary** when nobody speaks, nothing is generated or due and no call is
-open. It can then be replaced, or closed because nobody uses it, with nothing lost.
-
-**A loss** may come at any moment. The open turn and the open reply are closed. The audio of user
-turns that have no answer is sent again on the next connection and answered there. Other replies
-that the model owed are owed by the next session. Function calls without an answer become orphans:
-their answers go in as text.
+The rules that need more than one room are in three modules: `turn_taking.py` has those between
+user turns, responses and owed replies, `call_rules.py` those about function calls, and
+`session_rules.py` those about the session as a whole. `Conversation` makes the rooms, routes each
+step to them, and puts their effects in order.
 
 **Audio takes a short way.** Nearly all steps take a chunk of the user's audio, or a delta of the
 response that is being said. The rules between the rooms have nothing to decide then. And after a
@@ -43,6 +36,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 
 from collections.abc import Sequence
 
+from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
     report_error,
@@ -51,15 +45,16 @@ from pipecat_hydra.conversation.diagnostics import (
     report_unknown,
     report_warning,
 )
-from pipecat_hydra.conversation.effects import Effect, Rest, Send
+from pipecat_hydra.conversation.effects import Effect, Send
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
 from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
+from pipecat_hydra.conversation.session_rules import SessionRules
 from pipecat_hydra.conversation.toolcalls import OpenCalls
-from pipecat_hydra.conversation.turn_taking import EventHandlers, TurnTaking
+from pipecat_hydra.conversation.turn_taking import TurnTaking
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
@@ -74,9 +69,6 @@ from pipecat_hydra.wire.events import (
     MessageRole,
     ServerEvent,
     SessionConfiguration,
-    SessionConfigured,
-    SessionCreated,
-    SessionUpdated,
     UnknownEvent,
     WarningEvent,
 )
@@ -86,10 +78,7 @@ __all__ = ["Conversation", "Phase"]
 
 
 class Conversation:
-    """One conversation with Hydra, over however many connections it takes.
-
-    The class is long because it has one short method for each step that its owner can take.
-    """
+    """One conversation with Hydra, over however many connections it takes."""
 
     def __init__(
         self,
@@ -134,12 +123,21 @@ class Conversation:
             uplink=self._uplink,
             rest=self._rest,
         )
+        self._session = SessionRules(
+            handshake=self._handshake,
+            messages=self._messages,
+            turns=self._turns,
+            responses=self._responses,
+            owed=self._owed,
+            calls=self._calls,
+            uplink=self._uplink,
+            rest=self._rest,
+            talk=self._talk,
+        )
         self._handlers: EventHandlers = {
             **self._talk.handlers,
+            **self._session.handlers,
             WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
-            SessionCreated: self._handshake.created,
-            SessionConfigured: self._on_session_configured,
-            SessionUpdated: lambda event, now: [],
             AudioDone: lambda event, now: [],
             ErrorEvent: self._on_error,
             UnknownEvent: lambda event, now: [report_unknown(event)],
@@ -202,8 +200,7 @@ class Conversation:
     @property
     def owes_reply(self) -> bool:
         """Whether a session that begins has to speak first, to give a reply that is owed."""
-        # If audio is sent again, the model answers it by itself.
-        return self._owed.by_new_session and not self._uplink.keeping
+        return self._session.owes_reply
 
     @property
     def at_turn_boundary(self) -> bool:
@@ -235,10 +232,7 @@ class Conversation:
 
     def connected(self, now: float) -> list[Effect]:
         """Record that a socket is open. The server sends the first event."""
-        self._handshake.connected(now)
-        if not self._handshake.is_configured:
-            self._rest.opened(now)
-        return []
+        return self._session.connected(now)
 
     def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
         """Close the open turn and reply, because the socket is gone.
@@ -247,37 +241,13 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
-        effects = [*self._responses.disconnected(), *self._turns.stop(discarded=False)]
-        self._talk.note(effects, now)
-        was_live = self._handshake.live
-        self._owed.disconnected(live=was_live, calls_owed=self._calls.owed)
-        if was_live:
-            # Unless the owner configures it anew, the next session gets the same
-            # configuration, without a second greeting.
-            speaks_first = self.owes_reply
-            self._owed.configured(speaks_first=speaks_first)
-            self._handshake.configure_again(speaks_first=speaks_first)
-        self._handshake.disconnected()
-        self._turns.disconnected()
-        self._calls.session_lost()
-        self._uplink.close(unheard_since=unheard_since)
-        self._rest.closed()
-        return effects
+        return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        effects = audio + self._talk.tick(now) + self._handshake.tick(now)
-        return effects + (self._close_if_unused(now) if self._rest.is_due(now) else [])
-
-    def _close_if_unused(self, now: float) -> list[Effect]:
-        if self._handshake.live and not self.at_turn_boundary:
-            self._rest.used(now)
-            return []
-        rest = Rest(self._rest.reason)
-        # At once, so that nothing is sent to a socket that is being closed.
-        return [*self.disconnected(now), rest]
+        return audio + self._talk.tick(now) + self._session.tick(now)
 
     #
     # What the application does
@@ -299,11 +269,7 @@ class Conversation:
             now: The time.
             opening: Messages to send once it is configured, each with its role.
         """
-        if not self._handshake.configuration_is_out:
-            self._rest.configured()
-            self._owed.configured(speaks_first=bool(configuration.generate_initial_response))
-        self._messages.open_with(opening)
-        return self._handshake.configure(configuration, now)
+        return self._session.configure(configuration, now, opening=opening)
 
     def microphone(self, chunk: bytes, now: float) -> list[Effect]:
         """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
@@ -438,17 +404,6 @@ class Conversation:
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
             return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
         return [report_error(error)]
-
-    def _on_session_configured(self, event: SessionConfigured, now: float) -> list[Effect]:
-        if self._handshake.phase is not Phase.CONFIGURING:
-            return []
-        effects = self._handshake.configured(event, lost_secs=self._uplink.take_dropped_secs())
-        self._rest.live(now)
-        self._owed.session_began(now, greeted=self._responses.any_begun)
-        self._responses.negotiated(self._handshake.expected_sample_rate)
-        if self._uplink.keeping:
-            self._turns.replay(self._uplink.waiting_secs, now)
-        return [*effects, *self._messages.send(), *self._append(self._uplink.open(now))]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

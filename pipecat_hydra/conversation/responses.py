@@ -1,4 +1,4 @@
-"""The responses of a session: which is current, held or dead, and which part was not heard.
+"""The responses of a session: which is current, held or dead, and what is said of it.
 
 Theory of operation. At most one response is current; `reply.py` describes a single one. It becomes
 current by `response.created`, or by its first delta if that event is missing. It ceases to be
@@ -23,8 +23,8 @@ A response that was announced and then stops arriving has stalled. After a while
 its id and given up (P1).
 
 The audio of a response waits in the transport for seconds, and an interruption throws it away.
-`playback.py` remembers it, so that noise costs the listener nothing: the parts that were cut are
-kept here until the turn is decided, and said again if the turn was noise (T3).
+`playback.py` remembers it, so that noise costs the listener nothing: `unheard.py` keeps the parts
+that were cut until the turn is decided, and they are said again if the turn was noise (T3).
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5.
 """
@@ -50,6 +50,7 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import Reply
+from pipecat_hydra.conversation.unheard import Unheard
 from pipecat_hydra.wire.events import AudioDelta, ResponseCancel, ResponseInfo
 
 __all__ = ["EndedResponse", "Responses"]
@@ -83,11 +84,7 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, the ids of those that are over, and the parts not heard.
-
-    The class is long because every way to begin, hold, resume and end a response changes the same
-    state.
-    """
+    """The current response, and the ids of those that are over."""
 
     def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
         """Start with no response.
@@ -105,14 +102,11 @@ class Responses:
         self._begun = 0
         self.playback: Final = Playback()
         """What is being played, as the output transport reports it."""
-        self._resumes_after_noise = resume_after_noise
-        # The parts that an interruption, which may be by noise, threw away unplayed.
-        self._unheard: list[AudioChunk | TextChunk] = []
+        self.unheard: Final = Unheard(self.playback, resume_after_noise=resume_after_noise)
+        """The parts that an interruption, which may be by noise, threw away unplayed."""
         self._bot_was_heard = False
 
-    #
     # What can be asked
-    #
 
     @property
     def speaking(self) -> bool:
@@ -132,7 +126,7 @@ class Responses:
     @property
     def holds_back(self) -> bool:
         """Whether a response is held, or parts that the user's turn cut wait to be said again."""
-        return self.held or bool(self._unheard)
+        return self.held or self.unheard.is_any
 
     @property
     def held(self) -> bool:
@@ -172,9 +166,7 @@ class Responses:
         """Whether the model has said anything or called a function in this conversation."""
         return self._bot_was_heard
 
-    #
     # From its beginning to its end
-    #
 
     def is_known(self, response_id: str | None) -> bool:
         """Whether a response was announced before; a response without an id was not."""
@@ -309,7 +301,7 @@ class Responses:
         # The server has cancelled what the listener still hears, although nobody speaks.
         flush = cancelled and reply.active and reply.heard
         if cancelled:
-            self._unheard = []
+            self.unheard.forget()
         effects = self._end(interrupted=cancelled)
         return [*effects, Flush()] if flush else effects
 
@@ -325,15 +317,13 @@ class Responses:
     def disconnected(self) -> list[Effect]:
         """End the current response and forget all ids: the session is gone."""
         effects = self._end(interrupted=True)
-        self._unheard = []
+        self.unheard.forget()
         self._begun = 0
         self._retired.clear()
         self._finished.clear()
         return effects
 
-    #
     # User turns and interruptions
-    #
 
     def turn_started(self) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
@@ -362,10 +352,6 @@ class Responses:
             return self._drop(reply) if is_dropped else self._resume(reply), is_answer
         return [], reply.active
 
-    def turn_is_real(self) -> None:
-        """Forget the parts that the user's turn cut: the turn is real."""
-        self._unheard = []
-
     def drop_what_was_cut(self) -> list[Effect]:
         """Kill the held response, because the turn is real, unless it began during the turn."""
         reply = self._reply
@@ -380,11 +366,11 @@ class Responses:
             return self.say_again()
         if reply.doomed:
             return self._drop(reply)
-        return self._resume(reply, self._take_unheard())
+        return self._resume(reply, self.unheard.take())
 
     def say_again(self) -> list[Effect]:
         """Say the parts again that noise threw away."""
-        unheard = self._take_unheard()
+        unheard = self.unheard.take()
         if not unheard:
             return []
         if self._reply is not None:
@@ -393,23 +379,10 @@ class Responses:
         finished = Reply(None, asked_at=None, sample_rate=0)
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
-    def cut(self, now: float, *, answered: bool = False) -> None:
-        """Remember the parts that the pipeline throws away unplayed.
-
-        Args:
-            now: The time.
-            answered: Whether for a turn that is answered already: only the answer is kept.
-        """
-        unheard = self.playback.cut(now, since_turn=answered)
-        if answered:
-            self._unheard = unheard
-        elif self._resumes_after_noise:
-            self._unheard += unheard
-
     def cancel(self) -> list[Effect]:
         """Stop the current response for good, at the server and in the pipeline."""
         self.playback.clear()
-        self._unheard = []
+        self.unheard.forget()
         reply = self._reply
         if reply is None or reply.dead:
             return [Discard()]
@@ -435,13 +408,7 @@ class Responses:
         effects: list[Effect] = [*reply.resume(unheard)]
         return effects + (self._end(interrupted=False) if reply.generated else [])
 
-    def _take_unheard(self) -> list[AudioChunk | TextChunk]:
-        unheard, self._unheard = self._unheard, []
-        return unheard
-
-    #
     # Playing
-    #
 
     def note(self, effect: Effect, now: float) -> None:
         """Record an effect that goes to the pipeline."""

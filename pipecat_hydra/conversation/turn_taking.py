@@ -3,7 +3,8 @@
 Theory of operation. What the user says, what the model says and what the model owes depend on each
 other. Each has a room of its own (`user_turns.py`, `responses.py`, `owed_replies.py`, and
 `toolcalls.py` for the calls that the model makes meanwhile). `TurnTaking` takes the events that
-concern more than one of them and holds the rules between them:
+concern more than one of them and holds the rules between them. The rules about function calls are
+in `call_rules.py`; the others are:
 
 **A turn is decided** when its item is done or a response begins. The answer to the user covers text
 that was typed before it, and the reply that the turn cut stays cut. If the turn was noise, each
@@ -27,15 +28,15 @@ in flight is cancelled by its id, and a due response as soon as it has an id (T4
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5, §6.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Sequence
+from typing import Final
 
-from pipecat_hydra.conversation.diagnostics import report_call_without_id, report_unfinished
+from pipecat_hydra.conversation.call_rules import CallRules, EventHandlers
+from pipecat_hydra.conversation.diagnostics import report_unfinished
 from pipecat_hydra.conversation.effects import (
     Discard,
     Effect,
     ResponseFinished,
-    ToolArguments,
     ToolCalls,
     TurnConfirmed,
     TurnDiscarded,
@@ -51,8 +52,6 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
-    FunctionCallArgumentsDelta,
-    FunctionCallArgumentsDone,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -63,17 +62,11 @@ from pipecat_hydra.wire.events import (
     TranscriptDelta,
 )
 
-__all__ = ["EventHandlers", "TurnTaking"]
-
-EventHandlers: TypeAlias = dict[type[Any], Callable[[Any, float], list[Effect]]]
-"""The handler of each type of server event: takes the event and the time, returns effects."""
+__all__ = ["TurnTaking"]
 
 
 class TurnTaking:
-    """Holds the rules between user turns, responses, owed replies and function calls.
-
-    The class is long because most rules need the same rooms.
-    """
+    """Holds the rules between user turns, responses, owed replies and function calls."""
 
     def __init__(
         self,
@@ -104,6 +97,7 @@ class TurnTaking:
         self._calls = calls
         self._uplink = uplink
         self._rest = rest
+        self._call_rules = CallRules(turns=turns, responses=responses, owed=owed, calls=calls)
         self.handlers: Final[EventHandlers] = {
             SpeechStarted: self._on_speech_started,
             SpeechStopped: self._on_speech_stopped,
@@ -112,9 +106,8 @@ class TurnTaking:
             ResponseCreated: self._on_response_created,
             AudioDelta: self._on_audio_delta,
             TranscriptDelta: self._on_transcript_delta,
-            FunctionCallArgumentsDelta: self._on_arguments_delta,
-            FunctionCallArgumentsDone: self._on_arguments_done,
             ResponseDone: self._on_response_done,
+            **self._call_rules.handlers,
         }
         """The handlers of the events that this object takes. `conclude` follows each of them."""
 
@@ -138,18 +131,13 @@ class TurnTaking:
         Returns:
             All effects of the step.
         """
-        told = [*effects, *self._take_gathered(now)]
+        told = [*effects, *self._call_rules.take_gathered(now)]
         self.note(told, now)
         return told + self.ask(now)
 
-    def _take_gathered(self, now: float) -> list[ToolCalls]:
-        """Take the calls that are to be made by now; set a bound to calls of past responses."""
-        self._calls.bound(self._responses.living, now)
-        return self._calls.take_gathered(now)
-
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`, after `expire`."""
-        told = [*self._give_up(now), *self._take_gathered(now)]
+        told = [*self._give_up(now), *self._call_rules.take_gathered(now)]
         self.note(told, now)
         if self._turns.take_replayed(now):
             # There was no turn in the audio that was sent again.
@@ -247,12 +235,7 @@ class TurnTaking:
         if item is None:
             return []
         if item.type == "function_call" and item.call_id:
-            if self._responses.is_any:
-                owner = self._responses.current_id
-                self._calls.announce(item.call_id, owner, name=item.name, sure=False)
-            else:
-                # An item does not name its response. It may be late, of a cancelled response.
-                self._calls.name(item.call_id, item.name or "")
+            self._call_rules.named(item.call_id, item.name)
         elif item.role == "user":
             self._turns.name(item.id)
         return []
@@ -268,7 +251,7 @@ class TurnTaking:
                 return self._end_real_turn(now)
             case Verdict.EARLIER_REAL:
                 self._owed.earlier_turn_is_real()
-                self._responses.turn_is_real()
+                self._responses.unheard.forget()
                 return [*self._confirm(), *self._responses.drop_what_was_cut()]
 
     def _decide_turn(self, *, answers_typed: bool = True) -> list[Effect]:
@@ -282,7 +265,7 @@ class TurnTaking:
         confirmed = self._confirm() if self._turns.may_be_noise else []
         if answers_typed:
             self._owed.turn_is_real()
-        self._responses.turn_is_real()
+        self._responses.unheard.forget()
         if self._turns.settle():
             self._owed.turn_is_over()
         return confirmed
@@ -325,7 +308,7 @@ class TurnTaking:
         """
         was_noise = self._turns.was_noise
         answered = late and not (self._turns.undecided or was_noise)
-        self._responses.cut(now, answered=answered)
+        self._responses.unheard.cut(now, answered=answered)
         if not (self._turns.take_echo(now) or (late and not was_noise)):
             return self.cancel(now)
         if self._turns.may_be_noise:
@@ -333,7 +316,7 @@ class TurnTaking:
                 self._turns.await_decision(now, soon=self._responses.holds_back)
             return []
         if not (answered or was_noise):
-            self._responses.turn_is_real()
+            self._responses.unheard.forget()
             return []
         # Before its echo came the turn was discarded as noise, or answered.
         effects: list[Effect] = [Discard(), *self._responses.say_again()]
@@ -415,43 +398,7 @@ class TurnTaking:
 
     # Function calls
 
-    def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
-        if event.call_id is None or self._calls.is_void(event.response_id):
-            return []
-        self._responses.adopt(event.response_id)
-        self._responses.progressed(now)
-        call_id, name = self._calls.announce(
-            event.call_id,
-            event.response_id or self._responses.current_id,
-            name=event.name,
-            fragment=event.delta,
-            sure=event.response_id is not None,
-        )
-        return [ToolArguments(call_id, name, event.delta)]
-
-    def _on_arguments_done(self, event: FunctionCallArgumentsDone, now: float) -> list[Effect]:
-        if event.call_id is None:
-            return [report_call_without_id()]
-        if not self._calls.is_void(event.response_id):
-            self._responses.adopt(event.response_id)
-            self._responses.progressed(now)
-            self._calls.call(
-                event.call_id,
-                event.response_id or self._responses.current_id,
-                now,
-                name=event.name,
-                arguments=event.arguments,
-                sure=event.response_id is not None,
-            )
-        return []
-
     def go_on_after_calls(self, now: float) -> list[Effect]:
         """Want a reply about each batch of calls that is settled, and ask if the way is free."""
-        for settled in self._calls.take_settled(now):
-            if settled.respond:
-                self._owed.want_about_calls(settled.response_id)
-            elif settled.cancelled and self._turns.may_be_noise:
-                self._owed.withhold_about_calls(settled.response_id)
-            elif settled.cancelled and self._turns.was_noise:
-                self._owed.want_about_calls(settled.response_id)
+        self._call_rules.want_replies(now)
         return self.ask(now)

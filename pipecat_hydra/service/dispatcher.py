@@ -3,9 +3,10 @@
 The connection hands the effects on in order, one at a time, so the frames of a reply are
 pushed from one place only and the start of a user turn comes before the reply to it.
 
-User turns are proposed to the application's turn strategies, or broadcast by the service
-itself, which then interrupts too. When a switcher has given the call to another service, a
-reply of this service is cancelled, because it would be heard beside that of the other one.
+Each kind of effect has an object that makes its frames: `Speaker` and `Writer` for replies,
+`TurnAnnouncements` for user turns, `FunctionCalls` for functions. When a switcher has given the
+call to another service, a reply of this service is cancelled, because it would be heard beside that
+of the other one.
 """
 
 import asyncio
@@ -13,13 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from loguru import logger
-from pipecat.frames.frames import (
-    Frame,
-    UserStartedSpeakingFrame,
-    UserStoppedSpeakingFrame,
-    VADUserStartedSpeakingFrame,
-    VADUserStoppedSpeakingFrame,
-)
+from pipecat.frames.frames import Frame
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
 
@@ -62,7 +57,7 @@ from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turn_completion import TurnCompletion
-from pipecat_hydra.service.turns import LateStarts, TurnFrames, TurnProposals
+from pipecat_hydra.service.turns import TurnAnnouncements, TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
@@ -153,8 +148,6 @@ class EffectDispatcher:
         self._surroundings = surroundings
         self._tracing = tracing
         self._turn_completion = turn_completion
-        self._turn_frames: TurnFrames = turn_frames
-        self._vad_frames = vad_frames
         self._speaker = Speaker(
             service,
             is_before_tts=lambda: surroundings.is_before_tts,
@@ -178,8 +171,14 @@ class EffectDispatcher:
             no_result_timeout_secs=no_result_timeout_secs,
             max_tool_rounds=max_tool_rounds,
         )
-        self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
-        self._late_starts = LateStarts()
+        self._turns = TurnAnnouncements(
+            service,
+            surroundings,
+            turn_frames=turn_frames,
+            vad_frames=vad_frames,
+            clock=lambda: connection.now,
+            interrupt=self._interrupt_for_turn,
+        )
         self._is_connected = self._is_lost = False
 
     @property
@@ -196,9 +195,8 @@ class EffectDispatcher:
         self._writer.asked()
 
     def see(self, frame: Frame) -> None:
-        """Look for the answer to a proposed turn in a frame that reached the service."""
-        self._proposals.see(frame)
-        self._late_starts.see(frame, self._connection.now)
+        """Look for the pipeline's own turns in a frame that reached the service."""
+        self._turns.see(frame)
 
     def see_pushed(self, frame: Frame) -> None:
         """Tell Hydra how a function call ended, if that is what a pushed frame says."""
@@ -212,7 +210,7 @@ class EffectDispatcher:
 
     async def unmuted(self) -> None:
         """Propose the end of a turn that ended while the user was muted."""
-        await self._proposals.unmuted()
+        await self._turns.unmuted()
 
     async def dispatch(self, effect: PipelineEffect) -> None:
         """Push the frames of an effect, run its functions, or raise its events."""
@@ -240,18 +238,20 @@ class EffectDispatcher:
             case ResponseFinished():
                 await self._speaker.say(effect)
             case UserStarted():
-                await self._announce_user_started()
+                self._session.on_somebody_heard()
+                self._calls.on_turn_started()
+                await self._turns.started()
             case UserStopped():
                 if not effect.discarded:
                     self._writer.turn_stopped()
-                await self._announce_user_stopped(effect.silence_secs)
+                await self._turns.stopped(effect.silence_secs)
             case TurnConfirmed():
                 self._calls.on_turn_confirmed()
             case TurnDiscarded():
                 self._writer.turn_discarded()
                 self._calls.on_turn_discarded()
                 self._turn_completion.turn_is_over()
-                await self._proposals.settled()
+                await self._turns.settled()
                 if not self._conversation.reply_pending:
                     await self._surroundings.wait_for_user()
             case Flush():
@@ -297,6 +297,11 @@ class EffectDispatcher:
         self._contexts.on_interruption()
         await self._service.broadcast_interruption()
 
+    async def _interrupt_for_turn(self) -> None:
+        await self._broadcast_interruption()
+        # The broadcast goes to the neighbours only, and does not come back here.
+        self.on_interruption()
+
     def on_interruption(self) -> None:
         """Cancel what an interruption of the pipeline is to cancel.
 
@@ -304,7 +309,7 @@ class EffectDispatcher:
         is real (F4). If it is the late echo of a turn, the answer to that turn goes on.
         """
         now = self._connection.now
-        late = self._late_starts.take(now)
+        late = self._turns.take_late_start()
         if late:
             self._calls.cancel_before_turn()
         elif self._conversation.may_be_noise(now):
@@ -321,40 +326,6 @@ class EffectDispatcher:
         """Raise `on_disconnected` if a connection is still open; no effect comes any more."""
         if self._is_connected:
             await self._on_disconnected("the pipeline has ended")
-
-    #
-    # User turns
-    #
-
-    async def _announce_user_started(self) -> None:
-        self._session.on_somebody_heard()
-        self._surroundings.warn_of_waiting_strategies()
-        self._late_starts.turn_started()
-        self._calls.on_turn_started()
-        if self._vad_frames:
-            await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
-        if self._proposes_turns:
-            await self._proposals.start()
-            return
-        await self._service.broadcast_frame(UserStartedSpeakingFrame)
-        await self._broadcast_interruption()
-        # The broadcast goes to the neighbours only, and does not come back here.
-        self.on_interruption()
-
-    async def _announce_user_stopped(self, silence_secs: float) -> None:
-        self._late_starts.turn_stopped(self._connection.now)
-        if self._vad_frames:
-            await self._service.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_secs)
-        if self._proposes_turns:
-            await self._proposals.stop()
-        else:
-            await self._service.broadcast_frame(UserStoppedSpeakingFrame)
-
-    @property
-    def _proposes_turns(self) -> bool:
-        if self._turn_frames == "auto":
-            return self._surroundings.decides_turns
-        return self._turn_frames == "propose"
 
     #
     # The connection

@@ -1,4 +1,8 @@
-"""Proposes user turns to the pipeline, and waits for the answer to each proposal.
+"""Tells the pipeline of user turns: proposes them and waits for the answers, or broadcasts them.
+
+`TurnAnnouncements` decides between the two. If a processor in the pipeline decides user turns by
+the application's turn strategies, the service proposes; else it broadcasts, and interrupts by
+itself. The application may force either.
 
 A proposal goes up to the user aggregator, whose turn strategies decide. Their decision comes
 back down as turn frames and an interruption. That takes less than a millisecond, but Hydra's
@@ -10,13 +14,10 @@ the stop before it, which is not (`frames/frames.py`).
 Strategies that wait for the words of an STT service decide without regard to a proposal. They may
 start the turn when Hydra has told its end, and answers it. `LateStarts` finds that out, so that the
 interruption which comes with such a start does not cut the answer.
-
-Whether turns are proposed or broadcast is decided in `dispatcher.py`, which also broadcasts
-them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Literal
 
 from pipecat.frames.frames import (
@@ -26,10 +27,14 @@ from pipecat.frames.frames import (
     ProposedUserStoppedSpeakingFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-__all__ = ["LateStarts", "TurnFrames", "TurnProposals"]
+from pipecat_hydra.service.surroundings import Surroundings
+
+__all__ = ["LateStarts", "TurnAnnouncements", "TurnFrames", "TurnProposals"]
 
 TurnFrames = Literal["auto", "propose", "broadcast"]
 """How the service tells the pipeline of user turns; see `HydraLLMService`."""
@@ -38,6 +43,88 @@ _ANSWER_SECS: Final = 0.2
 _INTERRUPTION_SECS: Final = 0.02
 # How long after the end of a turn the pipeline may start that turn.
 _LATE_SECS: Final = 3.0
+
+
+class TurnAnnouncements:
+    """Announces the start and the end of each user turn, as proposals or as broadcasts."""
+
+    def __init__(
+        self,
+        service: FrameProcessor,
+        surroundings: Surroundings,
+        *,
+        turn_frames: TurnFrames,
+        vad_frames: bool,
+        clock: Callable[[], float],
+        interrupt: Callable[[], Awaitable[None]],
+    ):
+        """Start with no turn announced.
+
+        Args:
+            service: Pushes the frames. Its `process_frame` must call `see` with each frame.
+            surroundings: Knows which processor decides user turns.
+            turn_frames: How the pipeline is told of user turns.
+            vad_frames: Whether the pipeline is told of voice activity too.
+            clock: Returns the time, in seconds.
+            interrupt: Interrupts the pipeline, for a turn that is broadcast.
+        """
+        self._service = service
+        self._surroundings = surroundings
+        self._turn_frames: TurnFrames = turn_frames
+        self._vad_frames = vad_frames
+        self._clock = clock
+        self._interrupt = interrupt
+        self._proposals = TurnProposals(service, lambda: surroundings.ignores_proposals)
+        self._late_starts = LateStarts()
+
+    def see(self, frame: Frame) -> None:
+        """Look for the pipeline's own turns in a frame that reached the service."""
+        self._proposals.see(frame)
+        self._late_starts.see(frame, self._clock())
+
+    async def started(self) -> None:
+        """Announce that the user begins to speak, and interrupt if the service has to."""
+        self._surroundings.warn_of_waiting_strategies()
+        self._late_starts.turn_started()
+        if self._vad_frames:
+            await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
+        if self._are_proposed:
+            await self._proposals.start()
+        else:
+            await self._service.broadcast_frame(UserStartedSpeakingFrame)
+            await self._interrupt()
+
+    async def stopped(self, silence_secs: float) -> None:
+        """Announce that the user has stopped.
+
+        Args:
+            silence_secs: How long the user has been silent.
+        """
+        self._late_starts.turn_stopped(self._clock())
+        if self._vad_frames:
+            await self._service.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_secs)
+        if self._are_proposed:
+            await self._proposals.stop()
+        else:
+            await self._service.broadcast_frame(UserStoppedSpeakingFrame)
+
+    async def settled(self) -> None:
+        """Wait for the answer to a proposed end of a turn, for a moment at most."""
+        await self._proposals.settled()
+
+    async def unmuted(self) -> None:
+        """Propose the end of a turn that ended while the user was muted."""
+        await self._proposals.unmuted()
+
+    def take_late_start(self) -> bool:
+        """Whether an interruption now comes with a late start; told once."""
+        return self._late_starts.take(self._clock())
+
+    @property
+    def _are_proposed(self) -> bool:
+        if self._turn_frames == "auto":
+            return self._surroundings.decides_turns
+        return self._turn_frames == "propose"
 
 
 class TurnProposals:

@@ -353,7 +353,7 @@ def test_what_a_later_turn_cut_is_not(responses: Responses):
 def test_what_was_cut_is_said_again_after_noise(responses: Responses):
     hear(responses, VoiceStarted("r0", None), chunk(PCM), VoiceEnded("r0"))
     assert responses.bot_was_heard
-    responses.cut(0.0)
+    responses.unheard.cut(0.0)
     assert said(responses.say_again()) == PCM
     assert responses.say_again() == []
 
@@ -370,10 +370,10 @@ def test_what_was_cut_is_not_said_again(responses: Responses, how: str):
             responses.playback.stopped()
         case _:
             pass
-    responses.cut(0.0)
+    responses.unheard.cut(0.0)
     match how:
         case "real":
-            responses.turn_is_real()
+            responses.unheard.forget()
         case "cancel":
             assert responses.cancel() == [Discard()]
         case "lost":
@@ -467,7 +467,7 @@ def test_what_an_interruption_threw_away_is_said_again_with_the_response_that_is
     for effect in effects:
         responses.note(effect, 0.0)
     responses.playback.started(0.0)
-    responses.cut(1.0)
+    responses.unheard.cut(1.0)
     assert responses.holds_back
     again = responses.say_again()
     assert said(again) == (100 * PCM)[round(0.7 * 24_000) * 2 :]
@@ -480,5 +480,5 @@ def test_without_resuming_nothing_is_said_again():
     effects = begin(responses, "a") + responses.audio("a", 100 * PCM, 0.0)
     for effect in effects:
         responses.note(effect, 0.0)
-    responses.cut(1.0)
+    responses.unheard.cut(1.0)
     assert responses.say_again() == []

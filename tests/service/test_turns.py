@@ -1,7 +1,9 @@
-"""Proposals wait for their answers, and not for answers that never come."""
+"""Turns are proposed or broadcast; proposals wait for answers, if answers can come."""
 
 import asyncio
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pipecat.frames.frames import (
@@ -13,7 +15,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 
-from pipecat_hydra.service.turns import LateStarts, TurnProposals
+from pipecat_hydra.service.turns import LateStarts, TurnAnnouncements, TurnFrames, TurnProposals
 
 
 class Service(FrameProcessor):
@@ -163,3 +165,55 @@ class TestLateStarts:
         late_starts.turn_started()
         late_starts.see(UserStartedSpeakingFrame(), 12.5)
         assert not late_starts.take(12.5)
+
+
+class TestAnnouncements:
+    """One turn, announced to a pipeline that decides user turns or does not."""
+
+    async def announce(
+        self, turn_frames: TurnFrames, *, decides: bool, vad_frames: bool = False
+    ) -> list[str]:
+        service = Service()
+
+        async def interrupt() -> None:
+            service.proposed.append("interruption")
+
+        surroundings: Any = SimpleNamespace(
+            decides_turns=decides,
+            ignores_proposals=True,
+            warn_of_waiting_strategies=lambda: None,
+        )
+        announcements = TurnAnnouncements(
+            service,
+            surroundings,
+            turn_frames=turn_frames,
+            vad_frames=vad_frames,
+            clock=lambda: 0.0,
+            interrupt=interrupt,
+        )
+        await announcements.started()
+        await announcements.stopped(0.5)
+        return [name.removesuffix("SpeakingFrame") for name in service.proposed]
+
+    @pytest.mark.parametrize(("turn_frames", "decides"), [("auto", True), ("propose", False)])
+    async def test_a_turn_is_proposed_if_something_decides(
+        self, turn_frames: TurnFrames, decides: bool
+    ):
+        announced = await self.announce(turn_frames, decides=decides)
+        assert announced == ["ProposedUserStarted", "ProposedUserStopped"]
+
+    @pytest.mark.parametrize(("turn_frames", "decides"), [("auto", False), ("broadcast", True)])
+    async def test_a_turn_is_broadcast_and_interrupts_if_nothing_decides(
+        self, turn_frames: TurnFrames, decides: bool
+    ):
+        announced = await self.announce(turn_frames, decides=decides)
+        assert announced == ["UserStarted", "interruption", "UserStopped"]
+
+    async def test_voice_activity_is_told_before_the_turn(self):
+        announced = await self.announce("propose", decides=True, vad_frames=True)
+        assert announced == [
+            "VADUserStarted",
+            "ProposedUserStarted",
+            "VADUserStopped",
+            "ProposedUserStopped",
+        ]

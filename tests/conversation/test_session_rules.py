@@ -1,4 +1,4 @@
-"""What a conversation keeps when its connection is lost."""
+"""How a session begins and ends, and what the next one keeps of it when it is lost."""
 
 import pytest
 from support import wire
