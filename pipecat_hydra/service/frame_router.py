@@ -84,7 +84,8 @@ class FrameRouter:
             surroundings: Knows whether the service's own user aggregator stands above it.
             speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
-            end_timeout_secs: How long a flush may wait for the reply in flight, in seconds.
+            end_timeout_secs: How long a flush may wait for the reply in flight, in seconds, as
+                an `EndFrame` may.
         """
         self.is_audio_paused = is_audio_paused
         self._service = service
@@ -98,6 +99,7 @@ class FrameRouter:
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
         self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
+        # The run that was taken last: it is pushed on afterwards, and must not count again then.
         self._last_run_id: int | None = None
 
     async def take(self, frame: Frame, direction: FrameDirection) -> None:
@@ -117,7 +119,7 @@ class FrameRouter:
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
                 self._dispatcher.see(frame)
             case LLMRunFrame() | LLMMessagesAppendFrame() if self._goes_to_aggregator(direction):
-                # Which makes a context of it, that comes here.
+                # The aggregator makes a context of it, which comes here and is answered then.
                 pass
             case BotStartedSpeakingFrame():
                 self._conversation.bot_started(self._connection.now)

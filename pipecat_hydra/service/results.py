@@ -2,9 +2,9 @@
 
 A function may return anything, and what cannot be written must not leave its call without an
 answer (F1). Most results are JSON already and pass as they are. In all others each part is
-written by itself, so that one odd value does not spoil the rest: what Pydantic knows (models,
-dataclasses, dates, Decimals, sets) as Pydantic writes it, numbers that JSON lacks by their names,
-and anything else as its text.
+written by itself, so that one odd value does not spoil the rest: sets and tuples as lists, what
+else Pydantic knows (models, dataclasses, dates, Decimals) as Pydantic writes it, numbers that JSON
+lacks by their names, and anything else as its text.
 """
 
 import json

@@ -322,7 +322,7 @@ class Session:
         pcm = event.pcm()
         secs = len(pcm) / (BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
         if not self._uplink.take(secs, time.monotonic()):
-            self._end("audio came faster than real time", event.event_id)
+            self._end("audio came much faster than it can have been spoken", event.event_id)
             return
         self._record.note_audio(pcm)
         self._audio.put(pcm, len(pcm))
