@@ -99,7 +99,7 @@ _SHORTHANDS: Final = ("model", "voice", "system_instruction", "instructions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The checked arguments of a service. `HydraLLMService` says what each of them means.
+    """The checked arguments of a service, one field for each; `HydraLLMService` describes them.
 
     Parameters:
         keyring: Has the key.

@@ -4,8 +4,7 @@ The service hands on and decides nothing. The `FrameRouter` gives what reaches i
 it concerns: the user's audio to the conversation, contexts and messages to `Contexts`, what
 asks for a session or a reply to `WantedSession`. What the conversation asks for comes back
 through one task, in order, to the `EffectDispatcher`, which makes frames of it, runs the
-functions that the model calls, and answers them by the frames that tell what they gave. The
-`PipelineRun` has these parts and joins them.
+functions that the model calls and answers them. The `PipelineRun` has these parts and joins them.
 """
 
 from ssl import SSLContext
@@ -42,11 +41,7 @@ from pipecat_hydra.service.keypad import KeypadUse
 from pipecat_hydra.service.phrases import FixedPhrases
 from pipecat_hydra.service.pipeline_run import PipelineRun
 from pipecat_hydra.service.results import as_json
-from pipecat_hydra.service.settings import (
-    HydraLLMSettings,
-    settings_warnings,
-    useless_settings,
-)
+from pipecat_hydra.service.settings import HydraLLMSettings, settings_warnings, useless_settings
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.user_audio import SpeakerPolicy
 from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle
@@ -63,52 +58,50 @@ _HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_r
 class HydraLLMService(LLMService[HydraLLMAdapter]):
     """Smallest AI's Hydra, a realtime speech-to-speech model, as a Pipecat service.
 
+    The class is long because a third of it describes its arguments and events, where users look.
+
     Takes `InputAudioRawFrame`s of any rate and channel count. Gives the model's speech as
-    `TTSAudioRawFrame`s at the rate that the server negotiates, the turn and interruption frames
-    of the server's voice activity detection, text frames where Hydra sends transcripts, and
-    function calls.
+    `TTSAudioRawFrame`s at the rate that the server negotiates, the turn and interruption frames of
+    the server's VAD, text frames where Hydra sends transcripts, and function calls.
 
     It works in pipelines with context aggregators and without::
 
         [transport.input(), user_aggregator, llm, transport.output(), assistant_aggregator]
         [transport.input(), llm, transport.output()]
 
-    With aggregators it proposes user turns, and the application's turn strategies decide
-    whether to interrupt; the strategies it recommends are `ExternalUserTurnStrategies`.
-    Without, it announces the turns and interrupts by itself. It finds out which of the two
-    applies by looking at the pipeline; `turn_frames` forces it.
+    With aggregators it proposes user turns, and the application's turn strategies decide whether to
+    interrupt; it recommends `ExternalUserTurnStrategies`. Without, it announces the turns and
+    interrupts by itself. It sees which applies by a look at the pipeline; `turn_frames` forces it.
 
-    The socket is opened when the pipeline is set up. The session is configured, which can be
-    done only once, when it is first used: by an `LLMRunFrame`, after which the model speaks
-    first, or by the user's audio. What the user says until then is kept and sent.
+    The socket is opened when the pipeline is set up. The session is configured, which can be done
+    only once, when it is first used: by an `LLMRunFrame`, after which the model speaks first, or by
+    the user's audio. What the user says until then is kept and sent.
 
-    A connection that is lost is reported by one error frame, which leaves the service usable,
-    and is opened again; the new session is told what was said, and hears again what it had not
-    answered. A key that is refused, a configuration that is rejected, and attempts that are
-    used up leave the service unusable, with one permanent error.
+    A connection that is lost is reported by one error frame, which leaves the service usable, and
+    is opened again; the new session is told what was said, and hears again what it had not
+    answered. A key that is refused, a configuration that is rejected, and attempts that are used up
+    leave the service unusable, with one permanent error.
 
     Event handlers, besides those of `LLMService`:
 
     - `on_connected(service)`: a connection is open.
     - `on_session_started(service, session_id)`: Hydra has opened a session.
     - `on_disconnected(service, reason)`: the connection is closed, whoever closed it.
-    - `on_reconnecting(service, attempt, delay_secs)`: a connection that was lost, or could not
-      be had, is tried again after a delay.
+    - `on_reconnecting(service, attempt, delay_secs)`: a connection that was lost, or could not be
+      had, is tried again after a delay.
     - `on_capacity(service, attempt, delay_secs)`: the same, for Hydra is full.
-    - `on_reconnected(service, state_restored)`: there is a session again. `state_restored`
-      tells whether it knows all that was said; Hydra gives no transcript of the user, so it can
-      only be true if an STT service does, or nobody has spoken yet.
+    - `on_reconnected(service, state_restored)`: there is a session again. `state_restored` tells
+      whether it knows all that was said; Hydra gives no transcript of the user, so it can only be
+      true if an STT service does, or nobody has spoken yet.
     - `on_given_up(service, reason)`: there is no session and will be none.
     - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model writes the
       arguments of a call.
-    - `on_tool_loop(service, rounds, functions)`: the model has called functions so many times in
-      a row with nothing said, the last time these.
+    - `on_tool_loop(service, rounds, functions)`: the model has called functions so many times in a
+      row with nothing said, the last time these.
 
     Example::
 
-        llm = HydraLLMService(
-            voice="aria", instructions="You are a warm, concise voice assistant."
-        )
+        llm = HydraLLMService(voice="aria", instructions="You are a concise voice assistant.")
     """
 
     Settings = HydraLLMSettings
@@ -158,93 +151,84 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
         Args:
             api_key: The Smallest AI key or a short-lived `wat_…` token; or a coroutine function
-                that gives one, called each time that the service connects. By default the
-                environment's `SMALLEST_API_KEY`.
-            base_url: The endpoint, `wss://` or `ws://`, without query. By default the
-                environment's `HYDRA_BASE_URL`, else the public endpoint.
+                that gives one for each connection. By default the environment's `SMALLEST_API_KEY`.
+            base_url: The endpoint, `wss://` or `ws://`, without query. By default the environment's
+                `HYDRA_BASE_URL`, else the public endpoint.
             settings: Model, voice, instructions; what is not given has a default.
             model: The same as `Settings(model=...)`.
             voice: The same as `Settings(voice=...)`.
             system_instruction: The same as `Settings(system_instruction=...)`.
             instructions: Another name of `system_instruction`.
-            tools: Functions the model may call, for pipelines without a context; the tools of
-                a context win.
-            auth: Where the key goes: `"query"`, as the vendor documents, or `"header"`, an
-                `Authorization` header.
+            tools: Functions that the model may call. The tools of a context, if there is one, win.
+            auth: Where the key goes: `"query"`, as documented, or `"header"`, an `Authorization`
+                header.
             ssl: Which certificates are trusted; Python's default if None.
-            proxy: URL of the proxy to go through, None for none. By default `"environment"`:
-                the one that `HTTPS_PROXY` and the like name, but none to this machine.
+            proxy: URL of the proxy to go through, None for none. By default `"environment"`: the
+                one that `HTTPS_PROXY` and the like name, but none to this machine.
             turn_frames: How the pipeline is told of user turns. `"propose"`: by proposed-turn
                 frames, which the turn strategies of a user aggregator or `UserTurnProcessor`
-                resolve. `"broadcast"`: the service announces the turns and interrupts by
-                itself. `"auto"`: the first if the pipeline has such a processor, else the
-                second.
-            history: How a session is told what was said before it: in its `"instructions"`,
-                as the vendor documents, where the newest turns are kept that the limit on
-                their size has room for; or as message `"items"`, which is unproven.
+                resolve. `"broadcast"`: the service announces the turns and interrupts by itself.
+                `"auto"`: the first if the pipeline has such a processor, else the second.
+            history: How a session is told what was said before it: in its `"instructions"`, as the
+                vendor documents, where the newest turns are kept that the limit on their size has
+                room for; or as message `"items"`, which is unproven.
             context_limit_bytes: How much a session may be told in all, in bytes: instructions,
-                functions, history, messages, results of functions, and an estimate of what is
-                said aloud. When a session nears it, a new one begins at a turn boundary, with
-                the newest turns in half of the room that instructions and functions leave.
-                None for no limit.
-            context_warning_bytes: How much a session was told when one warning is logged, in
-                bytes, which names the largest parts. None for no warning.
-            vad_frames: Whether `VADUserStartedSpeakingFrame`s and
-                `VADUserStoppedSpeakingFrame`s tell the pipeline of Hydra's voice activity
-                detection too. Pipecat's `UserBotLatencyObserver` measures from them, an STT
-                service beside Hydra ends its transcript by them, and `pipecat eval` and RTVI
-                clients may ask for them. Not to be used with a VAD in the pipeline.
-            fixed_phrases: What becomes of a text that is to be spoken as it stands
-                (`TTSSpeakFrame`, Flows' `tts_say` and `end_conversation`) where no TTS service
-                in the pipeline speaks it. `"model"`: the model is asked to say exactly that,
-                perhaps not word for word, with one warning. `"warn"`: it is not heard, with
-                one warning. `"ignore"`: it is not heard.
+                functions, history, messages, results of functions, and an estimate of what is said
+                aloud. When it is near, a new session begins at a turn boundary, with the newest
+                turns in half of the room that instructions and functions leave. None for no limit.
+            context_warning_bytes: How much a session was told when one warning is logged, in bytes,
+                which names the largest parts. None for no warning.
+            vad_frames: Whether `VADUserStartedSpeakingFrame`s and `VADUserStoppedSpeakingFrame`s
+                tell the pipeline of Hydra's VAD too. Pipecat's `UserBotLatencyObserver` measures
+                from them, an STT service beside Hydra ends its transcript by them, and RTVI clients
+                and `pipecat eval` may ask for them. Not with a VAD in the pipeline.
+            fixed_phrases: What becomes of a text to be spoken as it stands (`TTSSpeakFrame`, Flows'
+                `tts_say` and `end_conversation`) where no TTS service in the pipeline speaks it.
+                `"model"`: the model is asked to say it, perhaps not word for word, with one
+                warning. `"warn"`: it is dropped, with one warning; `"ignore"`: without.
             keypad: What becomes of the keys that the user presses on a telephone or in an RTVI
-                client. `"text"`: the first one interrupts the bot, and Hydra is told all of them
-                as a text of the user, "DTMF: 123#", and answers; they are complete at `#`, or
-                2 s after the last one, unless a `DTMFAggregator` in the pipeline has other
-                rules. `"ignore"`: nothing, and the bot is not interrupted either.
-            resume_after_noise: Whether a reply that noise interrupted is heard to its end,
-                from a little before where it stopped.
+                client. `"text"`: the first one interrupts the bot, and Hydra is told all of them as
+                a text of the user, "DTMF: 123#", and answers; they are complete at `#`, or 2 s
+                after the last one, unless a `DTMFAggregator` in the pipeline has other rules.
+                `"ignore"`: nothing, and the bot is not interrupted either.
+            resume_after_noise: Whether a reply that noise interrupted is heard to its end, from a
+                little before where it stopped.
             speakers: What Hydra hears when the transport gives the audio of several people at a
                 time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
                 audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
             open_timeout_secs: How long connecting may take, in seconds.
-            handshake_timeout_secs: How long the server may take to create and again to
-                configure the session, in seconds.
-            kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for
-                an `LLMRunFrame` before the session is configured without a greeting. Audio is
-                kept meanwhile. Not waited for when the settings say whether the model speaks
-                first.
-            end_timeout_secs: How long an `EndFrame` or a flush may wait, in seconds, for the
-                reply in flight to be received whole.
-            preroll_secs: How much of what the user says is kept, in seconds, while it cannot
-                be sent, or might have to be sent again; beyond it the newest is kept.
-            unused_timeout_secs: How long a session that nobody uses yet is kept open, in
-                seconds. It is opened again when somebody does. None for ever.
-            idle_timeout_secs: How long a session is kept open, in seconds, in which nobody
-                says anything: no user audio comes, as while the user is muted, and no reply.
-                It is opened again, and told what was said, when somebody does. None for ever.
+            handshake_timeout_secs: How long the server may take to create and again to configure
+                the session, in seconds.
+            kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for an
+                `LLMRunFrame` before the session is configured without a greeting. Audio is kept
+                meanwhile. Not waited for when the settings say whether the model speaks first.
+            end_timeout_secs: How long an `EndFrame` or a flush may wait for the rest of a reply
+                in flight, in seconds.
+            preroll_secs: How much of what the user says is kept, in seconds, while it cannot be
+                sent, or might have to be sent again; beyond it the newest is kept.
+            unused_timeout_secs: How long a session that nobody uses yet is kept open, in seconds.
+                It is opened again when somebody does. None for ever.
+            idle_timeout_secs: How long a session is kept open, in seconds, in which nobody says
+                anything: no user audio comes, as while the user is muted, and no reply. It is
+                opened again, and told what was said, when somebody does. None for ever.
             no_result_timeout_secs: How long a call waits for a result, in seconds, once its
-                function has returned without one, before Hydra is told that there is none. A
-                result that comes later is told as text. None until the user speaks, as for
-                clients that answer by RTVI when they like.
-            max_tool_rounds: How many rounds of calls the model may make in a row while nothing
-                is said. The functions of the next round are not run: each call is answered
-                with an error that asks the model to speak. If it calls all the same, it is
-                asked to go on no more until the user speaks. None for any number.
-            longest_turn_secs: How long the user may speak without a pause, in seconds. Whoever
-                is heard for longer, as music on hold is, is taken to have stopped, so that the
-                model can be asked to speak.
-            retry: How often, how fast and how long a session that is lost, or cannot be had,
-                is tried to get; see `RetryPolicy` for the defaults.
+                function has returned without one. Then Hydra is told there is none, and a later
+                result as text. None until the user speaks, for clients that answer late by RTVI.
+            max_tool_rounds: How many rounds of calls the model may make in a row while nothing is
+                said. The functions of the next round are not run: each call is answered with an
+                error that asks the model to speak. If it calls all the same, it is asked to go on
+                no more until the user speaks. None for any number.
+            longest_turn_secs: How many seconds the user may speak without a pause. Who is heard
+            longer, as music on hold is, counts as stopped, so that the model can be asked to speak.
+            retry: How often, how fast and how long a session that is lost, or cannot be had, is
+                tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.
 
         Raises:
             TypeError: If an argument is unknown, or of the wrong type.
-            ValueError: If there is no key, `base_url` is no WebSocket URL, an argument is
-                none of its choices or out of its bounds, or says other than the settings.
+            ValueError: If there is no key, `base_url` is no WebSocket URL, an argument is none of
+                its choices or out of its bounds, or says other than the settings.
         """
         keyring = keyring_for(api_key)
         # Of what fails below, a traceback that shows local variables must show no key.
@@ -322,12 +306,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def reset_conversation(self) -> None:
         """Begin a new session that knows nothing of the conversation so far.
 
-        It is told the instructions, the functions and what is in the context now. In a pipeline
-        without a context it is told of no earlier turn. It begins at the next turn boundary, where
-        nobody speaks and no function runs, so a reply in flight is finished first; call
-        `cancel_response` before to stop it. This coroutine does not wait for the new session, so
-        a function that the model calls may await it. A reply that is asked for afterwards is
-        given by the new session.
+        It is told the instructions, the functions and what is in the context now; without a
+        context, of no earlier turn. It begins at the next turn boundary, where nobody speaks and no
+        function runs, so a reply in flight is finished first; call `cancel_response` before to stop
+        it. This coroutine does not wait for the new session, so a function that the model calls may
+        await it. The new session gives a reply that is asked for afterwards.
         """
         if self._run.is_running:
             self._run.session.reset_conversation()
@@ -337,9 +320,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def renew_session(self) -> None:
         """Begin a new session that is told the conversation so far.
 
-        Hydra gives no transcript of the user, so the new session knows the user's words only if
-        an STT service puts them into the context. It begins at the next turn boundary, as with
-        `reset_conversation`.
+        Hydra gives no transcript of the user, so the new session knows the user's words only if an
+        STT service puts them into the context. It begins at the next turn boundary.
         """
         if self._run.is_running:
             self._run.session.renew_session()
@@ -353,8 +335,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def setup(self, setup: FrameProcessorSetup):
         """Set up the service and begin to connect, in the background.
 
-        A service may be used for one pipeline after another: nothing of a run is left in the next
-        but the settings.
+        Nothing is left of an earlier run of a pipeline but the settings.
 
         Args:
             setup: The pipeline's configuration.
