@@ -15,7 +15,7 @@ from support.leftovers import ProcessState, left_in_loop
 from support.virtual_time import VirtualTimeLoop
 
 # isort: split
-from support.models import models_loaded_once
+from support.models import models_run_cheaply
 
 # How long an example takes says how busy the machine is, and not whether the code is right.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,9 +56,9 @@ def _nothing_is_left(_process_is_as_before: None, request: pytest.FixtureRequest
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _models_are_loaded_once() -> Generator[None]:
-    """Load the detector's model once: each session of the emulator has a detector of its own."""
-    with models_loaded_once():
+def _models_run_cheaply() -> Generator[None]:
+    """Save work on voice activity detection, which all sessions of the emulator do."""
+    with models_run_cheaply():
         yield
 
 

@@ -12,7 +12,7 @@ from chaos.clock import run
 from chaos.timeline import timeline
 from loguru import logger
 from support.leftovers import ProcessState
-from support.models import models_loaded_once
+from support.models import models_run_cheaply
 
 from application.checks import violations
 from application.plan import Plan
@@ -96,5 +96,5 @@ def outcomes(seeds: range, *, jobs: int) -> Iterator[Outcome]:
 
 def _judged(seeds: range) -> list[Outcome]:
     logger.remove()
-    with models_loaded_once():
+    with models_run_cheaply():
         return [judge(seed) for seed in seeds]

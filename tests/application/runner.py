@@ -170,7 +170,9 @@ class _Run:
                 tools=tools if plan.shape == "bare" else None,
                 function_call_timeout_secs=FUNCTION_SECS,
             )
-            async with call(hydra, plan.shape, llm=llm, context=LLMContext(tools=tools)) as talk:
+            async with call(
+                hydra, plan.shape, llm=llm, context=LLMContext(tools=tools), observed=True
+            ) as talk:
                 self._call = talk
                 record.began = time.monotonic() - talk.transport.timeline.secs
                 record.heard = talk.transport.heard

@@ -24,7 +24,7 @@ from typing import Any, Final
 
 from loguru import logger
 from support.leftovers import ProcessState
-from support.models import models_loaded_once
+from support.models import models_run_cheaply
 from support.virtual_time import real_monotonic
 
 from chaos.checks import Violation, violations
@@ -145,7 +145,7 @@ def _hold(campaign: Campaign, number: int, jobs: int) -> Generator[Outcome]:
     logger.remove()
     if campaign.log:
         logger.add(sys.stderr, level="DEBUG")
-    with models_loaded_once():
+    with models_run_cheaply():
         for plan in campaign.plans(number, jobs):
             yield judge(plan)
 

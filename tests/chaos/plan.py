@@ -238,4 +238,5 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         ),
         "speech_stopped": rng.random() < 0.75,
         "user_items": rng.random() < 0.75,
+        "arguments_as_object": rng.random() < 0.25,
     }

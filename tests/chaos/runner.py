@@ -218,6 +218,7 @@ class _User:
             hydra,
             plan.shape,
             settings=settings,
+            observed=True,
             retry=RETRY,
             open_timeout_secs=1.5,
             handshake_timeout_secs=2.5,

@@ -138,7 +138,10 @@ async def test_speech_interrupts_where_keys_are_ignored(shape: Shape):
 
 @shapes
 async def test_the_keys_of_an_rtvi_client_are_answered(shape: Shape):
-    async with emulator(PROMPT) as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+    async with (
+        emulator(PROMPT) as hydra,
+        call(hydra, shape, settings=NO_GREETING, observed=True) as talk,
+    ):
         await talk.until(lambda: hydra.sessions and session(hydra).configured)
         buttons = [KeypadEntry.ONE, KeypadEntry.TWO, KeypadEntry.POUND]
         await talk.worker.rtvi._handle_dtmf(rtvi_models.DTMFInputData(buttons=buttons))

@@ -182,7 +182,7 @@ async def test_text_of_the_system_before_the_session_is_told():
 async def test_text_typed_first_is_answered_though_the_model_does_not_speak_first():
     async with (
         emulator() as hydra,
-        call(hydra, settings=NO_GREETING, start_audio_paused=True) as talk,
+        call(hydra, settings=NO_GREETING, start_audio_paused=True, observed=True) as talk,
     ):
         await send_text_of_client(talk, "What is new?")
         await talk.until_pushed(LLMFullResponseEndFrame)
@@ -280,7 +280,7 @@ async def test_the_application_may_ask_for_a_response_and_cancel_one(shape: Shap
 async def test_the_text_of_an_rtvi_client_is_answered_after_an_interruption():
     async with (
         emulator(delivery_speed=1.5) as hydra,
-        call(hydra, settings=NO_GREETING) as talk,
+        call(hydra, settings=NO_GREETING, observed=True) as talk,
     ):
         await talk.say("question")
         await talk.until_pushed(TTSAudioRawFrame, 3)

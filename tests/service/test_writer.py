@@ -164,7 +164,7 @@ class TestAClientThatWantsNoAudio:
         script = Script([Say.tones(0.6, "I am well."), Say.tones(0.6, "Aloud.")])
         arguments: dict[str, Any] = {"settings": NO_GREETING}
         async with emulator(script, transcripts=True) as hydra:
-            async with call(hydra, shape, **arguments) as talk:
+            async with call(hydra, shape, observed=True, **arguments) as talk:
                 await talk.until(lambda: hydra.sessions and session(hydra).configured)
                 await send_text(talk, "How are you?")
                 await talk.until_pushed(LLMFullResponseEndFrame)
@@ -187,7 +187,10 @@ class TestAClientThatWantsNoAudio:
 
     @shapes
     async def test_where_hydra_sends_none_it_is_told_so_and_nothing_is_spoken(self, shape: Shape):
-        async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        async with (
+            emulator() as hydra,
+            call(hydra, shape, settings=NO_GREETING, observed=True) as talk,
+        ):
             await talk.until(lambda: hydra.sessions and session(hydra).configured)
             await send_text(talk, "How are you?")
             up = FrameDirection.UPSTREAM
@@ -212,7 +215,7 @@ class TestAClientThatWantsNoAudio:
         arguments: dict[str, Any] = {"settings": NO_GREETING, "tools": [search]}
         async with (
             emulator(script, transcripts=True) as hydra,
-            call(hydra, shape, **arguments) as talk,
+            call(hydra, shape, observed=True, **arguments) as talk,
         ):
             await talk.until(lambda: hydra.sessions and session(hydra).configured)
             await send_text(talk, "Search.")
@@ -228,7 +231,7 @@ class TestAClientThatWantsNoAudio:
         arguments: dict[str, Any] = {"min_turn_ms": 5_000, "cancel_on": "turn_confirmed"}
         async with (
             emulator(script, transcripts=True, **arguments) as hydra,
-            call(hydra, shape) as talk,
+            call(hydra, shape, observed=True) as talk,
         ):
             await talk.run_llm()
             await talk.until_pushed(LLMFullResponseEndFrame)
@@ -248,7 +251,7 @@ class TestAClientThatWantsNoAudio:
         arguments: dict[str, Any] = {"settings": NO_GREETING}
         async with (
             emulator(script, transcripts=True) as hydra,
-            call(hydra, shape, **arguments) as talk,
+            call(hydra, shape, observed=True, **arguments) as talk,
         ):
             await talk.worker.queue_frame(LLMConfigureOutputFrame(skip_tts=True))
             await talk.until(lambda: hydra.sessions and session(hydra).configured)

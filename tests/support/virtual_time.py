@@ -42,6 +42,7 @@ import subprocess  # noqa: F401
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Final
 
 __all__ = ["HangError", "VirtualTimeLoop", "real_monotonic"]
@@ -113,6 +114,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._jobs += 1
         future.add_done_callback(self._on_job_done)
         return future
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call from any thread; the loop's own thread needs no socket to wake the loop."""
+        own = threading.get_ident() == self._thread
+        call = self.call_soon if own else super().call_soon_threadsafe
+        return call(callback, *args, context=context)
 
     def _on_job_done(self, _: Any) -> None:
         self._jobs -= 1

@@ -1,7 +1,6 @@
 """Tracing of whole calls, of sessions that end, and of failures of its own."""
 
 import asyncio
-import functools
 import subprocess
 import sys
 import textwrap
@@ -65,7 +64,11 @@ QUICK = RetryPolicy(first_delay_secs=0.05, longest_delay_secs=0.1)
 @pytest.fixture
 def traced(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> Generator[Spans]:
     """Calls of this test are traced, and all spans that they begin they end."""
-    traced = functools.partial(PipelineWorker, enable_tracing=True, conversation_id="call-1")
+
+    def traced(*args: Any, **options: Any) -> PipelineWorker:
+        tracing = {"enable_turn_tracking": True, "enable_tracing": True}
+        return PipelineWorker(*args, **(options | tracing), conversation_id="call-1")
+
     monkeypatch.setattr(calls, "PipelineWorker", traced)
     yield spans
     assert spans.begun == len(spans.ended)
