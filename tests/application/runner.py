@@ -13,9 +13,11 @@ import numpy as np
 from chaos import plan as chaos
 from chaos.model import Model
 from chaos.runner import Evidence, Pushed, Said
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
+    InputDTMFFrame,
     InputTextRawFrame,
     InterruptionFrame,
     LLMMessagesAppendFrame,
@@ -36,6 +38,7 @@ from application.plan import (
     TOOL_NAMES,
     Act,
     Ask,
+    Begin,
     Cough,
     Edit,
     Flush,
@@ -43,6 +46,7 @@ from application.plan import (
     Mute,
     Phrase,
     Plan,
+    Press,
     Set,
     SetTools,
     Speak,
@@ -61,6 +65,8 @@ function that is waited for."""
 _ENDING_SECS: Final = 40.0
 _SETTLING_SECS: Final = 1.0
 _COUGH_SAMPLES: Final = 6_400
+_KEYS_ARE_COMPLETE_SECS: Final = 2.1
+_ON_ITS_WAY_SECS: Final = 0.3
 _REDACTED: Final = "[redacted]"
 
 
@@ -73,8 +79,10 @@ class Record(Evidence):
     """What the user and the application did, and when."""
     in_context: list[str] = field(default_factory=list[str])
     """Words that the application has put in the context and not taken out again."""
+    outside_context: dict[str, float] = field(default_factory=dict[str, float])
+    """Words that no context has, and when they had been written."""
     removed: dict[str, float] = field(default_factory=dict[str, float])
-    """Words that the application has taken out of the context, and when."""
+    """Words that the application has taken out of the conversation, and when."""
     voice: str = "aria"
     """The voice that was asked for last."""
     instruction: str = "Be brief."
@@ -102,7 +110,7 @@ class Caller(Model):
     @override
     def prompted(self, messages: Sequence[str]) -> Any:
         rng = self._next()
-        if self.only_speaks or rng.random() < 0.7:
+        if self.only_speaks or rng.random() < 0.5:
             return [self._say(rng)]
         return [self._call(rng)]
 
@@ -169,6 +177,7 @@ class _Run:
                 settings=settings,
                 tools=tools if plan.shape == "bare" else None,
                 function_call_timeout_secs=FUNCTION_SECS,
+                no_result_timeout_secs=FUNCTION_SECS,
             )
             async with call(hydra, plan.shape, llm=llm, context=LLMContext(tools=tools)) as talk:
                 self._call = talk
@@ -298,6 +307,22 @@ class _Run:
             case Phrase(word):
                 self._note(chaos.Ask("frame"))
                 await queue(TTSSpeakFrame(word))
+            case Press(keys):
+                self._note(chaos.Interrupt("frame"))
+                self._note(chaos.Type("send"))
+                for key in keys:
+                    await queue(InputDTMFFrame(button=KeypadEntry(key)))
+                    await asyncio.sleep(0.02)
+                if not keys.endswith("#"):
+                    await asyncio.sleep(_KEYS_ARE_COMPLETE_SECS)
+                self._write_outside(act.word)
+            case Begin("reset"):
+                self._note(chaos.Change("a session"))
+                await talk.llm.reset_conversation()
+                self._forget()
+            case Begin():
+                self._note(chaos.Change("a session"))
+                await talk.llm.renew_session()
             case Flush():
                 if not await talk.worker.flush_pipeline(timeout=ANSWER_SECS):
                     record.waited_in_vain.append("the pipeline was not flushed")
@@ -313,6 +338,8 @@ class _Run:
             self._note(chaos.Type("interrupt"))
         elif act.asks:
             self._note(chaos.Type("send"))
+        if self._plan.shape == "bare" or act.how in ("send", "tell", "interrupt"):
+            self._write_outside(word)
         match act.how:
             case "frame":
                 await queue(InputTextRawFrame(word))
@@ -325,6 +352,16 @@ class _Run:
                 await talk.llm.send_text(word, respond=False)
             case how:
                 await talk.llm.send_text(word, interrupt=how == "interrupt")
+
+    def _write_outside(self, word: str) -> None:
+        self.record.outside_context[word] = time.monotonic()
+
+    def _forget(self) -> None:
+        """Note that the conversation has been reset: only what the context holds is told again."""
+        for word, written in self.record.outside_context.items():
+            # One that is on its way is not reset.
+            if written < time.monotonic() - _ON_ITS_WAY_SECS:
+                self._remove(word)
 
     def _edit(self, act: Edit) -> Frame:
         match act.how:
