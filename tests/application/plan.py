@@ -230,14 +230,6 @@ class Plan:
         return replace(following, last="send") if is_greeting else following
 
     @property
-    def called(self) -> tuple[str, ...]:
-        """The functions that the model calls."""
-        if self.emulator["calls_done"] in ("before_narration", "after_narration_began"):
-            # The response that calls a function of which nobody is to speak would never be done.
-            return tuple(name for name in TOOL_NAMES if name != "silent")
-        return TOOL_NAMES
-
-    @property
     def settings(self) -> EmulatorSettings:
         """The settings of the emulator."""
         return EmulatorSettings(**self.emulator)

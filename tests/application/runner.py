@@ -98,7 +98,7 @@ class Caller(Model):
 
     def __init__(self, plan: Plan):
         super().__init__(plan.seed, longest_secs=1.5)
-        self._called = (*plan.called, "unknown", "quick")
+        self._called = (*TOOL_NAMES, "unknown", "quick")
         self.only_speaks = False
 
     @override
@@ -125,12 +125,15 @@ async def hold(plan: Plan) -> list[Record]:
     Nothing else may run in the loop: what is left there afterwards counts as the call's.
     """
     random.seed(f"delays {plan.seed}")
-    first = _Run(plan)
+    runs: list[_Run] = []
+    # A service keeps the functions that it was made with, which then act in the run that there is.
+    tools = functions(lambda act: runs[-1].perform(act), lambda: runs[-1].new_text())
+    runs.append(first := _Run(plan, tools))
     service = await first.hold()
     first.record.left += await left_in_loop()
     if (following := plan.again()) is None:
         return [first.record]
-    second = _Run(following, first.record)
+    runs.append(second := _Run(following, tools, first.record))
     await second.hold(service)
     second.record.left += await left_in_loop()
     return [first.record, second.record]
@@ -139,11 +142,13 @@ async def hold(plan: Plan) -> list[Record]:
 class _Run:
     """One run of a pipeline: the user who calls, and the application that is called."""
 
-    def __init__(self, plan: Plan, before: Record | None = None):
+    def __init__(self, plan: Plan, tools: list[Any], before: Record | None = None):
         self._plan = plan
         self._model = Caller(plan)
         self._rng = np.random.default_rng(plan.seed)
         number = 1 if before is None else 2
+        self._tools = tools
+        self._functions: dict[str, Any] = dict(zip(TOOL_NAMES, tools, strict=True))
         self._words = (f"tool{plan.seed}r{number}n{nth}z" for nth in itertools.count())
         hydra = HydraEmulator(
             self._model,
@@ -162,9 +167,7 @@ class _Run:
 
     async def hold(self, llm: HydraLLMService | None = None) -> HydraLLMService:
         """Hold the call with a service, or with a new one; returns the service."""
-        plan, record = self._plan, self.record
-        tools = functions(self._perform, lambda: Write(next(self._words), "send"))
-        self._functions: dict[str, Any] = dict(zip(TOOL_NAMES, tools, strict=True))
+        plan, record, tools = self._plan, self.record, self._tools
         settings = HydraLLMSettings(
             voice=record.voice,
             system_instruction=record.instruction,
@@ -189,10 +192,14 @@ class _Run:
             await asyncio.sleep(0.05)
         return llm
 
+    def new_text(self) -> Write:
+        """Lay down a text that was not written yet."""
+        return Write(next(self._words), "send")
+
     async def _talk(self) -> None:
         plan = self._plan
         if plan.greets is None:
-            await self._perform(Ask("frame"))
+            await self.perform(Ask("frame"))
         acting = asyncio.gather(self._act(plan.user), self._act(plan.application))
         if plan.last is None:
             limit = random.Random(f"end {plan.seed}").uniform(0.1, 6.0)
@@ -207,7 +214,7 @@ class _Run:
     async def _act(self, acts: Sequence[Timed]) -> None:
         for secs, act in acts:
             await asyncio.sleep(secs)
-            await self._perform(act)
+            await self.perform(act)
 
     async def _answer_is_given(self, how: str) -> None:
         """Ask for an answer, which has to come whatever was done before."""
@@ -217,13 +224,13 @@ class _Run:
         await asyncio.sleep(0.02)
         match how:
             case "speech":
-                await self._perform(Speak("question"))
+                await self.perform(Speak("question"))
             case "append" | "send":
-                await self._perform(Write(next(self._words), how))
+                await self.perform(Write(next(self._words), how))
             case _:
                 # One that comes while the model greets is what the greeting answers.
                 await self._quiet()
-                await self._perform(Ask("frame"))
+                await self.perform(Ask("frame"))
         asked, known = time.monotonic(), len(frames.of(TTSAudioRawFrame))
         while len(frames.of(TTSAudioRawFrame)) == known:
             if time.monotonic() - asked > ANSWER_SECS:
@@ -262,7 +269,8 @@ class _Run:
 
     # The acts.
 
-    async def _perform(self, act: Act) -> None:
+    async def perform(self, act: Act) -> None:
+        """Have the user or the application do something."""
         record, talk = self.record, self._call
         record.deeds.append((time.monotonic(), act))
         queue = talk.worker.queue_frame
