@@ -108,3 +108,5 @@ class CallRules:
                 self._owed.withhold_about_calls(settled.response_id)
             elif settled.cancelled and self._turns.was_noise:
                 self._owed.want_about_calls(settled.response_id)
+            elif not settled.cancelled:
+                self._responses.calls_are_settled(settled.response_id, now)

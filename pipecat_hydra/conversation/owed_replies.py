@@ -18,8 +18,9 @@ cancelled, unless the turn was noise.
 
 **Due.** A due response that was interrupted is doomed: it is cancelled as soon as it is announced.
 A response that was due when the user began to speak is set aside: it may come while the user
-speaks, and is due again if the turn was noise. After a while, a due response is not expected any
-more.
+speaks, and is due again if the turn was noise. The server may have forgotten it over the noise.
+After a while, a due response is not expected any more: sooner if another reply is wanted and the
+server may have forgotten the one that is due.
 
 **Before there is a session.** A reply may be wanted in any phase. A session that begins speaks
 first, if it is configured so. Its greeting carries the requests that were waiting; they wait again
@@ -46,6 +47,7 @@ from pipecat_hydra.wire.events import ResponseCreate
 __all__ = ["OwedReplies"]
 
 _DUE_SECS: Final = 8.0
+_DUE_AFTER_NOISE_SECS: Final = 2.0
 _REMEMBERED_IDS: Final = 256
 
 
@@ -71,16 +73,23 @@ class _Due:
     doomed: int = 0
     # When the last of them was asked for; None after an interruption.
     asked_at: float | None = None
+    # Since when the server may have forgotten them.
+    doubted_at: float | None = None
 
     def expect(self, now: float) -> None:
         """Count one more response as due."""
         self.expected += 1
         self.asked_at = now
+        self.doubted_at = None
 
     def doom(self) -> None:
         """Doom all that are due: nobody wants to hear them."""
         self.doomed = self.expected
-        self.asked_at = None
+        self.asked_at = self.doubted_at = None
+
+    def doubt(self, now: float) -> None:
+        """Record that the server may have forgotten them, unless they are to be cancelled."""
+        self.doubted_at = None if self.doomed else now
 
     def announce(self) -> bool:
         """Count one as announced. Return whether it is to be cancelled."""
@@ -160,7 +169,11 @@ class OwedReplies:
     @property
     def deadline(self) -> float | None:
         """When due responses are given up; None if none is due."""
-        return self._due_until if self._due.expected else None
+        if not self._due.expected:
+            return None
+        if self._wanted and self._due.doubted_at is not None:
+            return min(self._due_until, self._due.doubted_at + _DUE_AFTER_NOISE_SECS)
+        return self._due_until
 
     #
     # Wanted
@@ -256,7 +269,7 @@ class OwedReplies:
 
     def expire(self, now: float) -> bool:
         """Give up due responses whose time is over. Return whether there were any."""
-        if not self._due.expected or now < self._due_until:
+        if self.deadline is None or now < self.deadline:
             return False
         self._due = _Due()
         self._asked = False
@@ -299,9 +312,10 @@ class OwedReplies:
         self._set_aside = _Due()
         self._withheld = ()
 
-    def turn_was_noise(self) -> None:
+    def turn_was_noise(self, now: float) -> None:
         """Make due again what was set aside, and wanted what was withheld."""
         self._due = self._set_aside
+        self._due.doubt(now)
         self._wanted.extend(self._withheld)
         self.turn_is_over()
 

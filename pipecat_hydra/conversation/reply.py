@@ -69,6 +69,10 @@ class Reply:
         """When it began, in seconds, if it did while the user spoke."""
         self.doomed = False
         """Whether nobody wants to hear it, unless it turns out to be the answer to the user."""
+        self.may_rest = False
+        """Whether it rests, instead of being stalled, when nothing comes of it."""
+        self.rests = False
+        """Whether nothing waits for it until more of it comes."""
         self._open = False
         self._voiced = False
         self.sample_rate = sample_rate
@@ -135,14 +139,14 @@ class Reply:
         return self.close(interrupted=True)
 
     def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
-        """Go on: the user did not speak after all, or this is the answer.
+        """Go on after a rest, or because the user did not speak after all or this is the answer.
 
         Args:
             unheard: The parts that entered the pipeline before and were not heard. They go
                 first, then the parts that were kept back.
         """
         self.state = ReplyState.ACTIVE
-        self.doomed = False
+        self.doomed = self.rests = False
         held, self._held, self._held_bytes = [*unheard, *self._held], [], 0
         if self.generated and not held:
             return []
@@ -151,6 +155,11 @@ class Reply:
         for part in held:
             effects += self._pass(part, None)
         return effects
+
+    def rest(self) -> list[PipelineEffect]:
+        """Close the bracket. `resume` must come before more audio or text."""
+        self.rests = True
+        return self.close(interrupted=False)
 
     def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
         """Say parts that were thrown away once more, in the open bracket, if there is one."""

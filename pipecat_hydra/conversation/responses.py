@@ -20,7 +20,10 @@ An interruption by somebody other than the user kills the current response and c
 (T4).
 
 A response that was announced and then stops arriving has stalled. After a while it is cancelled by
-its id and given up (P1).
+its id and given up (P1). A response whose calls are answered and not to be spoken about need not
+be done before the model is asked to speak (protocol §6). It rests when nothing comes of it for a
+moment: for the pipeline it is over, it does not stall, and nothing waits for it. If more of it
+comes, it is resumed.
 
 The audio of a response waits in the transport for seconds, and an interruption throws it away.
 `playback.py` remembers it, so that noise costs the listener nothing: `unheard.py` keeps the parts
@@ -60,6 +63,7 @@ _REMEMBERED_IDS: Final = 256
 _QUICK_SECS: Final = 1.0
 # Hydra sends a reply ten times faster than it is spoken (protocol §5).
 _STALL_SECS: Final = 12.0
+_REST_SECS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +114,13 @@ class Responses:
 
     @property
     def speaking(self) -> bool:
-        """Whether a response is in flight that the listener hears."""
-        return self._reply is not None and self._reply.active
+        """Whether a response is in flight that the listener hears, and does not rest."""
+        return self._reply is not None and self._reply.active and not self._reply.rests
 
     @property
     def quiet(self) -> bool:
-        """Whether no response is current, or the current one is dead."""
-        return self._reply is None or self._reply.dead
+        """Whether no response is current, or the current one is dead or rests."""
+        return self._reply is None or self._reply.dead or self._reply.rests
 
     @property
     def voiced(self) -> bool:
@@ -140,11 +144,11 @@ class Responses:
 
     @property
     def deadline(self) -> float | None:
-        """When the current response counts as stalled; None if it cannot stall."""
+        """When the current response rests or counts as stalled; None if it does neither."""
         reply = self._reply
-        if reply is None or reply.dead or reply.generated:
+        if reply is None or reply.dead or reply.generated or reply.rests:
             return None
-        return self._progress_at + _STALL_SECS
+        return self._progress_at + (_REST_SECS if reply.may_rest and reply.active else _STALL_SECS)
 
     @property
     def current_id(self) -> str | None:
@@ -240,26 +244,37 @@ class Responses:
         reply = self._reply
         if reply is None or response_id not in (None, reply.id):
             return []
-        self._progress_at = now
-        return [*reply.audio(delta, now)]
+        return [*self._wake(reply, now), *reply.audio(delta, now)]
 
     def text(self, response_id: str | None, delta: str, now: float) -> list[Effect]:
         """Take a phrase; without an id it belongs to the current response."""
         reply = self._reply
         if reply is None or response_id not in (None, reply.id):
             return []
+        return [*self._wake(reply, now), *reply.text(delta, now)]
+
+    def _wake(self, reply: Reply, now: float) -> list[Effect]:
+        """Record that more of a response has come; end its rest."""
         self._progress_at = now
-        return [*reply.text(delta, now)]
+        return [*reply.resume(())] if reply.rests and reply.active else []
 
     def progressed(self, now: float) -> None:
         """Record that the current response has not stalled, although no audio or text came."""
         self._progress_at = now
 
+    def calls_are_settled(self, response_id: str | None, now: float) -> None:
+        """Let a response rest, if it is current: no reply about its calls is wanted."""
+        if self._reply is not None and self._reply.id == response_id:
+            self._reply.may_rest = True
+            self._progress_at = now
+
     def give_up_stalled(self, now: float) -> list[Effect]:
-        """Cancel the current response if it has stalled."""
+        """Cancel the current response if it has stalled, or let it rest if it may."""
         reply, deadline = self._reply, self.deadline
         if reply is None or deadline is None or now < deadline:
             return []
+        if reply.may_rest and reply.active:
+            return [*reply.rest()]
         message = f"Hydra began a response and did not go on with it for {_STALL_SECS:.0f} s"
         return [*self._drop(reply), Report(Severity.WARNING, message)]
 

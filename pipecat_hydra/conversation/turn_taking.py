@@ -154,7 +154,7 @@ class TurnTaking:
             effects += self._responses.drop_what_was_cut()
             effects += self._stop_turn(now, answer_due=not self._owed.waiting)
         if self._turns.is_never_decided(now):
-            effects += self._discard_turn()
+            effects += self._discard_turn(now)
         if self._calls.awaited:
             # The response may be done only when its calls are answered (protocol §6).
             self._responses.progressed(now)
@@ -245,7 +245,7 @@ class TurnTaking:
             case Verdict.NONE:
                 return []
             case Verdict.NOISE:
-                return self._discard_turn()
+                return self._discard_turn(now)
             case Verdict.REAL:
                 # `speech_stopped` may come later, or never.
                 return self._end_real_turn(now)
@@ -274,14 +274,14 @@ class TurnTaking:
         """Tell once that a turn is real, if functions run that wait for it (F4)."""
         return [TurnConfirmed()] if self._calls.may_run else []
 
-    def _discard_turn(self) -> list[Effect]:
+    def _discard_turn(self, now: float) -> list[Effect]:
         """Discard the turn as noise: restore what it set aside, and resume the reply (T3)."""
         stopped = self._turns.stop(discarded=True)
         if not self._owed.due_before_turn:
             # Otherwise the user's words before the noise have no answer yet, and are kept.
             self._uplink.mark()
         self._turns.discard()
-        self._owed.turn_was_noise()
+        self._owed.turn_was_noise(now)
         return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
 
     def _understood(self) -> None:
@@ -393,7 +393,7 @@ class TurnTaking:
         effects = [*ended.effects, finished, *report_unfinished(info)]
         over = self._turns.may_be_noise and not self._turns.speaking
         if over and info.status == "completed" and ended.current and self._responses.held:
-            effects += self._discard_turn()
+            effects += self._discard_turn(now)
         return effects + self.go_on_after_calls(now)
 
     # Function calls

@@ -219,8 +219,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 said. The functions of the next round are not run: each call is answered with an
                 error that asks the model to speak. If it calls all the same, it is asked to go on
                 no more until the user speaks. None for any number.
-            longest_turn_secs: How many seconds the user may speak without a pause. Who is heard
-            longer, as music on hold is, counts as stopped, so that the model can be asked to speak.
+            longest_turn_secs: How long the user may speak without a pause, in seconds. Who is
+                heard for longer, as music on hold is, counts as stopped: the model can be asked.
             retry: How often, how fast and how long a session that is lost, or cannot be had, is
                 tried to get; see `RetryPolicy` for the defaults.
             **kwargs: Arguments of `LLMService`.

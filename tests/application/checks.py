@@ -21,7 +21,7 @@ from pipecat.frames.frames import (
     TTSStartedFrame,
 )
 
-from application.plan import Edit, Interrupt, Write
+from application.plan import Begin, Edit, Interrupt, Press, Write
 from application.runner import Record
 from application.tools import FUNCTION_SECS
 from pipecat_hydra.emulator import EmulatedSession
@@ -50,6 +50,8 @@ _IN_TIME_SECS: Final = 0.6
 _SPOKEN: Final = (TTSStartedFrame, TTSAudioRawFrame)
 _ON_ITS_WAY_SECS: Final = 0.3
 """How long a frame may take through the pipeline, at most."""
+_KEYED_SECS: Final = 2.5
+"""How long keys may take until they are told."""
 
 
 def violations(records: list[Record]) -> list[Violation]:
@@ -84,8 +86,8 @@ def _told(record: Record) -> list[tuple[EmulatedSession, str]]:
 
 
 def _words(record: Record) -> list[str]:
-    """The words that the application wrote, in order."""
-    written = [act for _, act in record.deeds if isinstance(act, Write)]
+    """The words that the application wrote and the keys that the user pressed, in order."""
+    written = [act for _, act in record.deeds if isinstance(act, Write | Press)]
     return [act.word for act in written]
 
 
@@ -99,11 +101,14 @@ def _each_text_is_told_once(_: Facts, record: Record) -> Iterator[str]:
 def _each_text_that_asks_is_told(_: Facts, record: Record) -> Iterator[str]:
     everything = "".join(told for _, told in _told(record))
     for at, act in record.deeds:
-        if not isinstance(act, Write) or not act.asks or act.word in record.removed:
+        if not isinstance(act, Write | Press) or act.word in record.removed:
             continue
-        if act.word in everything or at > record.ended - 1.0:
+        asks, told_secs = (True, _KEYED_SECS) if isinstance(act, Press) else (act.asks, 1.0)
+        if not asks or act.word in everything or at > record.ended - told_secs:
             continue
-        if _may_be_dropped(record, at) or _may_be_removed(record, at):
+        # No interruption drops a key.
+        is_dropped = isinstance(act, Write) and _may_be_dropped(record, at)
+        if is_dropped or _may_be_removed(record, at):
             continue
         yield f"{act.word} was told nowhere"
 
@@ -118,9 +123,10 @@ def _may_be_dropped(record: Record, at: float) -> bool:
 
 
 def _may_be_removed(record: Record, at: float) -> bool:
-    """Whether the context was emptied after some time: then what was not told yet is not told."""
+    """Whether the conversation was reset after some time: what was not told yet is not told."""
     return any(
-        isinstance(act, Edit) and act.how != "redact" and then > at for then, act in record.deeds
+        then > at and (act == Begin("reset") or (isinstance(act, Edit) and act.how != "redact"))
+        for then, act in record.deeds
     )
 
 
@@ -155,7 +161,7 @@ def _every_call_is_answered_once(facts: Facts, record: Record) -> Iterator[str]:
         for call in session.calls:
             if len(call.outputs) > 1:
                 yield f"{session.id}: {call.name} was answered {len(call.outputs)} times"
-            waits = FUNCTION_SECS if call.name == "never" else 0.0
+            waits = FUNCTION_SECS if call.name in ("never", "returns") else 0.0
             due = call.time + waits + _IN_TIME_SECS
             if not call.outputs and not call.abandoned and due < until:
                 yield f"{session.id}: {call.name} was not answered in {until - call.time:.1f} s"
@@ -176,7 +182,7 @@ def _one_request_each(facts: Facts, record: Record) -> Iterator[str]:
 
 
 def _nothing_of_a_reply_outlasts_an_interruption(facts: Facts, record: Record) -> Iterator[str]:
-    for at in (at for at, act in record.deeds if isinstance(act, Interrupt)):
+    for at in (at for at, act in record.deeds if isinstance(act, Interrupt | Press)):
         index = next((n for n, pushed in enumerate(facts.down) if _interrupts(pushed, at)), None)
         if index is None:
             continue

@@ -20,10 +20,12 @@ TOOL_NAMES = (
     "fails",
     "later",
     "silent",
+    "returns",
     "never",
     "types",
     "stops",
     "asks",
+    "resets",
 )
 
 _FOLLOWING: Final = 1_000_000
@@ -113,9 +115,28 @@ class Mute:
 
 @dataclass(frozen=True)
 class Phrase:
-    """Have a text spoken as it is, which Hydra cannot."""
+    """Have a text spoken as it is, which the model is asked to do."""
 
     word: str
+
+
+@dataclass(frozen=True)
+class Press:
+    """The user presses keys; the last is `#`, or no key follows for a while."""
+
+    keys: str
+
+    @property
+    def word(self) -> str:
+        """What of the keys is found nowhere else."""
+        return self.keys.removesuffix("#")
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Have a new session follow, which is told the conversation, or is not."""
+
+    how: Literal["renew", "reset"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +144,21 @@ class Flush:
     """Wait until the pipeline has done what is in it."""
 
 
-Act = Speak | Cough | Write | Edit | SetTools | Set | Interrupt | Ask | Mute | Phrase | Flush
+Act = (
+    Speak
+    | Cough
+    | Write
+    | Edit
+    | SetTools
+    | Set
+    | Interrupt
+    | Ask
+    | Mute
+    | Phrase
+    | Press
+    | Begin
+    | Flush
+)
 
 Last = Literal["speech", "append", "send", "run"]
 """How an answer is asked for in the end."""
@@ -195,14 +230,6 @@ class Plan:
         return replace(following, last="send") if is_greeting else following
 
     @property
-    def called(self) -> tuple[str, ...]:
-        """The functions that the model calls."""
-        if self.emulator["calls_done"] in ("before_narration", "after_narration_began"):
-            # The response that calls a function of which nobody is to speak would never be done.
-            return tuple(name for name in TOOL_NAMES if name != "silent")
-        return TOOL_NAMES
-
-    @property
     def settings(self) -> EmulatorSettings:
         """The settings of the emulator."""
         return EmulatorSettings(**self.emulator)
@@ -234,18 +261,22 @@ def _application_act(rng: random.Random, word: str) -> Act:
     if way < 0.3:
         ways = ("frame", "append", "note", "send", "tell", "interrupt", "developer")
         return Write(word, rng.choice(ways))
-    if way < 0.45:
+    if way < 0.42:
         return Edit(rng.choice(("redact", "redact", "reset", "shorten", "replace")), word)
-    if way < 0.53:
+    if way < 0.5:
         return SetTools(tuple(sorted(rng.sample(TOOL_NAMES, rng.randint(0, 4)))))
-    if way < 0.63:
+    if way < 0.58:
         if rng.random() < 0.5:
             return Set("voice", rng.choice(VOICES))
         return Set("system_instruction", f"Instruction {word}.")
-    if way < 0.75:
+    if way < 0.69:
         return Interrupt(rng.choice(("frame", "method")))
-    if way < 0.83:
+    if way < 0.76:
         return Ask(rng.choice(("frame", "method")))
-    if way < 0.91:
+    if way < 0.83:
         return Mute(rng.choice(("device", "service")), round(rng.uniform(0.2, 1.0), 2))
+    if way < 0.88:
+        return Press(f"{rng.randrange(10**8):08}{rng.choice(('#', ''))}")
+    if way < 0.94:
+        return Begin(rng.choice(("renew", "reset")))
     return rng.choice((Phrase(word), Flush()))

@@ -13,9 +13,11 @@ import numpy as np
 from chaos import plan as chaos
 from chaos.model import Model
 from chaos.runner import Evidence, Pushed, Said
+from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     EndFrame,
     Frame,
+    InputDTMFFrame,
     InputTextRawFrame,
     InterruptionFrame,
     LLMMessagesAppendFrame,
@@ -36,6 +38,7 @@ from application.plan import (
     TOOL_NAMES,
     Act,
     Ask,
+    Begin,
     Cough,
     Edit,
     Flush,
@@ -43,6 +46,7 @@ from application.plan import (
     Mute,
     Phrase,
     Plan,
+    Press,
     Set,
     SetTools,
     Speak,
@@ -61,6 +65,8 @@ function that is waited for."""
 _ENDING_SECS: Final = 40.0
 _SETTLING_SECS: Final = 1.0
 _COUGH_SAMPLES: Final = 6_400
+_KEYS_ARE_COMPLETE_SECS: Final = 2.1
+_ON_ITS_WAY_SECS: Final = 0.3
 _REDACTED: Final = "[redacted]"
 
 
@@ -73,8 +79,10 @@ class Record(Evidence):
     """What the user and the application did, and when."""
     in_context: list[str] = field(default_factory=list[str])
     """Words that the application has put in the context and not taken out again."""
+    outside_context: dict[str, float] = field(default_factory=dict[str, float])
+    """Words that no context has, and when they had been written."""
     removed: dict[str, float] = field(default_factory=dict[str, float])
-    """Words that the application has taken out of the context, and when."""
+    """Words that the application has taken out of the conversation, and when."""
     voice: str = "aria"
     """The voice that was asked for last."""
     instruction: str = "Be brief."
@@ -90,7 +98,7 @@ class Caller(Model):
 
     def __init__(self, plan: Plan):
         super().__init__(plan.seed, longest_secs=1.5)
-        self._called = (*plan.called, "unknown", "quick")
+        self._called = (*TOOL_NAMES, "unknown", "quick")
         self.only_speaks = False
 
     @override
@@ -102,7 +110,7 @@ class Caller(Model):
     @override
     def prompted(self, messages: Sequence[str]) -> Any:
         rng = self._next()
-        if self.only_speaks or rng.random() < 0.7:
+        if self.only_speaks or rng.random() < 0.5:
             return [self._say(rng)]
         return [self._call(rng)]
 
@@ -117,12 +125,15 @@ async def hold(plan: Plan) -> list[Record]:
     Nothing else may run in the loop: what is left there afterwards counts as the call's.
     """
     random.seed(f"delays {plan.seed}")
-    first = _Run(plan)
+    runs: list[_Run] = []
+    # A service keeps the functions that it was made with, which then act in the run that there is.
+    tools = functions(lambda act: runs[-1].perform(act), lambda: runs[-1].new_text())
+    runs.append(first := _Run(plan, tools))
     service = await first.hold()
     first.record.left += await left_in_loop()
     if (following := plan.again()) is None:
         return [first.record]
-    second = _Run(following, first.record)
+    runs.append(second := _Run(following, tools, first.record))
     await second.hold(service)
     second.record.left += await left_in_loop()
     return [first.record, second.record]
@@ -131,11 +142,13 @@ async def hold(plan: Plan) -> list[Record]:
 class _Run:
     """One run of a pipeline: the user who calls, and the application that is called."""
 
-    def __init__(self, plan: Plan, before: Record | None = None):
+    def __init__(self, plan: Plan, tools: list[Any], before: Record | None = None):
         self._plan = plan
         self._model = Caller(plan)
         self._rng = np.random.default_rng(plan.seed)
         number = 1 if before is None else 2
+        self._tools = tools
+        self._functions: dict[str, Any] = dict(zip(TOOL_NAMES, tools, strict=True))
         self._words = (f"tool{plan.seed}r{number}n{nth}z" for nth in itertools.count())
         hydra = HydraEmulator(
             self._model,
@@ -154,9 +167,7 @@ class _Run:
 
     async def hold(self, llm: HydraLLMService | None = None) -> HydraLLMService:
         """Hold the call with a service, or with a new one; returns the service."""
-        plan, record = self._plan, self.record
-        tools = functions(self._perform, lambda: Write(next(self._words), "send"))
-        self._functions: dict[str, Any] = dict(zip(TOOL_NAMES, tools, strict=True))
+        plan, record, tools = self._plan, self.record, self._tools
         settings = HydraLLMSettings(
             voice=record.voice,
             system_instruction=record.instruction,
@@ -169,6 +180,7 @@ class _Run:
                 settings=settings,
                 tools=tools if plan.shape == "bare" else None,
                 function_call_timeout_secs=FUNCTION_SECS,
+                no_result_timeout_secs=FUNCTION_SECS,
             )
             async with call(
                 hydra, plan.shape, llm=llm, context=LLMContext(tools=tools), observed=True
@@ -182,10 +194,14 @@ class _Run:
             await asyncio.sleep(0.05)
         return llm
 
+    def new_text(self) -> Write:
+        """Lay down a text that was not written yet."""
+        return Write(next(self._words), "send")
+
     async def _talk(self) -> None:
         plan = self._plan
         if plan.greets is None:
-            await self._perform(Ask("frame"))
+            await self.perform(Ask("frame"))
         acting = asyncio.gather(self._act(plan.user), self._act(plan.application))
         if plan.last is None:
             limit = random.Random(f"end {plan.seed}").uniform(0.1, 6.0)
@@ -200,7 +216,7 @@ class _Run:
     async def _act(self, acts: Sequence[Timed]) -> None:
         for secs, act in acts:
             await asyncio.sleep(secs)
-            await self._perform(act)
+            await self.perform(act)
 
     async def _answer_is_given(self, how: str) -> None:
         """Ask for an answer, which has to come whatever was done before."""
@@ -210,13 +226,13 @@ class _Run:
         await asyncio.sleep(0.02)
         match how:
             case "speech":
-                await self._perform(Speak("question"))
+                await self.perform(Speak("question"))
             case "append" | "send":
-                await self._perform(Write(next(self._words), how))
+                await self.perform(Write(next(self._words), how))
             case _:
                 # One that comes while the model greets is what the greeting answers.
                 await self._quiet()
-                await self._perform(Ask("frame"))
+                await self.perform(Ask("frame"))
         asked, known = time.monotonic(), len(frames.of(TTSAudioRawFrame))
         while len(frames.of(TTSAudioRawFrame)) == known:
             if time.monotonic() - asked > ANSWER_SECS:
@@ -255,7 +271,8 @@ class _Run:
 
     # The acts.
 
-    async def _perform(self, act: Act) -> None:
+    async def perform(self, act: Act) -> None:
+        """Have the user or the application do something."""
         record, talk = self.record, self._call
         record.deeds.append((time.monotonic(), act))
         queue = talk.worker.queue_frame
@@ -300,6 +317,22 @@ class _Run:
             case Phrase(word):
                 self._note(chaos.Ask("frame"))
                 await queue(TTSSpeakFrame(word))
+            case Press(keys):
+                self._note(chaos.Interrupt("frame"))
+                self._note(chaos.Type("send"))
+                for key in keys:
+                    await queue(InputDTMFFrame(button=KeypadEntry(key)))
+                    await asyncio.sleep(0.02)
+                if not keys.endswith("#"):
+                    await asyncio.sleep(_KEYS_ARE_COMPLETE_SECS)
+                self._write_outside(act.word)
+            case Begin("reset"):
+                self._note(chaos.Change("a session"))
+                await talk.llm.reset_conversation()
+                self._forget()
+            case Begin():
+                self._note(chaos.Change("a session"))
+                await talk.llm.renew_session()
             case Flush():
                 if not await talk.worker.flush_pipeline(timeout=ANSWER_SECS):
                     record.waited_in_vain.append("the pipeline was not flushed")
@@ -315,6 +348,8 @@ class _Run:
             self._note(chaos.Type("interrupt"))
         elif act.asks:
             self._note(chaos.Type("send"))
+        if self._plan.shape == "bare" or act.how in ("send", "tell", "interrupt"):
+            self._write_outside(word)
         match act.how:
             case "frame":
                 await queue(InputTextRawFrame(word))
@@ -327,6 +362,16 @@ class _Run:
                 await talk.llm.send_text(word, respond=False)
             case how:
                 await talk.llm.send_text(word, interrupt=how == "interrupt")
+
+    def _write_outside(self, word: str) -> None:
+        self.record.outside_context[word] = time.monotonic()
+
+    def _forget(self) -> None:
+        """Note that the conversation has been reset: only what the context holds is told again."""
+        for word, written in self.record.outside_context.items():
+            # One that is on its way is not reset.
+            if written < time.monotonic() - _ON_ITS_WAY_SECS:
+                self._remove(word)
 
     def _edit(self, act: Edit) -> Frame:
         match act.how:

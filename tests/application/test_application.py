@@ -21,7 +21,7 @@ from pipecat.frames.frames import (
 from application import Plan, hold, violations
 from application.campaign import judge
 from application.checks import CHECKS
-from application.plan import Edit, Interrupt, Mute, Set, SetTools, Speak, Write
+from application.plan import Edit, Interrupt, Mute, Press, Set, SetTools, Speak, Write
 from application.runner import Record
 from pipecat_hydra.emulator import EmulatedSession
 from pipecat_hydra.emulator import Record as EventRecord
@@ -124,6 +124,7 @@ def changed(name: str, value: Any) -> Spoil:
 SPOILS: list[tuple[str, Spoil]] = [
     ("each_text_is_told_once", received("conversation.item.create", times=2, item="word2z")),
     ("each_text_that_asks_is_told", done(Write("word3z", "send"))),
+    ("each_text_that_asks_is_told", done(Press("471147#"))),
     ("what_is_removed_is_in_no_later_session", lambda record: record.removed.update(word2z=0.0)),
     ("the_last_session_is_as_was_asked_last", changed("voice", "zoe")),
     ("the_last_session_is_as_was_asked_last", changed("instruction", "Be long.")),

@@ -8,10 +8,10 @@ from chaos.model import fails, later, quick, slow
 from pipecat.frames.frames import FunctionCallResultProperties
 from pipecat.services.llm_service import FunctionCallParams
 
-from application.plan import Act, Ask, Interrupt, Write
+from application.plan import Act, Ask, Begin, Interrupt, Write
 
 FUNCTION_SECS: Final = 2.0
-"""How long a function may take."""
+"""How long a function may take, and how long a call waits for a result after its function."""
 
 
 def functions(perform: Callable[[Act], Awaitable[None]], write: Callable[[], Write]) -> list[Any]:
@@ -27,6 +27,9 @@ def functions(perform: Callable[[Act], Awaitable[None]], write: Callable[[], Wri
         await params.result_callback(
             "noted", properties=FunctionCallResultProperties(run_llm=False)
         )
+
+    async def returns(params: FunctionCallParams) -> None:
+        """Give no answer, and be done."""
 
     async def never(params: FunctionCallParams) -> None:
         """Give no answer in any time."""
@@ -47,4 +50,9 @@ def functions(perform: Callable[[Act], Awaitable[None]], write: Callable[[], Wri
         await perform(Ask("method"))
         await params.result_callback("asked")
 
-    return [quick, slow, fails, later, silent, never, types, stops, asks]
+    async def resets(params: FunctionCallParams) -> None:
+        """Begin the conversation anew, then give an answer."""
+        await perform(Begin("reset"))
+        await params.result_callback("reset")
+
+    return [quick, slow, fails, later, silent, returns, never, types, stops, asks, resets]

@@ -151,6 +151,32 @@ def test_an_answer_that_never_comes_holds_up_no_request_for_ever(driver: Driver)
     assert creates(driver.conversation.tick(8.0)) == 1
 
 
+@pytest.mark.parametrize("typed", ["before", "after"])
+def test_an_answer_that_noise_may_have_undone_holds_up_what_was_typed_for_2_s(
+    driver: Driver, typed: str
+):
+    driver.receive(wire.started("a"), wire.stopped("a"), wire.user_item("completed", "a"))
+    driver.receive(wire.started("b"))
+    driver.now = 1.0
+    if typed == "before":
+        assert creates(driver.conversation.send_message("Hello?", driver.now)) == 0
+    driver.receive(wire.stopped("b"), wire.user_item("incomplete", "b"))
+    if typed == "after":
+        assert creates(driver.conversation.send_message("Hello?", driver.now)) == 0
+    assert creates(driver.conversation.tick(2.9)) == 0
+    assert driver.conversation.deadline == 3.0
+    assert creates(driver.conversation.tick(3.0)) == 1
+
+
+def test_an_answer_that_noise_may_have_undone_is_due_if_nobody_wants_another(driver: Driver):
+    driver.receive(wire.started("a"), wire.stopped("a"), wire.user_item("completed", "a"))
+    driver.receive(wire.started("b"), wire.stopped("b"), wire.user_item("incomplete", "b"))
+    driver.conversation.tick(7.9)
+    assert driver.conversation.reply_pending
+    driver.conversation.tick(8.0)
+    assert not driver.conversation.reply_pending
+
+
 def test_a_narration_waits_for_a_reply_that_came_in_between(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"), wire.done())
     driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))

@@ -685,6 +685,55 @@ def test_a_response_that_waits_for_a_function_does_not_stall(driver: Driver):
     assert Report not in kinds(driver.conversation.tick(50.0))
 
 
+def resting(driver: Driver) -> list[Effect]:
+    """A call is answered, nobody speaks about it, and its response is not done."""
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.call("c1"))
+    driver.conversation.tick(1.0)
+    driver.conversation.answer_call("c1", "{}", 1.0, respond=False)
+    driver.conversation.tick(1.2)
+    assert driver.conversation.reply_pending
+    driver.now = 1.7
+    return driver.conversation.tick(1.7)
+
+
+def test_nothing_waits_for_a_response_whose_calls_nobody_is_to_speak_about(driver: Driver):
+    assert kinds(resting(driver)) == [VoiceEnded, ReplyEnded]
+    assert not driver.conversation.reply_pending
+    assert driver.conversation.at_turn_boundary
+    assert Report not in kinds(driver.conversation.tick(20.0))
+    assert creates(driver.conversation.send_message("Hello?", 20.0)) == 1
+
+
+def test_text_that_waits_is_answered_when_a_response_rests(driver: Driver):
+    driver.receive(wire.response_created(), wire.call("c1"))
+    driver.conversation.tick(1.0)
+    assert creates(driver.conversation.send_message("Hello?", 1.0)) == 0
+    driver.conversation.answer_call("c1", "{}", 1.0, respond=False)
+    assert creates(driver.conversation.tick(1.2)) == 0
+    assert creates(driver.conversation.tick(1.7)) == 1
+
+
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_response_that_rests_goes_on_when_more_of_it_comes(driver: Driver, noise: bool):
+    resting(driver)
+    if noise:
+        driver.receive(wire.started(), wire.stopped(), wire.user_item("incomplete"))
+    effects = driver.receive(wire.audio(PCM), wire.audio(PCM))
+    assert said(effects) == 2 * PCM
+    assert (ReplyStarted in kinds(effects)) is not noise
+    assert creates(driver.conversation.send_message("Hello?", driver.now)) == 0
+    assert kinds(driver.receive(wire.done())) == [VoiceEnded, ReplyEnded, ResponseFinished, Send]
+
+
+def test_a_response_that_speaks_on_after_its_calls_does_not_rest(driver: Driver):
+    resting(driver)
+    for _ in range(20):
+        driver.now += 0.4
+        driver.receive(wire.audio(PCM))
+        assert ReplyEnded not in kinds(driver.conversation.tick(driver.now))
+        assert driver.conversation.reply_pending
+
+
 @pytest.mark.parametrize("cancelled", ["before", "after"])
 def test_nothing_of_what_the_application_cancelled_is_spoken_on_after_noise(
     driver: Driver, cancelled: str

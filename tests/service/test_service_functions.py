@@ -1,6 +1,7 @@
 """Function calls in whole calls: each answered once, the model asked once (F1 to F3)."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 from warnings import catch_warnings
@@ -474,3 +475,31 @@ async def test_a_function_that_stops_the_bot_runs_on(shape: Shape, how: str):
         await talk.say("hello")
         await talk.until(lambda: outputs(hydra))
         assert outputs(hydra)[0][1] == '"hushed"'
+
+
+@shapes
+@pytest.mark.parametrize("calls_done", ["before_narration", "after_narration_began"])
+async def test_text_after_a_result_that_nobody_speaks_about_is_answered_soon(
+    shape: Shape, calls_done: str
+):
+    async def silent(params: FunctionCallParams):
+        """Say nothing."""
+        properties = FunctionCallResultProperties(run_llm=False)
+        await params.result_callback("noted", properties=properties)
+
+    async with (
+        emulator(script(ToolCall("silent", {}, "call_1")), calls_done=calls_done) as hydra,
+        call(hydra, shape, settings=NO_GREETING, **tools(shape, silent)) as talk,
+    ):
+        await talk.say("hello")
+        await talk.until(lambda: outputs(hydra))
+        answered = time.monotonic()
+        await talk.worker.queue_frame(InputTextRawFrame("And now?"))
+        await talk.until_pushed(TTSAudioRawFrame)
+        assert 0.5 < time.monotonic() - answered < 1.5
+        assert requests(hydra) == 1
+        await narrated(talk)
+        assert not session(hydra).errors
+        # The response that called has not stalled.
+        await asyncio.sleep(13.0)
+        assert not session(hydra).received_of("response.cancel")
