@@ -114,7 +114,7 @@ def test_a_reply_about_a_cancelled_call_is_wanted_if_the_turn_was_noise(rooms: R
     rooms.answer(cancelled=True)
     assert not rooms.owed.waiting
     if how == "noise":
-        rooms.owed.turn_was_noise()
+        rooms.owed.turn_was_noise(0.0)
     else:
         rooms.owed.turn_is_real()
     assert rooms.owed.waiting is (how == "noise")

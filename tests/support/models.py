@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 # The voice activity detector of the emulator runs in onnxruntime, which calls home otherwise.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import numpy as np
 import onnxruntime
 from pipecat.audio.vad import vad_analyzer
 
@@ -63,7 +64,7 @@ class _Model:
         key = digest.digest()
         answer = self._answers.get(key)
         if answer is None:
-            answer = tuple(self._session.run(names, inputs))
+            answer = tuple(map(np.asarray, self._session.run(names, inputs)))
             if len(self._answers) < _KEPT_ANSWERS:
                 self._answers[key] = answer
         return answer
