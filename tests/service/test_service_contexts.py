@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 from pipecat.frames.frames import (
-    Frame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMMessagesAppendFrame,
     LLMMessagesTransformFrame,
     LLMMessagesUpdateFrame,
-    TranscriptionFrame,
     TTSAudioRawFrame,
-    UserStoppedSpeakingFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, session
+from support.call import NO_GREETING, SHAPES, Call, Ears, Shape, call, emulator, session
 
 from pipecat_hydra import RetryPolicy
 from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Say, Script
@@ -93,20 +89,6 @@ async def test_what_is_redacted_is_not_told_as_new(
         text = instructions(await session_of_number(2, talk, hydra))
         assert "My card is [redacted]." in text
         assert "1234" not in text
-
-
-class Ears(FrameProcessor):
-    """An STT service in place: says what the user said when the user stops."""
-
-    def __init__(self, *texts: str):
-        super().__init__()
-        self.texts = list(texts)
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection):
-        await super().process_frame(frame, direction)
-        if isinstance(frame, UserStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
-            await self.push_frame(TranscriptionFrame(self.texts.pop(0), "user", "now"))
-        await self.push_frame(frame, direction)
 
 
 async def test_what_is_redacted_in_a_spoken_conversation_is_neither_told_nor_answered():
