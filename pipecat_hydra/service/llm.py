@@ -184,9 +184,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 their size has room for; or as message `"items"`, which is unproven.
             context_limit_bytes: How much a session may be told in all, in bytes: instructions,
                 functions, history, messages, results of functions, and an estimate of what is
-                said aloud, as far as its words are known. Before that is reached, a new session begins at a turn boundary,
-                with the newest turns in half of the room that instructions and functions
-                leave. None for no limit.
+                said aloud, as far as its words are known. Before that is reached, a new session
+                begins at a turn boundary, with the newest turns in half of the room that
+                instructions and functions leave. None for no limit.
             context_warning_bytes: How much a session was told when one warning is logged, in
                 bytes, which names the largest parts. None for no warning.
             vad_frames: Whether `VADUserStartedSpeakingFrame`s and
