@@ -83,7 +83,7 @@ class Contexts:
             # Hydra has heard the text, or was asked to speak about the result, and answers
             # by itself.
             return
-        if new.typed:
+        if new.typed and not (new.answered and direction is FrameDirection.UPSTREAM):
             self._session.ask()
         elif direction is FrameDirection.DOWNSTREAM:
             self._session.run()

@@ -174,8 +174,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 room for; or as message `"items"`, which is unproven.
             context_limit_bytes: How much a session may be told in all, in bytes: instructions,
                 functions, history, messages, results of functions, and an estimate of what is said
-                aloud. When it is near, a new session begins at a turn boundary, with the newest
-                turns in half of the room that instructions and functions leave. None for no limit.
+                aloud, as far as its words are known. When it is near, a new session begins at a
+                turn boundary, with the newest turns in half of the room that instructions and
+                functions leave. None for no limit.
             context_warning_bytes: How much a session was told when one warning is logged, in bytes,
                 which names the largest parts. None for no warning.
             vad_frames: Whether `VADUserStartedSpeakingFrame`s and `VADUserStoppedSpeakingFrame`s

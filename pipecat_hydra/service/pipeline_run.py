@@ -67,7 +67,7 @@ class PipelineRun:
             lambda: self.session.dial(),
             self.conversation,
             on_effect=lambda effect: self.dispatcher.dispatch(effect),
-            on_connected=lambda: self.session.on_connected(),
+            on_handshake=lambda: self.session.on_handshake(),
             on_sent=lambda event: self.session.on_sent(event),
             on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
             retry=arguments.retry,

@@ -84,11 +84,14 @@ class ToldSession:
         return self._told is not None and self._told.is_rejected
 
     @property
+    def is_for_other_model(self) -> bool:
+        """Whether the socket that is open is for another model than is now asked for."""
+        return self._dialer.model != self.wanted.model
+
+    @property
     def is_outdated(self) -> bool:
-        """Whether the session that is open differs from what the application now asks for (S1)."""
+        """Whether the session was told something else than the application now asks for (S1)."""
         asked, told = self.wanted, self._told
-        if self._dialer.model != asked.model:
-            return True
         return told is not None and (
             told.is_superseded
             or told.is_rejected

@@ -8,8 +8,12 @@ is configured once, with all that is known by then, and Hydra freezes the config
 and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
 once. The user's audio does so too, but an `LLMRunFrame` may be about to ask for a greeting;
 so the service waits for that for `kickoff_timeout_secs`, unless the settings say who speaks
-first. Once in use it stays so: each socket that opens is configured as soon as it is open,
+first. Once in use it stays so: each session is configured as soon as the server has created it,
 after a lost connection, a rest, or a replacement.
+
+**What a session is told** is composed at the moment it is sent, so that it holds nothing that the
+application has removed by then (C1). Text that comes while the server takes the configuration
+waits here, and is sent afterwards as far as it is still part of the conversation.
 
 **Whether the session is replaced.** `told_session.py` says whether the session differs from what
 the application now asks for. If it does, a task replaces it at the next turn boundary, where no
@@ -28,7 +32,7 @@ from typing import Any, Final
 from loguru import logger
 from pipecat.services.llm_service import LLMService
 
-from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import Effect, PipelineEffect, ReplyEnded, UserStopped
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
 from pipecat_hydra.service.briefing.budget import SessionBudget
@@ -71,7 +75,7 @@ class WantedSession:
 
         Args:
             service: The service that the session is for.
-            connection: Opens, replaces and closes. It must call `dial` and `on_connected`.
+            connection: Opens, replaces and closes. It must call `dial` and `on_handshake`.
             conversation: What is said in the session.
             settings: The service's settings, which change while it runs.
             dialer: Says where to connect to.
@@ -97,6 +101,8 @@ class WantedSession:
         self._begun = False
         self._somebody_was_heard = False
         self._told = ToldSession(settings, dialer, briefing, budget)
+        # Texts that came since the configuration was sent, until the server has taken that.
+        self._untold: list[tuple[MessageRole, str]] = []
         self._replacer: asyncio.Task[None] | None = None
 
     @property
@@ -168,8 +174,12 @@ class WantedSession:
         self._perform(self._conversation.request_response(self._now))
 
     def tell(self, text: str, role: MessageRole) -> None:
-        """Send a text that the briefing keeps to the session that is open, if there is one."""
-        if self._begun and self._connection.is_connected:
+        """Send a text that the briefing keeps, unless a session begins that is told it anyway."""
+        if not self._connection.is_connected:
+            return
+        if self._conversation.phase is Phase.CONFIGURING:
+            self._untold.append((role, text))
+        elif self._conversation.phase is Phase.LIVE:
             self.send_message(text, role)
 
     def send_message(self, text: str, role: MessageRole = "system", respond: bool = False) -> None:
@@ -207,7 +217,7 @@ class WantedSession:
         if self._is_outdated:
             # The model has changed: the socket that is open is for another one.
             self.replace_if_outdated()
-        elif self._connection.is_connected:
+        elif self._conversation.phase is Phase.CREATED:
             self._configure()
 
     def cancel_kickoff(self) -> None:
@@ -237,14 +247,24 @@ class WantedSession:
         self._conversation.model = endpoint.model
         return endpoint
 
-    def on_connected(self) -> None:
-        """Configure the session of a socket that has just opened, if the service is in use."""
-        if self._begun:
+    def on_handshake(self) -> None:
+        """Configure a session that is created; send the text that waits to one that is configured.
+
+        The conversation takes these steps of the server after this.
+        """
+        phase = self._conversation.phase
+        if phase is Phase.CONNECTED and self._begun and not self._is_outdated:
             self._configure()
+        elif phase is Phase.CONFIGURING:
+            untold, self._untold = self._untold, []
+            for role, text in untold:
+                if self._briefing.holds(text, self._in_force.context):
+                    self.send_message(text, role)
 
     def _configure(self) -> None:
         """Configure the session with the settings, the context and the conversation so far."""
         conversation, briefing = self._conversation, self._briefing
+        self._untold.clear()
         for role, text in conversation.take_unsent():
             if not briefing.holds(text, self._in_force.context):
                 briefing.note(role, text)
@@ -288,7 +308,10 @@ class WantedSession:
     @property
     def _is_outdated(self) -> bool:
         """Whether there is a session, and it differs from what the application now asks for."""
-        return self._connection.is_connected and self._told.is_outdated
+        if not self._connection.is_connected:
+            return False
+        is_told = self._conversation.phase in (Phase.CONFIGURING, Phase.LIVE)
+        return self._told.is_for_other_model or (is_told and self._told.is_outdated)
 
     def on_ready(self) -> None:
         """Note that Hydra has taken what the session was told."""
@@ -320,6 +343,7 @@ class WantedSession:
         self._briefing.reset()
         # Messages of the old conversation that no session was told yet.
         self._conversation.take_unsent()
+        self._untold.clear()
         self.replace_if_outdated()
 
     def on_sent(self, event: ClientEvent) -> None:

@@ -51,7 +51,13 @@ from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
 from pipecat_hydra.session.websocket import HydraWebSocket
 from pipecat_hydra.wire.codec import decode, encode
-from pipecat_hydra.wire.events import ClientEvent, InputAudioAppend, SessionConfigure
+from pipecat_hydra.wire.events import (
+    ClientEvent,
+    InputAudioAppend,
+    SessionConfigure,
+    SessionConfigured,
+    SessionCreated,
+)
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 __all__ = ["HydraConnection"]
@@ -68,7 +74,7 @@ class HydraConnection:
         conversation: Conversation,
         *,
         on_effect: Callable[[PipelineEffect], Awaitable[None]],
-        on_connected: Callable[[], None] = lambda: None,
+        on_handshake: Callable[[], None] = lambda: None,
         on_sent: Callable[[ClientEvent], None] = lambda _: None,
         on_voice_rejected: Callable[[str], bool] = lambda _: False,
         retry: RetryPolicy | None = None,
@@ -84,8 +90,9 @@ class HydraConnection:
             on_effect: Awaited with each effect for the pipeline, one at a time, in
                 order. An exception that it raises is logged and ends nothing; a
                 `CancelledError` costs the session, and another one is opened.
-            on_connected: Called each time a WebSocket is open, before anything is sent,
-                to configure the session.
+            on_handshake: Called when the server has created the session, and again when it has
+                configured it, each time before the conversation takes that step. So what is
+                then sent can be as it is to be at that moment.
             on_sent: Called with each event that is sent, but for audio.
             on_voice_rejected: Called with the words for a person when Hydra rejects the voice
                 of the configuration. Returns whether it replaces the session; else the
@@ -95,7 +102,7 @@ class HydraConnection:
         """
         self._endpoint = endpoint
         self._conversation = conversation
-        self._on_connected = on_connected
+        self._on_handshake = on_handshake
         self._on_sent = on_sent
         self._on_voice_rejected = on_voice_rejected
         self._open_timeout = open_timeout_secs
@@ -286,7 +293,6 @@ class HydraConnection:
         reason, phase = None, Phase.OFFLINE
         try:
             self._effects.put(Connected())
-            self._on_connected()
             self.perform(self._conversation.connected(self.now))
             async for message in socket.messages():
                 self._take(message)
@@ -329,7 +335,10 @@ class HydraConnection:
 
     def _take(self, message: bytes) -> None:
         try:
-            effects = self._conversation.receive(decode(message), self.now)
+            event = decode(message)
+            if isinstance(event, SessionCreated | SessionConfigured):
+                self._on_handshake()
+            effects = self._conversation.receive(event, self.now)
             if len(effects) == 1 and isinstance(effects[0], AudioChunk):
                 # Most messages: a response goes on. That postpones what is due, as user audio does.
                 self._effects.put(effects[0])

@@ -132,8 +132,12 @@ def _may_be_removed(record: Record, at: float) -> bool:
 
 def _what_is_removed_is_in_no_later_session(facts: Facts, record: Record) -> Iterator[str]:
     for session, told in _told(record):
+        configured = [r.time for r in session.received_of("session.configure")]
+        if not configured:
+            continue
+        began = facts.opened(session) + configured[0]
         for word, removed in record.removed.items():
-            if word in told and facts.opened(session) > removed + 0.05:
+            if word in told and began > removed + 0.05:
                 yield f"{session.id}: {word}, which had been removed"
 
 

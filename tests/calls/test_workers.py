@@ -122,7 +122,7 @@ async def talking(hydra: HydraEmulator, layout: Layout) -> AsyncGenerator[Bot]:
         await running
 
 
-@pytest.mark.parametrize("layout", ["bare", "agents"])
+@layouts
 async def test_a_hand_over_waits_until_all_was_heard(layout: Layout):
     script = Script([HANDING_OVER] * 2, greeting=Say.tones(0.5))
     async with emulator(script) as hydra, talking(hydra, layout) as bot:
@@ -178,6 +178,24 @@ async def test_each_agent_is_told_its_own_context_and_functions(layout: Layout):
             told_before = f"I have talked to {name} before." in str(told.received)
             assert told_before is (layout == "agents")
             assert f"I have talked to {other} before." not in str(told.received)
+
+
+@layouts
+async def test_an_agent_greets_once_each_time_it_is_activated(layout: Layout):
+    script = Script([Say.tones(0.5)] * 6, greeting=Say.tones(0.5))
+    async with emulator(script) as hydra, talking(hydra, layout) as bot:
+        await bot.hear_the_greeting()
+        for name, other in (("ben", "anna"), ("anna", "ben")):
+            await bot.worker.deactivate_worker(other)
+            await bot.worker.activate_worker(name, args=greet())
+            await asyncio.sleep(2.0)
+        replies = [
+            len(told.sent_of("response.done"))
+            for name in ("anna", "ben")
+            if (told := bot.session_of(name))
+        ]
+        assert replies == [2, 1]
+        assert bot.loud_secs == pytest.approx(1.5, abs=0.1)
 
 
 @layouts

@@ -7,7 +7,7 @@ import pytest
 from pipecat.frames.frames import LLMFullResponseEndFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.llm_service import FunctionCallParams
-from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator
+from support.call import NO_GREETING, SHAPES, Call, Ears, Shape, call, emulator
 
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as FunctionCall
@@ -160,6 +160,52 @@ async def test_instructions_that_fill_the_limit_begin_no_session_after_the_other
         assert len(live(hydra)) == 1
     (warning,) = [w for w in warnings if "the largest parts are" in w]
     assert "Shorten instructions or functions" in warning
+
+
+async def talk_at_length(
+    hydra: HydraEmulator, shape: Shape, *before: Ears, instructions_bytes: int, answers: int
+) -> None:
+    """Hold a call in which instructions leave little room for answers of 12 s each."""
+    settings = HydraLLMSettings(
+        system_instruction="x" * instructions_bytes, generate_initial_response=False
+    )
+    async with call(
+        hydra,
+        shape,
+        settings=settings,
+        before_aggregator=before,
+        context_limit_bytes=2_000,
+    ) as talk:
+        for n in range(answers):
+            await talk.say("hello")
+            await talk.until_pushed(LLMFullResponseEndFrame, n + 1)
+            await talk.until_quiet()
+            await asyncio.sleep(0.5)
+
+
+def long_answers() -> Script:
+    return Script([Say.tones(12.0, f"answer {n}") for n in range(8)])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("transcripts", [True, False])
+async def test_speech_without_words_begins_no_new_session(shape: Shape, transcripts: bool):
+    async with emulator(long_answers(), transcripts=transcripts) as hydra:
+        # That leaves room for some 18 s of speech.
+        await talk_at_length(hydra, shape, instructions_bytes=1_600, answers=2)
+        assert len(live(hydra)) == 1
+
+
+async def test_speech_with_words_begins_a_new_session_that_knows_the_newest():
+    ears = Ears(*[f"question {n}" for n in range(8)])
+    async with emulator(long_answers(), transcripts=True) as hydra:
+        # That leaves room for some 70 s of speech.
+        await talk_at_length(hydra, "aggregators", ears, instructions_bytes=700, answers=7)
+        first, second = live(hydra)
+        newest = len(first.sent_of("response.done")) - 1
+        assert 2 < newest < 7
+        assert f"question {newest}" in instructions(second)
+        assert f"answer {newest}" in instructions(second)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

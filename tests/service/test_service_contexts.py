@@ -6,19 +6,15 @@ from typing import Any
 
 import pytest
 from pipecat.frames.frames import (
-    Frame,
     InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMMessagesAppendFrame,
     LLMMessagesTransformFrame,
     LLMMessagesUpdateFrame,
-    TranscriptionFrame,
     TTSAudioRawFrame,
-    UserStoppedSpeakingFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
-from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, session
+from support.call import NO_GREETING, SHAPES, Call, Ears, Shape, call, emulator, session
 
 from pipecat_hydra import RetryPolicy
 from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Say, Script
@@ -73,6 +69,44 @@ def redact_in_place(messages: list[Any]) -> list[Any]:
     return messages
 
 
+async def test_what_is_redacted_before_a_session_is_created_it_is_not_told():
+    context = LLMContext([user("My PIN is 1234."), user("Help me.")])
+    async with (
+        emulator(created_delay_secs=0.5) as hydra,
+        call(hydra, context=context) as talk,
+    ):
+        await talk.run_llm()
+        await talk.until(lambda: hydra.sessions)
+        await asyncio.sleep(0.2)
+        context.set_messages(redact(context.get_messages()))
+        one = await session_of_number(1, talk, hydra)
+        assert "My PIN is [redacted]." in instructions(one)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        assert "1234" not in str(one.received)
+        assert len(one.sent_of("response.created")) == 1
+
+
+@pytest.mark.parametrize("delay", ["created_delay_secs", "configured_delay_secs"])
+async def test_text_that_comes_and_goes_while_a_session_begins_is_not_told(delay: str):
+    context = LLMContext([user("Help me.")])
+    async with emulator(**{delay: 0.5}) as hydra, call(hydra, context=context) as talk:
+        await talk.run_llm()
+        await talk.until(lambda: hydra.sessions)
+        await asyncio.sleep(0.1)
+        for text in ("My PIN is 1234.", "I am Ada."):
+            await talk.worker.queue_frame(LLMMessagesAppendFrame([user(text)], run_llm=True))
+        await talk.until(lambda: len(context.get_messages()) == 3)
+        await asyncio.sleep(0.1)
+        context.set_messages(redact(context.get_messages()))
+        one = await session_of_number(1, talk, hydra)
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await asyncio.sleep(1.0)
+        assert "1234" not in str(one.received)
+        # What stays is told, and answered.
+        assert str(one.received).count("I am Ada.") == 1
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) <= 2
+
+
 @pytest.mark.parametrize("transform", [redact, redact_in_place])
 @pytest.mark.parametrize("before", [[], [developer("Help.")]], ids=["alone", "behind"])
 async def test_what_is_redacted_is_not_told_as_new(
@@ -93,20 +127,6 @@ async def test_what_is_redacted_is_not_told_as_new(
         text = instructions(await session_of_number(2, talk, hydra))
         assert "My card is [redacted]." in text
         assert "1234" not in text
-
-
-class Ears(FrameProcessor):
-    """An STT service in place: says what the user said when the user stops."""
-
-    def __init__(self, *texts: str):
-        super().__init__()
-        self.texts = list(texts)
-
-    async def process_frame(self, frame: Frame, direction: FrameDirection):
-        await super().process_frame(frame, direction)
-        if isinstance(frame, UserStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
-            await self.push_frame(TranscriptionFrame(self.texts.pop(0), "user", "now"))
-        await self.push_frame(frame, direction)
 
 
 async def test_what_is_redacted_in_a_spoken_conversation_is_neither_told_nor_answered():

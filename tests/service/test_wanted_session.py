@@ -25,7 +25,13 @@ from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring
 from pipecat_hydra.wire.codec import encode
-from pipecat_hydra.wire.events import ItemCreate, ServerEvent, SessionConfiguration
+from pipecat_hydra.wire.events import (
+    ItemCreate,
+    ServerEvent,
+    SessionConfiguration,
+    SessionConfigured,
+    SessionCreated,
+)
 
 SESSION_CONFIGURE = "session.configure"
 
@@ -53,7 +59,8 @@ class Connection:
         self.done: list[Any] = []
         self.is_connected = self.is_open = self.is_wanted = self.is_lost = False
         self.opened = self.replaced = 0
-        self.on_connected: Any = None
+        self.accepts = True
+        self.on_handshake: Any = None
         self._conversation = conversation
 
     @property
@@ -67,7 +74,7 @@ class Connection:
     def perform(self, effects: Sequence[Effect]) -> None:
         for event in sent(effects):
             self.done.append(event)
-            if event.type == SESSION_CONFIGURE:
+            if event.type == SESSION_CONFIGURE and self.accepts:
                 self.receive(wire.configured())
 
     def open(self) -> None:
@@ -76,7 +83,6 @@ class Connection:
 
     def connect(self) -> None:
         self.is_connected = True
-        self.on_connected()
         self.perform(self._conversation.connected(self.now))
         self.receive(wire.created())
 
@@ -86,6 +92,8 @@ class Connection:
 
     def receive(self, *events: ServerEvent) -> None:
         for event in events:
+            if isinstance(event, SessionCreated | SessionConfigured):
+                self.on_handshake()
             self.perform(self._conversation.receive(event, self.now))
 
     async def replace(self) -> None:
@@ -109,6 +117,7 @@ class Bench:
         self.dialer = Dialer(endpoint, keyring, self.settings, tracing, open_timeout_secs=1.0)
         adapter = HydraLLMAdapter()
         self.budget = SessionBudget(16_000)
+        self.briefing = Briefing("service", adapter, "instructions", self.budget)
         alone: Any = SimpleNamespace(context=None)
         connection: Any = self.connection
         self.session = WantedSession(
@@ -117,14 +126,14 @@ class Bench:
             self.conversation,
             settings=self.settings,
             dialer=self.dialer,
-            briefing=Briefing("service", adapter, "instructions", self.budget),
+            briefing=self.briefing,
             budget=self.budget,
             in_force=InForce(adapter, alone, None),
             tracing=tracing,
             are_replies_known=lambda: self.replies_known,
             kickoff_timeout_secs=1.0,
         )
-        self.connection.on_connected = self.session.on_connected
+        self.connection.on_handshake = self.session.on_handshake
 
     @property
     def configured(self) -> list[SessionConfiguration]:
@@ -239,6 +248,18 @@ class TestInUse:
         assert encode(bench.connection.done[-1]) == encode(
             ItemCreate.message("Hello.", role="user", event_id="evt_2")
         )
+
+    async def test_text_that_is_still_kept_is_told_once_the_session_is_configured(self):
+        bench = Bench()
+        bench.session.ask()
+        bench.connection.accepts = False
+        bench.connection.connect()
+        for text in ("My PIN is 1234.", "I am Ada."):
+            bench.session.tell(text, "user")
+        bench.briefing.note("user", "I am Ada.")
+        bench.connection.receive(wire.configured())
+        told = [e for e in bench.connection.done if isinstance(e, ItemCreate)]
+        assert ["I am Ada." in encode(event).decode() for event in told] == [True]
 
     async def test_closing_stops_what_waits(self):
         bench = Bench()

@@ -13,7 +13,9 @@ from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     Frame,
     LLMRunFrame,
+    TranscriptionFrame,
     TTSStartedFrame,
+    UserStoppedSpeakingFrame,
 )
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.pipeline import Pipeline
@@ -102,6 +104,20 @@ class Frames(BaseObserver):
     def names(self, *kinds: type[Frame]) -> list[str]:
         """Class names of the frames of these kinds that went downstream, in order."""
         return [type(frame).__name__ for frame in self.of(*kinds)]
+
+
+class Ears(FrameProcessor):
+    """An STT service in place: says what the user said when the user stops."""
+
+    def __init__(self, *texts: str):
+        super().__init__()
+        self.texts = list(texts)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection):
+        await super().process_frame(frame, direction)
+        if isinstance(frame, UserStoppedSpeakingFrame) and direction is FrameDirection.UPSTREAM:
+            await self.push_frame(TranscriptionFrame(self.texts.pop(0), "user", "now"))
+        await self.push_frame(frame, direction)
 
 
 class Call:

@@ -147,7 +147,9 @@ class Briefing:
             text: The message.
             aloud: Whether it was a turn that Hydra heard.
         """
-        self._spoken += aloud
+        if aloud:
+            self._spoken += 1
+            self._budget.transcribed()
         self._ledger.hear(text)
 
     def told(self, messages: Iterable[Any], *, lasting: bool = False) -> tuple[Text, ...]:

@@ -11,6 +11,12 @@ session is told, against a limit:
 - what is said aloud, which is estimated, as text, from the time that it takes. Hydra remembers a
   rolling window of about 40 turns (protocol §5), so older turns count no more.
 
+Whether speech counts for Hydra is unknown, and another session is told only the words that are
+known. Without transcripts it would know nothing of a conversation that the old session may well
+remember. So speech counts for the warning in any case, but towards another session only as far as
+its words are known: by the share of the user's turns, or of the replies, that have words,
+whichever is smaller.
+
 The *room* is what instructions and functions leave of the limit. The history of a new session gets
 at most half of it. When most of the limit is used, one warning names the largest parts. When 7/8
 of the room are used, the budget is spent: another session has to follow, at a turn boundary. Since
@@ -24,6 +30,7 @@ Sizes are in bytes of the JSON that is sent. Pure: time is a parameter, in secon
 """
 
 from collections import deque
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -31,6 +38,9 @@ from pipecat_hydra.conversation.effects import (
     AudioChunk,
     PipelineEffect,
     ReplyEnded,
+    ReplyStarted,
+    TextChunk,
+    TurnDiscarded,
     UserStarted,
     UserStopped,
 )
@@ -66,6 +76,23 @@ class _Part(Enum):
     SPEECH = "speech"
 
 
+@dataclass(slots=True)
+class _Words:
+    """How much of what one side says has words that are known.
+
+    Parameters:
+        turns: How often that side has spoken in the session.
+        known: How many texts have come of that.
+    """
+
+    turns: int = 0
+    known: int = 0
+
+    @property
+    def share(self) -> float:
+        return min(1.0, self.known / self.turns) if self.turns else 1.0
+
+
 class SessionBudget:
     """Owns the total of what the session was told, and the limit on it."""
 
@@ -82,6 +109,8 @@ class SessionBudget:
         self._turns: deque[int] = deque(maxlen=_REMEMBERED_TURNS)
         self._user_began: float | None = None
         self._reply_secs = 0.0
+        self._reply_has_words = self._reply_is_resumed = False
+        self._user_words, self._reply_words = _Words(), _Words()
         self._has_warned = False
 
     @property
@@ -94,7 +123,14 @@ class SessionBudget:
         """Whether another session has to follow, because this one nears the limit."""
         if self._limit is None or not self._has_room:
             return False
-        return self.total - self._fixed > _SPENT_SHARE * (self._limit - self._fixed)
+        used = self.total - self._fixed - self._unknown_speech
+        return used > _SPENT_SHARE * (self._limit - self._fixed)
+
+    @property
+    def _unknown_speech(self) -> float:
+        """How much of the speech another session could not be told, for want of words."""
+        known = min(self._user_words.share, self._reply_words.share)
+        return self._sizes[_Part.SPEECH] * (1 - known)
 
     @property
     def _fixed(self) -> int:
@@ -131,6 +167,7 @@ class SessionBudget:
         self._sizes[_Part.FUNCTIONS] = functions
         self._sizes[_Part.HISTORY] = _sizes_of(told)[0] - instructions
         self._turns.clear()
+        self._user_words, self._reply_words = _Words(), _Words()
 
     def sent(self, event: ClientEvent) -> None:
         """Count an event that is sent to the session; audio and requests tell it nothing."""
@@ -151,17 +188,34 @@ class SessionBudget:
         match effect:
             case UserStarted():
                 self._user_began = now
+                self._user_words.turns += 1
+            case TurnDiscarded():
+                self._user_words.turns = max(0, self._user_words.turns - 1)
             case UserStopped(discarded) if self._user_began is not None:
                 if not discarded:
                     self._say(now - self._user_began)
                 self._user_began = None
+            case ReplyStarted(_, resumed):
+                self._reply_is_resumed = resumed
             case AudioChunk(pcm, sample_rate):
                 self._reply_secs += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
+            case TextChunk():
+                self._reply_has_words = True
             case ReplyEnded():
-                self._say(self._reply_secs)
-                self._reply_secs = 0.0
+                self._end_reply()
             case _:
                 pass
+
+    def transcribed(self) -> None:
+        """Record that the words of a turn of the user are known, whether it is over or not."""
+        self._user_words.known += 1
+
+    def _end_reply(self) -> None:
+        if self._reply_secs and not self._reply_is_resumed:
+            self._reply_words.turns += 1
+            self._reply_words.known += self._reply_has_words
+        self._say(self._reply_secs)
+        self._reply_secs, self._reply_has_words = 0.0, False
 
     def _say(self, secs: float) -> None:
         self._turns.append(round(secs * _SPEECH_BYTES_PER_SEC))
@@ -185,6 +239,8 @@ class SessionBudget:
             )
         largest = sorted(self._sizes.items(), key=lambda size: -size[1])[:3]
         parts = ", ".join(f"{part.value} {size}" for part, size in largest if size)
+        if self._unknown_speech and self._limit is not None and self._has_room:
+            follows += ". Speech without a transcript counts for this warning alone"
         return (
             f"Hydra was told {self.total} bytes in this session; the largest parts are: {parts}. "
             f"It was seen to fall silent when it was told too much. {follows}"

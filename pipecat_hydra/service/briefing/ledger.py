@@ -11,7 +11,8 @@ the entry. Between these records stand those of entries that are not in the cont
 record. An entry that is gone loses it, and is told to no later session. An entry that has
 arrived is one of these, tried in this order:
 
-1. an entry that was on its way: a message that Hydra was told directly, a text that was spoken;
+1. an entry that was on its way: a message that Hydra was told directly, a text that was spoken.
+   Of several that say the same it is the newest, because what was on its way comes last;
 2. a call, a result, or a text of the bot, which Hydra knows;
 3. history, if anything stands behind it that Hydra knew before: somebody has rewritten
    the context, by a summary, say. Only the next session is told of it;
@@ -19,6 +20,10 @@ arrived is one of these, tried in this order:
    behind it was known: somebody has redacted what the user said last. In the place of the words
    stands nothing or a mask; a text with any other new word is an edited one, and new;
 5. new text, which is to be told.
+
+New text before a message that Hydra was told directly is told too, but asks for no answer of its
+own: the reply to the message is the reply to it. Agents that share the context of a call find such
+text there, of the time when another agent was active.
 
 In (3), only entries that were in the context when it was read last count as known. A text of
 the bot may come into the context after a text that was typed meanwhile, and must not turn the
@@ -30,16 +35,15 @@ that no context keeps belong to the old conversation and are forgotten too. `Led
 the same for an application that asks for it.
 """
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from enum import Enum, auto
 from itertools import islice, takewhile
 from typing import Final
 
 from pipecat_hydra.service.briefing.entries import Entry, Kind, Role, Text, one_line, text_entry
+from pipecat_hydra.service.briefing.redaction import is_redacted
 
 __all__ = ["Ledger", "NewText"]
 
@@ -82,14 +86,6 @@ _MOST: Final = {
     Place.HEARD: 64,
     Place.UNPLAYED: 8,
 }
-# What stands for words that were taken out: "[redacted]", "<card number>", "****", "XXXX",
-# "PERSON_1", or a word that says so.
-_MASK: Final = re.compile(
-    r"[\[<{(][^\])}>]*[\])}>]"
-    r"|[^\w\s]+"
-    r"|\b[A-Z]+_[A-Z0-9_]+\b"
-    r"|\b(?i:x+|(?:redact|remov|mask|censor|delet|omitt|anonymi[sz])ed|hidden)\b"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +98,15 @@ class NewText:
         narrated: Whether there are also results that Hydra was asked to speak about.
         reset: Whether the context holds nothing of what the session knows, so that
             another one has to begin. That one is told all of the context.
+        answered: Whether a message that Hydra was told directly stands behind all of the
+            texts, so that the reply to it is the reply to them.
     """
 
     typed: tuple[Text, ...] = ()
     spoken: bool = False
     narrated: bool = False
     reset: bool = False
+    answered: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -117,6 +116,8 @@ class _Record:
     standing: Standing = Standing.KNOWN
     # Whether it stands in the context for all that was before it.
     is_summary: bool = False
+    # Whether a message that Hydra was told directly has come behind it.
+    is_answered: bool = False
 
     @property
     def is_known(self) -> bool:
@@ -223,6 +224,7 @@ class Ledger:
             spoken=self._speech_arrived,
             narrated=bool(self._narrated & self._results_arrived),
             reset=self._is_reset,
+            answered=bool(new) and all(record.is_answered for record in new),
         )
         self._narrated -= self._results_arrived
         self._settle(new)
@@ -247,10 +249,7 @@ class Ledger:
             ((n, m) for n, m in enumerate(matches) if m is not None and held[m].is_known),
             default=(-1, -1),
         )
-        placed = [
-            self._arrived(entry, is_behind=n > last) if match is None else held[match]
-            for n, (entry, match) in enumerate(zip(present, matches, strict=True))
-        ]
+        placed = self._placed(held, present, matches, last)
         _mark_summary(held, placed, matches)
         gone = [r for m, r in enumerate(held) if m > was and m not in stayed and r.is_known]
         is_redacted = [
@@ -261,15 +260,35 @@ class Ledger:
             self.reset()
         self._records = self._merged(placed, matches)
 
-    def _arrived(self, entry: Entry, *, is_behind: bool) -> _Record:
+    def _placed(
+        self, held: list[_Record], present: list[Entry], matches: list[int | None], last: int
+    ) -> list[_Record]:
+        """Return the records of a context, in order; make those of entries that have come."""
+        placed: list[_Record] = []
+        is_answered = False
+        # The newest first, because what was on its way comes last.
+        for n in reversed(range(len(present))):
+            match = matches[n]
+            if match is None:
+                is_told = self._has_come(present[n], Place.COMING, Place.LASTING)
+                record = self._arrived(present[n], is_told=is_told, is_behind=n > last)
+                record.is_answered = is_answered
+                is_answered = is_answered or is_told
+            else:
+                record = held[match]
+            placed.append(record)
+        return placed[::-1]
+
+    def _arrived(self, entry: Entry, *, is_told: bool, is_behind: bool) -> _Record:
         """Make a record of an entry that has come into the context.
 
         Args:
             entry: The entry.
+            is_told: Whether Hydra was told it when it was on its way.
             is_behind: Whether it stands behind all that Hydra knew before.
         """
         standing = Standing.NEW if is_behind else Standing.HISTORY
-        if self._has_come(entry, Place.COMING, Place.LASTING):
+        if is_told:
             standing = Standing.KNOWN
         elif entry.role == "user" and self._has_come(entry, Place.HEARD):
             standing = Standing.HEARD
@@ -423,20 +442,8 @@ def _redact(new: _Record, gone: list[_Record]) -> bool:
     if new.standing is not Standing.NEW or new.entry.role != "user":
         return False
     for old in gone:
-        if old.entry.role == "user" and _is_redacted(old.entry.text, new.entry.text):
+        if old.entry.role == "user" and is_redacted(old.entry.text, new.entry.text):
             new.standing = old.standing
             gone.remove(old)
             return True
     return False
-
-
-def _is_redacted(old: str, new: str) -> bool:
-    """Return whether a text is another one with words taken out, or something in their place.
-
-    A text that says anything else that is new is an edited one, and new.
-    """
-    return _words(_MASK.sub(" ", new)) <= _words(old)
-
-
-def _words(text: str) -> Counter[str]:
-    return Counter(re.findall(r"\w+", text.casefold()))

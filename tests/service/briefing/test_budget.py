@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipecat.processors.aggregators.llm_context import LLMContext
 
-from pipecat_hydra.conversation.effects import AudioChunk, ReplyEnded, UserStarted, UserStopped
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    ReplyEnded,
+    ReplyStarted,
+    TextChunk,
+    TurnDiscarded,
+    UserStarted,
+    UserStopped,
+)
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing, HistoryStyle
 from pipecat_hydra.service.briefing.budget import SessionBudget
@@ -50,9 +58,28 @@ def message(length: int) -> ItemCreate:
     return ItemCreate.message("x" * length)
 
 
-def speak(budget: SessionBudget, secs: float) -> None:
+def speak(budget: SessionBudget, secs: float, *, words: str = "", is_resumed: bool = False) -> None:
+    budget.heard(ReplyStarted("response", is_resumed), 0.0)
     budget.heard(AudioChunk(bytes(2 * round(24_000 * secs)), 24_000), 0.0)
+    if words:
+        budget.heard(TextChunk(words), 0.0)
     budget.heard(ReplyEnded("response", interrupted=False), 0.0)
+
+
+def hear(budget: SessionBudget, secs: float, *, is_known: bool = False) -> None:
+    budget.heard(UserStarted(), 10.0)
+    budget.heard(UserStopped(discarded=False), 10.0 + secs)
+    if is_known:
+        budget.transcribed()
+
+
+def talk(
+    budget: SessionBudget, *, is_user_known: bool, are_replies_known: bool, secs: float = 2_400.0
+) -> None:
+    """Have the user and the bot speak by turns, half a minute each."""
+    for _ in range(round(secs / 60)):
+        hear(budget, 30.0, is_known=is_user_known)
+        speak(budget, 30.0, words="hello" if are_replies_known else "")
 
 
 def test_what_is_sent_is_counted_as_it_is_sent():
@@ -101,6 +128,62 @@ def test_speech_that_hydra_has_forgotten_counts_no_more():
         speak(budget, 10.0)
     assert budget.total == size(configuration()) + 40 * 150
     assert not budget.is_spent
+
+
+@pytest.mark.parametrize(
+    ("is_user_known", "are_replies_known"), [(False, False), (True, False), (False, True)]
+)
+def test_speech_that_the_next_session_could_not_be_told_begins_none(
+    is_user_known: bool, are_replies_known: bool
+):
+    budget = begun()
+    talk(budget, is_user_known=is_user_known, are_replies_known=are_replies_known)
+    assert budget.total > LIMIT
+    assert not budget.is_spent
+    warning = budget.take_warning() or ""
+    assert "speech 18000" in warning
+    assert "Speech without a transcript counts for this warning alone" in warning
+    # All else counts as before.
+    budget.sent(result(14_500))
+    assert budget.is_spent
+
+
+def test_speech_that_the_next_session_can_be_told_begins_it():
+    budget = begun()
+    talk(budget, is_user_known=True, are_replies_known=True, secs=900.0)
+    assert not budget.is_spent
+    talk(budget, is_user_known=True, are_replies_known=True, secs=300.0)
+    assert budget.is_spent
+    assert "without a transcript" not in (budget.take_warning() or "")
+    budget.begin(configuration(), configuration())
+    assert not budget.is_spent
+
+
+def test_one_text_that_is_missing_does_not_make_all_speech_unknown():
+    budget = begun()
+    hear(budget, 30.0)
+    talk(budget, is_user_known=True, are_replies_known=True)
+    assert budget.is_spent
+
+
+def test_noise_and_replies_that_go_on_after_it_need_no_words():
+    budget = begun()
+    for _ in range(20):
+        hear(budget, 30.0, is_known=True)
+        budget.heard(UserStarted(), 0.0)
+        budget.heard(UserStopped(discarded=False), 1.0)
+        speak(budget, 1.0, words="hello")
+        budget.heard(TurnDiscarded(), 2.0)
+        speak(budget, 89.0, is_resumed=True)
+    assert budget.is_spent
+
+
+def test_a_reply_that_is_only_calls_needs_no_words():
+    budget = begun()
+    for _ in range(40):
+        budget.heard(ReplyEnded("response", interrupted=False), 0.0)
+    talk(budget, is_user_known=True, are_replies_known=True)
+    assert budget.is_spent
 
 
 def test_a_session_that_nears_the_limit_is_spent_and_the_one_that_follows_is_not():

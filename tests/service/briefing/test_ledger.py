@@ -187,6 +187,20 @@ def test_what_comes_late_makes_no_history_of_what_was_typed_meanwhile():
     assert news(ledger, *entries) == typed("typed")
 
 
+def test_of_messages_that_say_the_same_the_newest_is_the_one_that_was_on_its_way():
+    ledger = Ledger()
+    ledger.expect(developer("Greet."), lasting=False)
+    entries = [developer("Greet."), calling("c"), result("c", "21"), developer("Greet.")]
+    new = news(ledger, *entries)
+    assert new.typed == (("system", "Greet."),)
+    # The reply to the newest is the reply to it.
+    assert new.answered
+    assert news(ledger, *entries) == NOTHING
+    new = news(ledger, *entries, user("And now?"))
+    assert new.typed == (("user", "And now?"),)
+    assert not new.answered
+
+
 # Results
 
 
