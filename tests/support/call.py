@@ -45,7 +45,7 @@ SHAPES: list[Shape] = ["aggregators", "bare"]
 NO_GREETING = HydraLLMSettings(generate_initial_response=False)
 
 # What is no frame is looked for this often, in seconds of virtual time.
-_LOOK_SECS = 0.01
+_LOOK_SECS = 0.02
 
 F = TypeVar("F", bound=Frame)
 
