@@ -204,12 +204,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for an
                 `LLMRunFrame` before the session is configured without a greeting. Audio is kept
                 meanwhile. Not waited for when the settings say whether the model speaks first.
-            end_timeout_secs: How long an `EndFrame` or a flush may wait for the rest of a reply
-                in flight, in seconds.
-            preroll_secs: How much of what the user says is kept, in seconds, while it cannot be
-                sent, or might have to be sent again; beyond it the newest is kept.
-            unused_timeout_secs: How long a session that nobody uses yet is kept open, in seconds.
-                It is opened again when somebody does. None for ever.
+            end_timeout_secs: How many seconds an `EndFrame` or a flush may wait for a reply's rest.
+            preroll_secs: How many seconds of the user's audio are kept that cannot be sent, or may
+                have to be sent again; the newest are kept.
+            unused_timeout_secs: How many seconds a session that nobody uses yet is kept open. It is
+                opened again when somebody does. None for ever.
             idle_timeout_secs: How long a session is kept open, in seconds, in which nobody says
                 anything: no user audio comes, as while the user is muted, and no reply. It is
                 opened again, and told what was said, when somebody does. None for ever.

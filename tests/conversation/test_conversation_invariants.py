@@ -366,8 +366,8 @@ class AnyServer(RuleBasedStateMachine):
             assert not self.user_speaking
 
 
-# 300 runs of up to 50 steps, some 14 000 in all; each run of the suite tries others.
-AnyServer.TestCase.settings = settings(max_examples=300, stateful_step_count=50)
+# 600 runs of up to 50 steps, some 27 000 in all.
+AnyServer.TestCase.settings = settings(max_examples=600, stateful_step_count=50)
 TestAnyServer = AnyServer.TestCase
 
 
