@@ -99,8 +99,7 @@ class Responses:
         """
         self._event_ids = event_ids
         self._reply: Reply | None = None
-        # When the last part of the current response came.
-        self._progress_at = 0.0
+        self._progress_at = 0.0  # when the last part of the current response came
         self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
         self._begun = 0
