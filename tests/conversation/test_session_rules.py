@@ -4,8 +4,15 @@ import pytest
 from support import wire
 from support.driver import PCM, Driver, calls, said, sent, speak
 
-from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import AudioChunk, Effect, Ready, ToolCalls, UserStopped
+from pipecat_hydra.conversation.conversation import Conversation, Phase
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    Effect,
+    Ready,
+    Rest,
+    ToolCalls,
+    UserStopped,
+)
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.wire.events import (
     ItemCreate,
@@ -438,3 +445,35 @@ def test_messages_that_wait_are_taken_or_sent(driver: Driver):
     assert driver.conversation.take_unsent() == [("system", "one")]
     driver.live()
     assert driver.conversation.take_unsent() == []
+
+
+# Sessions that nobody uses
+
+
+def test_a_session_that_nobody_configures_is_closed():
+    driver = Driver()
+    driver.conversation.connected(0.0)
+    driver.receive(wire.created())
+    assert driver.conversation.tick(19.9) == []
+    (rest,) = driver.conversation.tick(20.0)
+    assert isinstance(rest, Rest)
+    assert driver.conversation.phase is Phase.OFFLINE
+
+
+def test_a_session_is_not_closed_while_a_function_runs(driver: Driver):
+    driver.receive(wire.response_created(), wire.call(), wire.done())
+    effects = driver.conversation.tick(300.0)
+    assert not any(isinstance(effect, Rest) for effect in effects)
+    assert driver.conversation.phase is Phase.LIVE
+
+
+# Configurations
+
+
+def test_a_session_is_configured_once_and_told_so_once(driver: Driver):
+    driver.conversation.configure(SessionConfiguration(voice="ivy"), 1.0)
+    assert driver.receive(wire.configured()) == []
+    driver.conversation.disconnected(2.0)
+    driver.conversation.connected(3.0)
+    (configure,) = sent(driver.receive(wire.created()))
+    assert configure.session.voice == "ivy"  # pyright: ignore[reportAttributeAccessIssue]
