@@ -25,6 +25,7 @@ Positions do not change in a call and are found once. These things can change an
 time: the context of an aggregator, its strategies, and which service of a switcher is active.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,7 +39,6 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
-from pipecat.services.tts_service import TTSService
 from pipecat.turns.user_start import MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
@@ -255,7 +255,10 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
 
 
 def _is_tts_in(processors: Iterable[FrameProcessor]) -> bool:
-    return any(isinstance(processor, TTSService) for processor in processors)
+    # Who has such a service has imported it. By itself it brings some ninety modules, which spell
+    # numbers in all languages, into every bot.
+    module = sys.modules.get("pipecat.services.tts_service")
+    return module is not None and any(isinstance(one, module.TTSService) for one in processors)
 
 
 def _beside(way: list[FrameProcessor]) -> Iterator[FrameProcessor]:
