@@ -45,7 +45,7 @@ from pipecat_hydra.conversation.diagnostics import (
     report_unknown,
     report_warning,
 )
-from pipecat_hydra.conversation.effects import Effect, Send
+from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
@@ -59,7 +59,6 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
     AudioDelta,
-    AudioDone,
     ErrorDetail,
     ErrorEvent,
     FunctionTool,
@@ -90,6 +89,7 @@ class Conversation:
         idle_timeout_secs: float | None = 300.0,
         longest_turn_secs: float = 60.0,
         resume_after_noise: bool = True,
+        joined_audio_secs: float = 0.0,
     ):
         """Make a conversation that is offline.
 
@@ -102,12 +102,18 @@ class Conversation:
                 of the user comes, and no response; None for ever.
             longest_turn_secs: After how many seconds a turn that does not stop counts as stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
+            joined_audio_secs: How much reply audio is joined to one chunk, in seconds, while the
+                listener has enough ahead; 0 to pass each delta on.
         """
         event_ids = self._event_ids = EventIds()
         self._handshake = Handshake(model, timeout_secs=handshake_timeout_secs, event_ids=event_ids)
         self._messages = Messages(event_ids)
         self._turns = UserTurns(longest_turn_secs=longest_turn_secs)
-        self._responses = Responses(event_ids=event_ids, resume_after_noise=resume_after_noise)
+        self._responses = Responses(
+            event_ids=event_ids,
+            resume_after_noise=resume_after_noise,
+            joined_audio_secs=joined_audio_secs,
+        )
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
         self._uplink = uplink or Uplink()
@@ -138,7 +144,6 @@ class Conversation:
             **self._talk.handlers,
             **self._session.handlers,
             WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
-            AudioDone: lambda event, now: [],
             ErrorEvent: self._on_error,
             UnknownEvent: lambda event, now: [report_unknown(event)],
             MalformedMessage: lambda event, now: [report_malformed(event)],
@@ -220,6 +225,7 @@ class Conversation:
             self._rest.deadline,
             self._turns.deadline,
             self._responses.deadline,
+            self.audio_deadline,
             self._uplink.deadline,
             self._calls.deadline,
             self._owed.deadline,
@@ -383,14 +389,25 @@ class Conversation:
     # What the server says
     #
 
-    def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3).
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take audio of the response that is being said, which most events have.
 
-        If the only effect is an `AudioChunk`, a response goes on, and nothing is due earlier than
-        before.
+        Afterwards nothing is due earlier than before, except audio in hand (`audio_deadline`).
+
+        Returns:
+            The effects; None, and nothing is done, if `receive` must take the event.
         """
-        if isinstance(event, AudioDelta) and (said := self._responses.go_on(event, now)):
-            return said
+        return self._responses.go_on(event, now)
+
+    @property
+    def audio_deadline(self) -> float | None:
+        """When audio in hand must be passed on; None if there is none."""
+        return self._responses.joined.deadline
+
+    def receive(self, event: ServerEvent, now: float) -> list[Effect]:
+        """Take one server event, in whatever state, and never fail on it (S3)."""
+        if isinstance(event, AudioDelta) and (said := self.go_on(event, now)) is not None:
+            return [*said]
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)

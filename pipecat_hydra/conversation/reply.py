@@ -28,6 +28,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.conversation.joined_audio import JoinedAudio
 from pipecat_hydra.wire.audio import WholeSamples
 from pipecat_hydra.wire.events import AudioDelta
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
@@ -50,13 +51,21 @@ class ReplyState(Enum):
 class Reply:
     """One response on its way into the pipeline."""
 
-    def __init__(self, response_id: str | None, *, asked_at: float | None, sample_rate: int):
+    def __init__(
+        self,
+        response_id: str | None,
+        *,
+        asked_at: float | None,
+        sample_rate: int,
+        joined: JoinedAudio,
+    ):
         """Make an active reply whose bracket is closed.
 
         Args:
             response_id: The response; None as long as the server has not named it.
             asked_at: When it was asked for, in seconds, if that is known.
             sample_rate: Rate of its audio in Hz.
+            joined: Joins its audio; empty once its bracket is closed.
         """
         self.id = response_id
         self.asked_at = asked_at
@@ -81,6 +90,7 @@ class Reply:
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
+        self._joined = joined
         self._held: list[AudioChunk | TextChunk] = []
         self._held_bytes = 0
 
@@ -104,8 +114,8 @@ class Reply:
         self._open = True
         return [ReplyStarted(self.id)]
 
-    def go_on(self, event: AudioDelta) -> AudioChunk | None:
-        """Take a delta of this reply, if its audio passes and has begun to; None if it is not."""
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take a delta of this reply, if its audio passes and has begun to; None if it has not."""
         if not self._voiced or self.state is not ReplyState.ACTIVE or self.id is None:
             return None
         if event.response_id != self.id or event.dropped_fields:
@@ -113,7 +123,8 @@ class Reply:
         if len(event.delta) < BYTES_PER_SAMPLE:
             # It may be half a sample, which gives no audio yet.
             return None
-        return AudioChunk(self._samples.push(event.delta), self.sample_rate)
+        chunk = self._joined.push(self._samples.push(event.delta), self.sample_rate, now)
+        return [chunk] if chunk is not None else []
 
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""
@@ -136,6 +147,7 @@ class Reply:
     def hold(self) -> list[PipelineEffect]:
         """Keep back audio and text from now on: the user may be speaking over them."""
         self.state = ReplyState.HELD
+        self._held += self._joined.take()
         return self.close(interrupted=True)
 
     def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
@@ -172,6 +184,7 @@ class Reply:
         self.state = ReplyState.DEAD
         self._held, self._held_bytes = [], 0
         self._early.clear()
+        self._joined.take()
         return self.close(interrupted=True)
 
     def close(self, *, interrupted: bool) -> list[PipelineEffect]:
@@ -180,7 +193,7 @@ class Reply:
             return []
         voice: list[PipelineEffect] = self._take_early()
         if self._voiced:
-            voice = [VoiceEnded(self.id, interrupted)]
+            voice = [*self._joined.take(), VoiceEnded(self.id, interrupted)]
         self._open = self._voiced = False
         return [*voice, ReplyEnded(self.id, interrupted)]
 
@@ -194,7 +207,7 @@ class Reply:
 
     def _pass(self, part: AudioChunk | TextChunk, now: float | None) -> list[PipelineEffect]:
         if self._voiced:
-            return [part]
+            return [*self._joined.take(), part]
         if isinstance(part, TextChunk):
             self._early.append(part)
             return []

@@ -51,6 +51,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.conversation.joined_audio import JoinedAudio
 from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import Reply
 from pipecat_hydra.conversation.unheard import Unheard
@@ -90,12 +91,15 @@ class EndedResponse:
 class Responses:
     """The current response, and the ids of those that are over."""
 
-    def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
+    def __init__(
+        self, *, event_ids: EventIds, resume_after_noise: bool, joined_audio_secs: float = 0.0
+    ):
         """Start with no response.
 
         Args:
             event_ids: Numbers what is sent.
             resume_after_noise: Whether the parts that noise cut off are said again.
+            joined_audio_secs: How much audio is joined to one chunk, in seconds; see `JoinedAudio`.
         """
         self._event_ids = event_ids
         self._reply: Reply | None = None
@@ -105,6 +109,8 @@ class Responses:
         self._begun = 0
         self.playback: Final = Playback()
         """What is being played, as the output transport reports it."""
+        self.joined: Final = JoinedAudio(self.playback, chunk_secs=joined_audio_secs)
+        """The audio that is kept in hand, to be joined."""
         self.unheard: Final = Unheard(self.playback, resume_after_noise=resume_after_noise)
         """The parts that an interruption, which may be by noise, threw away unplayed."""
         self._bot_was_heard = False
@@ -212,7 +218,9 @@ class Responses:
         effects = [] if over_user else self._resume_what_was_due()
         effects += self._end(interrupted=False)
         self._begun += 1
-        self._reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate)
+        self._reply = Reply(
+            response_id, asked_at=asked_at, sample_rate=sample_rate, joined=self.joined
+        )
         self._progress_at = now
         if over_user:
             self._reply.began_over_user_at = now
@@ -229,14 +237,18 @@ class Responses:
             return self._drop(reply)
         return [] if reply.held else [*reply.begin()]
 
-    def go_on(self, event: AudioDelta, now: float) -> list[Effect]:
-        """Take audio of the response that is being said; nothing is done with other audio."""
-        chunk = self._reply.go_on(event) if self._reply is not None else None
-        if chunk is None:
-            return []
-        self._progress_at = now
-        self.playback.add(chunk, now)
-        return [chunk]
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take audio of the response that is being said; None, and nothing done, if it is not."""
+        said = self._reply.go_on(event, now) if self._reply is not None else None
+        if said is not None:
+            self._progress_at = now
+            for chunk in said:
+                self.playback.add(chunk, now)
+        return said
+
+    def audio_done(self, response_id: str | None) -> list[Effect]:
+        """Pass on the audio in hand: all audio of a response has come; None is the current one."""
+        return [*self.joined.take()] if response_id in (None, self.current_id) else []
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
@@ -390,7 +402,7 @@ class Responses:
         if self._reply is not None:
             return [*self._reply.say_again(unheard)]
         # The response is over; only its playing was interrupted.
-        finished = Reply(None, asked_at=None, sample_rate=0)
+        finished = Reply(None, asked_at=None, sample_rate=0, joined=self.joined)
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
     def cancel(self) -> list[Effect]:

@@ -52,6 +52,7 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
+    AudioDone,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -105,6 +106,7 @@ class TurnTaking:
             ItemDone: self._on_item_done,
             ResponseCreated: self._on_response_created,
             AudioDelta: self._on_audio_delta,
+            AudioDone: lambda event, now: self._responses.audio_done(event.response_id),
             TranscriptDelta: self._on_transcript_delta,
             ResponseDone: self._on_response_done,
             **self._call_rules.handlers,
@@ -137,7 +139,8 @@ class TurnTaking:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`, after `expire`."""
-        told = [*self._give_up(now), *self._call_rules.take_gathered(now)]
+        due = self._responses.joined.take_due(now)
+        told = [*due, *self._give_up(now), *self._call_rules.take_gathered(now)]
         self.note(told, now)
         if self._turns.take_replayed(now):
             # There was no turn in the audio that was sent again.

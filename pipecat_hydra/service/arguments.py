@@ -87,6 +87,7 @@ _BOUNDS: Final = {
     "longest_turn_secs": _Bounds(
         1.0, highest=_HOUR, hint="a turn that is longer is taken to be over; leave it out for 60 s"
     ),
+    "joined_audio_secs": _Bounds(highest=10.0, hint="0 makes a frame of each delta"),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "no_result_timeout_secs": _Bounds(hint=_FOR_EVER),
     "max_tool_rounds": _Bounds(1, hint=_FOR_EVER),
@@ -119,6 +120,7 @@ class Arguments:
     fixed_phrases: FixedPhrases
     keypad: KeypadUse
     resume_after_noise: bool
+    joined_audio_secs: float
     speakers: SpeakerPolicy
     start_audio_paused: bool
     open_timeout_secs: float

@@ -132,6 +132,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         fixed_phrases: FixedPhrases = "model",
         keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
+        joined_audio_secs: float = 0.16,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -194,6 +195,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 `"ignore"`: nothing, and the bot is not interrupted either.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end, from a
                 little before where it stopped.
+            joined_audio_secs: How long the frames of reply audio become, in seconds, by joining,
+                while the listener has 0.3 s or more still to hear; 0 for a frame for each delta.
             speakers: What Hydra hears when the transport gives the audio of several people at a
                 time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
                 audio has come of that one for five seconds.

@@ -62,6 +62,7 @@ class PipelineRun:
             idle_timeout_secs=arguments.idle_timeout_secs,
             longest_turn_secs=arguments.longest_turn_secs,
             resume_after_noise=arguments.resume_after_noise,
+            joined_audio_secs=arguments.joined_audio_secs,
         )
         self.connection = HydraConnection(
             lambda: self.session.dial(),

@@ -171,7 +171,7 @@ class AnyServer(RuleBasedStateMachine):
     def by_the_long_way(self, event: ServerEvent) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        with patch.object(Responses, "go_on", return_value=[]):
+        with patch.object(Responses, "go_on", return_value=None):
             return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
