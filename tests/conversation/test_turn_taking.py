@@ -578,6 +578,14 @@ def test_an_answer_that_the_server_breaks_off_is_none(driver: Driver):
     assert driver.conversation.reply_pending
 
 
+def test_a_cancel_of_an_older_response_does_not_break_off_the_answer(driver: Driver):
+    driver.receive(wire.response_created("old"), wire.audio(PCM, "old"), wire.started())
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.receive(wire.done("old", "cancelled"), wire.done("r1"))
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello.", 0.0)) == 1
+
+
 def test_a_real_turn_is_told_once_while_a_function_runs(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"), wire.done())
     assert TurnConfirmed() not in driver.receive(wire.started("a"))
