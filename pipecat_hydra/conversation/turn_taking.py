@@ -151,11 +151,12 @@ class TurnTaking:
             resumed, _ = self._responses.turn_stopped(now)
             effects += [*self._answer_turn(), *resumed]
         if self._turns.is_too_long(now):
-            # Noise does not last that long, so the turn counts as real. The server may not answer
-            # it, so what is wanted is asked for.
+            # Noise does not last that long, so the turn counts as real. The server, which hears
+            # it go on, does not answer it, so what is wanted is asked for.
             effects += self._decide_turn(answers_typed=False)
             effects += self._responses.drop_what_was_cut()
-            effects += self._stop_turn(now, answer_due=not self._owed.waiting)
+            effects += self._stop_turn(now, answer_due=False)
+            self._understood()
         if self._turns.is_never_decided(now):
             effects += self._discard_turn(now)
         if self._calls.awaited:

@@ -662,6 +662,15 @@ def test_a_turn_that_does_not_stop_is_stopped():
     assert creates(driver.conversation.tick(28.0)) == 1
 
 
+def test_a_turn_that_does_not_stop_is_not_answered(driver: Driver):
+    driver.receive(wire.started())
+    driver.conversation.tick(59.9)
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(60.0)
+    assert driver.conversation.at_turn_boundary
+    assert driver.conversation.user_turns == 1
+
+
 def test_a_response_that_stalls_is_cancelled_and_told_once(driver: Driver):
     driver.receive(wire.response_created())
     driver.now = 5.0
