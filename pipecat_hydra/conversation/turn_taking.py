@@ -156,6 +156,7 @@ class TurnTaking:
             effects += self._decide_turn(answers_typed=False)
             effects += self._responses.drop_what_was_cut()
             effects += self._stop_turn(now, answer_due=False)
+            self._owed.heard()
             self._understood()
         if self._turns.is_never_decided(now):
             effects += self._discard_turn(now)
