@@ -150,12 +150,17 @@ class TurnTaking:
     def _give_up(self, now: float) -> list[Effect]:
         """Give up turns and responses on which the server does nothing for long (P1)."""
         effects: list[Effect] = []
+        if self._turns.is_answered_over(now):
+            resumed, _ = self._responses.turn_stopped(now)
+            effects += [*self._answer_turn(), *resumed]
         if self._turns.is_too_long(now):
-            # Noise does not last that long, so the turn counts as real. The server may not answer
-            # it, so what is wanted is asked for.
+            # Noise does not last that long, so the turn counts as real. The server, which hears
+            # it go on, does not answer it, so what is wanted is asked for.
             effects += self._decide_turn(answers_typed=False)
             effects += self._responses.drop_what_was_cut()
-            effects += self._stop_turn(now, answer_due=not self._owed.waiting)
+            effects += self._stop_turn(now, answer_due=False)
+            self._owed.heard()
+            self._understood()
         if self._turns.is_never_decided(now):
             effects += self._discard_turn(now)
         if self._calls.awaited:
@@ -362,7 +367,7 @@ class TurnTaking:
     def _begin(self, response_id: str | None, now: float) -> list[Effect]:
         """Begin a response. It decides the user's turn, unless it was due before the turn."""
         self._rest.used(now)
-        over_user = self._turns.speaking and self._owed.due_before_turn
+        over_user = self._owed.due_before_turn and self._turns.may_be_spoken_over(now)
         doomed, asked_at = self._owed.announced(over_user=over_user)
         effects = self._responses.replace(
             response_id,
@@ -371,22 +376,30 @@ class TurnTaking:
             sample_rate=self._handshake.expected_sample_rate,
             over_user=over_user,
         )
-        if not over_user:
-            effects += self._decide_turn()
-            self._turns.answer()
+        if over_user:
+            self._turns.spoken_over()
+        else:
+            effects += self._answer_turn()
         return effects + self._responses.begin(doomed=doomed)
+
+    def _answer_turn(self) -> list[Effect]:
+        """Record that the server answers the user's turn, which is thereby real."""
+        confirmed = self._decide_turn()
+        self._turns.answer()
+        return confirmed
 
     def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
         self._rest.used(now)
         info = event.response or ResponseInfo()
-        if info.status == "cancelled" and self._responses.speaking:
-            # The server has cancelled it, because the user speaks on in the same turn.
-            self._turns.answer(broken_off=True)
+        broken_off = info.status == "cancelled" and not self._responses.quiet
         ended = self._responses.done(info, now)
         if ended is None:
             return []
         if ended.current:
             self._owed.heard()
+            if broken_off:
+                # The server has cancelled it, because the user speaks on in the same turn.
+                self._turns.answer(broken_off=True)
         elif not ended.announced:
             self._owed.withdraw()
         if ended.answered and not self._turns.listening:
