@@ -14,17 +14,20 @@ they fill the memory.
 
 import ipaddress
 import socket
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 from fastapi.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["BodyLimit", "Hosts"]
 
 _MOST_BODY_BYTES: Final = 256 * 1024
+
+_Message: TypeAlias = MutableMapping[str, Any]
+_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
+_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 
 
 class Hosts:
@@ -75,7 +78,7 @@ class Hosts:
 class BodyLimit:
     """ASGI middleware that answers requests with too large a body by status 413."""
 
-    def __init__(self, app: ASGIApp):
+    def __init__(self, app: Callable[[_Message, _Receive, _Send], Awaitable[None]]):
         """Wrap an application.
 
         Args:
@@ -84,7 +87,7 @@ class BodyLimit:
         """
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Serve a request whose body is not too large."""
         announced = dict(scope.get("headers", ())).get(b"content-length", b"0")
         # If it is not announced, or wrongly, it is counted.
@@ -93,7 +96,7 @@ class BodyLimit:
             return
         taken = 0
 
-        async def count() -> Message:
+        async def count() -> _Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
