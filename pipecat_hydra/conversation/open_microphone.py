@@ -92,8 +92,11 @@ class OpenMicrophone:
 
     def _measure(self, chunk: bytes) -> None:
         samples = np.frombuffer(chunk, "<i2").astype(np.float32)
-        # The variance, because a microphone may have a constant offset.
-        power = min(float(samples.var()), _MOST_OF_A_CHUNK * self._background)
+        # The variance, because a microphone may have a constant offset. `var` takes three times as
+        # long, and this is done fifty times a second.
+        mean = float(np.add.reduce(samples)) / len(samples)
+        power = max(0.0, float(samples.dot(samples)) / len(samples) - mean * mean)
+        power = min(power, _MOST_OF_A_CHUNK * self._background)
         self._power += _SMOOTHING * (power - self._power)
         risen = self._background * _RISE_PER_CHUNK
         self._background = max(_QUIETEST_POWER, min(self._power, risen))

@@ -179,6 +179,13 @@ class TestPage:
             other = {"Origin": "https://example.org"}
             assert (await fetched(web, "/api/about", headers=other))[0] == 403
 
+    async def test_names_that_are_none(self):
+        async with WebServer(options()) as web:
+            for header in ("Host", "Origin"):
+                for name in ("[", "http://[", "a b", ":", "no_host.org", "localhost@example.org"):
+                    status, _, _ = await fetched(web, "/api/about", headers={header: name})
+                    assert status == 403, (header, name)
+
     async def test_a_request_that_is_too_large(self):
         most = 256 * 1024
 

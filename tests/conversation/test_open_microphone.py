@@ -55,7 +55,7 @@ def test_speech_is_heard_at_its_first_sound(name: str, gain: float, background: 
     "silence",
     [
         np.zeros(16_000 * 60),
-        np.full(16_000 * 60, 500.0),  # a constant offset
+        np.full(16_000 * 60, 8_000.0),  # a constant offset
         np.random.default_rng(1).choice([-8.0, 0.0, 8.0], 16_000 * 60),  # µ-law that idles
         noise(60, 30),
         noise(60, 50, exponent=0.5),

@@ -18,9 +18,9 @@ from pipecat.services.llm_service import FunctionCallParams
 from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, recording
 from support.reconnects import QUICK, Story, errors
 
-from pipecat_hydra import HydraLLMService, HydraSessionMetricsData
+from pipecat_hydra import HydraLLMService, HydraSessionMetricsData, RetryPolicy
 from pipecat_hydra.emulator import Call as FunctionCall
-from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Say, Script
+from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Refuse, Say, Script
 
 PIN = "My PIN is 1234."
 
@@ -159,6 +159,26 @@ class TestLongSessions:
             await talk.say("hello")
             await talk.until_pushed(LLMFullResponseEndFrame, 2)
             assert third.sent_of("response.done")
+
+    async def test_one_that_nobody_uses_is_replaced_too(self, shape: Shape):
+        unused = {"start_audio_paused": True, "unused_timeout_secs": None}
+        async with (
+            emulator() as hydra,
+            call(hydra, shape, settings=NO_GREETING, max_session_secs=20.0, **unused) as talk,
+        ):
+            await talk.until(lambda: len(hydra.sessions) == 2, within=20.0)
+            assert seconds(talk) == [pytest.approx(16.0, abs=0.3)]
+            await talk.llm.send_text(PIN)
+            await talk.until_pushed(LLMFullResponseEndFrame)
+            assert len(hydra.sessions) == 2
+
+    async def test_it_needs_no_sound_of_the_user(self, shape: Shape):
+        quiet = {"start_audio_paused": True, "max_session_secs": 20.0}
+        async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING, **quiet) as talk:
+            await talk.llm.send_text(PIN)
+            first = await session_of_number(1, talk, hydra)
+            await session_of_number(2, talk, hydra)
+            assert 16.0 <= first.elapsed < 17.0
 
     async def test_what_the_user_is_saying_is_answered_first(self, shape: Shape):
         async with (
@@ -363,6 +383,18 @@ class TestLongCalls:
             await talk.ended(within=30.0)
             assert 30.0 <= talk.transport.timeline.secs < 32.0
             assert len(told) == 1
+
+    async def test_it_ends_a_call_that_never_has_a_session(self, shape: Shape):
+        patient = RetryPolicy(attempts_per_drop=1_000, secs_per_drop=1_000.0)
+        async with (
+            HydraEmulator(faults=[Refuse(503)]) as hydra,
+            call(hydra, shape, settings=NO_GREETING, max_call_secs=30.0, retry=patient) as talk,
+        ):
+            told = self.farewells(talk.llm)
+            await talk.ended(within=40.0)
+            assert 30.0 <= talk.transport.timeline.secs < 35.0
+            assert len(told) == 1
+            assert hydra.sessions == []
 
     async def test_it_begins_with_the_first_use_and_anew_in_another_pipeline(self, shape: Shape):
         async with emulator() as hydra:

@@ -48,7 +48,8 @@ class Hosts:
 
     def refusal(self, request: Request) -> str | None:
         """Return why a request is refused, as text for the user; None if it is not."""
-        host = _without_dot(request.url.hostname or "")
+        # Not the host of `request.url`: if the header is odd, that is the server's own address.
+        host = _host_name(request.headers.get("host", ""))
         if not self._may_use(host):
             return (
                 f"This server does not know the name {host!r}. Open the address that the server "
@@ -67,12 +68,15 @@ class Hosts:
     def _is_same_origin(self, request: Request) -> bool:
         """Return whether a request comes from a page of this server, or not from a page."""
         origin = request.headers.get("origin")
-        if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
+        if origin is None:
+            return True
+        page = origin.partition("://")[2]
+        if page == request.headers.get("host"):
             return True
         # A proxy may change the host. This header is set by the browser, and no page can change it.
         if request.headers.get("sec-fetch-site") == "same-origin":
             return True
-        return _without_dot(urlsplit(origin).hostname or "") in self._allowed
+        return _host_name(page) in self._allowed
 
 
 class BodyLimit:
@@ -127,9 +131,15 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _without_dot(host: str) -> str:
-    """Return a host name without the dot that may end one with all its domains."""
-    return host.removesuffix(".")
+def _host_name(authority: str) -> str:
+    """Return the host of a host with port, in small letters; empty if it has none.
+
+    A name with all its domains may end in a dot, which is left out.
+    """
+    try:
+        return (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
 
 
 def _checked(name: str) -> str:
@@ -139,11 +149,11 @@ def _checked(name: str) -> str:
         ValueError: It is not a host name.
     """
     try:
-        written = _without_dot(name.lower()).encode("idna").decode()
-        if written and "*" not in written and urlsplit(f"//{written}").hostname == written:
-            return written
+        written = name.lower().removesuffix(".").encode("idna").decode()
     except ValueError:
-        pass
+        written = ""
+    if written and "*" not in written and _host_name(written) == written:
+        return written
     raise ValueError(
         f"--allow-host takes a host name such as bot.example.org, without port, not {name!r}"
     )
