@@ -149,6 +149,15 @@ def talk(
 def web(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host name by which the page may be opened, for instance that of a proxy; may be "
+            "given many times.",
+            show_default="localhost, IP addresses, this machine's names",
+        ),
+    ] = None,
     emulator: Emulated = False,
     model: Model = DEFAULT_MODEL,
     voice: Voice = None,
@@ -168,7 +177,7 @@ def web(
     The page shows what happens as it happens: turns, replies, interruptions, function calls
     with arguments and results, times to first audio. It needs the extra `web`: pip install
     'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
-    so that by default only this machine can open it.
+    so that by default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
@@ -177,6 +186,7 @@ def web(
         options = page.WebOptions(
             host=host,
             port=port,
+            allowed_hosts=tuple(allow_host or ()),
             api_key=key or None,
             base_url=base_url,
             model=model,

@@ -19,7 +19,10 @@ that no other room sees. Some rooms have a deadline:
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
+    `open_microphone.py`
+                       whether somebody is heard on a microphone that is open all the time
     `rest_timer.py`    when a session is closed because nobody uses it
+    `session_clock.py` how long sessions and the call last
 
 The rules that need more than one room are in three modules: `turn_taking.py` has those between
 user turns, responses and owed replies, `call_rules.py` those about function calls, and
@@ -35,6 +38,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
@@ -49,9 +53,11 @@ from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
+from pipecat_hydra.conversation.open_microphone import OpenMicrophone
 from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
+from pipecat_hydra.conversation.session_clock import SessionClock
 from pipecat_hydra.conversation.session_rules import SessionRules
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.turn_taking import TurnTaking
@@ -87,6 +93,8 @@ class Conversation:
         handshake_timeout_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        max_session_secs: float | None = None,
+        max_call_secs: float | None = None,
         longest_turn_secs: float = 60.0,
         resume_after_noise: bool = True,
         joined_audio_secs: float = 0.0,
@@ -98,8 +106,10 @@ class Conversation:
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
             unused_timeout_secs: How many seconds a session is kept that nobody configures, or None.
-            idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
-                of the user comes, and no response; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which nobody says
+                anything; None for ever.
+            max_session_secs: How long a session may be open, in seconds; None for ever.
+            max_call_secs: How long the call may last, in seconds; None for ever.
             longest_turn_secs: After how many seconds a turn that does not stop counts as stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
             joined_audio_secs: How much reply audio is joined to one chunk, in seconds, while the
@@ -117,6 +127,12 @@ class Conversation:
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
         self._uplink = uplink or Uplink()
+        self.open_microphone: Final = OpenMicrophone()
+        """The room that tells sound from silence in the user's audio."""
+        self.clock: Final = SessionClock(
+            max_session_secs=max_session_secs, max_call_secs=max_call_secs
+        )
+        """The room that measures sessions and the call."""
         self._rest = RestTimer(
             unused_timeout_secs=unused_timeout_secs, idle_timeout_secs=idle_timeout_secs
         )
@@ -137,7 +153,9 @@ class Conversation:
             owed=self._owed,
             calls=self._calls,
             uplink=self._uplink,
+            open_microphone=self.open_microphone,
             rest=self._rest,
+            clock=self.clock,
             talk=self._talk,
         )
         self._handlers: EventHandlers = {
@@ -149,9 +167,7 @@ class Conversation:
             MalformedMessage: lambda event, now: [report_malformed(event)],
         }
 
-    #
     # What can be asked
-    #
 
     @property
     def model(self) -> str:
@@ -223,6 +239,7 @@ class Conversation:
         deadlines = (
             self._handshake.deadline,
             self._rest.deadline,
+            self.clock.deadline,
             self._turns.deadline,
             self._responses.deadline,
             self.audio_deadline,
@@ -232,9 +249,7 @@ class Conversation:
         )
         return min((d for d in deadlines if d is not None), default=None)
 
-    #
     # What the connection does
-    #
 
     def connected(self, now: float) -> list[Effect]:
         """Record that a socket is open. The server sends the first event."""
@@ -255,9 +270,12 @@ class Conversation:
         audio = self._append(self._uplink.tick(now))
         return audio + self._talk.tick(now) + self._session.tick(now)
 
-    #
     # What the application does
-    #
+
+    def claim(self, now: float) -> None:
+        """Record that the application uses the conversation: the call begins."""
+        self._rest.claim()
+        self.clock.call_began(now)
 
     def configure(
         self,
@@ -282,8 +300,12 @@ class Conversation:
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
-        self._rest.used(now)
-        return self._append(self._uplink.push(chunk, now))
+        sent: list[bytes] = []
+        for heard in self.open_microphone.push(chunk):
+            sent += self._uplink.push(heard, now)
+        if self.open_microphone.hears_somebody:
+            self._rest.used(now)
+        return self._append(sent)
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
@@ -385,9 +407,7 @@ class Conversation:
         """Forget the audio so far: no report will come whether it was heard."""
         self._responses.playback.clear()
 
-    #
     # What the server says
-    #
 
     def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
         """Take audio of the response that is being said, which most events have.

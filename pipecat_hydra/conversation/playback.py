@@ -68,6 +68,10 @@ class Playback:
             for stretch in self._stretches:
                 stretch.pieces.clear()
 
+    def plays(self, now: float) -> bool:
+        """Whether the listener hears something of what entered the pipeline so far."""
+        return self._started_at is not None and now < self._started_at + self._secs
+
     def end(self) -> None:
         """Record that the stretch is complete."""
         if self._stretches:

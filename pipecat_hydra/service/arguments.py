@@ -80,6 +80,8 @@ _BOUNDS: Final = {
     ),
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "max_session_secs": _Bounds(1.0, hint=_FOR_EVER),
+    "max_call_secs": _Bounds(above=True, hint=_FOR_EVER),
     "context_limit_bytes": _Bounds(
         2000, hint="less would not hold what a session is told; None is no limit"
     ),
@@ -130,6 +132,8 @@ class Arguments:
     preroll_secs: float
     unused_timeout_secs: float | None
     idle_timeout_secs: float | None
+    max_session_secs: float | None
+    max_call_secs: float | None
     no_result_timeout_secs: float | None
     max_tool_rounds: int | None
     longest_turn_secs: float

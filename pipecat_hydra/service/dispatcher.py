@@ -14,13 +14,16 @@ from collections.abc import Coroutine
 from typing import Any
 
 from loguru import logger
-from pipecat.frames.frames import Frame
+from pipecat.frames.frames import EndWorkerFrame, Frame
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import (
     AudioChunk,
+    CallLimitNear,
+    CallLimitReached,
     Connected,
     ConnectionEffect,
     Disconnected,
@@ -36,6 +39,7 @@ from pipecat_hydra.conversation.effects import (
     ResponseFinished,
     Rested,
     Retrying,
+    SessionOld,
     SessionStarted,
     Severity,
     TextChunk,
@@ -51,6 +55,7 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.metrics import push_session_metrics
 from pipecat_hydra.service.pipecat_private import call_event_handler
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.speaker import Speaker
@@ -74,6 +79,7 @@ EVENTS = (
     "on_reconnected",
     "on_capacity",
     "on_given_up",
+    "on_call_limit",
     "on_function_call_arguments_delta",
     "on_tool_loop",
 )
@@ -271,6 +277,12 @@ class EffectDispatcher:
                 await self._raise("on_function_call_arguments_delta", call_id, name, fragment)
             case Report():
                 self._report(effect)
+            case SessionOld():
+                self._session.replace_if_outdated()
+            case CallLimitNear(secs_left):
+                await self._raise("on_call_limit", secs_left)
+            case CallLimitReached():
+                await self._end_call()
             case _:
                 await self._on_connection(effect)
                 return None
@@ -333,6 +345,13 @@ class EffectDispatcher:
             self._calls.cancel()
         self._connection.perform(self._conversation.interrupted(now, late=late))
 
+    async def _end_call(self) -> None:
+        """End the pipeline gracefully: what the bot is saying is heard to its end."""
+        logger.debug(f"{self._service}: the call has reached max_call_secs")
+        # Upstream, so that the user is heard no more while the bot says goodbye.
+        frame = EndWorkerFrame(reason="the call has reached max_call_secs")
+        await self._service.push_frame(frame, FrameDirection.UPSTREAM)
+
     def stop_answering(self) -> None:
         """Stop answering function calls."""
         self._calls.close()
@@ -385,6 +404,8 @@ class EffectDispatcher:
     async def _on_disconnected(self, reason: str) -> None:
         self._is_connected = False
         logger.debug(f"{self._service}: disconnected: {reason}")
+        open_secs = self._conversation.clock.take_open_secs()
+        await push_session_metrics(self._service, self._conversation.model, open_secs)
         await self._raise("on_disconnected", reason)
 
     async def _on_retrying(self, retrying: Retrying) -> None:
