@@ -44,6 +44,7 @@ from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
     report_error,
+    report_lost_audio,
     report_malformed,
     report_tool_timeout,
     report_unknown,
@@ -268,7 +269,8 @@ class Conversation:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        return audio + self._talk.tick(now) + self._session.tick(now)
+        lost = report_lost_audio(self._uplink.take_overflow_secs(now))
+        return [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
 
     # What the application does
 
