@@ -14,8 +14,7 @@ later. It goes out once: what Hydra has been told is frozen, except for the tool
 configuration that is given to a session that has one is for the session that follows.
 
 Each wait for the server has a deadline. A server that misses it, or that rejects the voice, fails
-the session. A deadline that is noticed late shows that the event loop stood still: the answer may
-have come meanwhile and is still to be read, so the server gets another second.
+the session.
 
 The configuration is kept when the connection is lost, for a session that nobody configures anew.
 
@@ -55,10 +54,6 @@ from pipecat_hydra.wire.protocol import (
 )
 
 __all__ = ["Handshake", "Phase"]
-
-# An event loop that has time notices a deadline within a few milliseconds.
-_LATE_SECS: Final = 0.05
-_MORE_SECS: Final = 1.0
 
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
@@ -237,9 +232,6 @@ class Handshake:
     def tick(self, now: float) -> list[Effect]:
         """Give the session up if the server has not answered by `now`."""
         if self._deadline is None or now < self._deadline:
-            return []
-        if now - self._deadline > _LATE_SECS:
-            self._deadline = now + _MORE_SECS
             return []
         self._deadline = None
         step = "session.configured" if self._phase is Phase.CONFIGURING else "session.created"

@@ -33,8 +33,6 @@ _CLOSE_TIMEOUT_SECS: Final = 2.0
 # How long one message may wait for room in the socket. By then all the audio that may
 # wait has been dropped twice.
 _STALL_TIMEOUT_SECS: Final = 10.0
-# Counted in parts, because a stall of our own event loop uses up no more than one (time_limits.py).
-_STALL_PARTS: Final = 2
 
 _MAX_WAITING_AUDIO_SECS: Final = 5.0
 _MAX_WAITING_BYTES: Final = 16 * 2**20
@@ -68,7 +66,6 @@ class HydraWebSocket:
         self._wake = asyncio.Event()
         # Moved for each message, which an `asyncio.timeout` would make a timer for.
         self._stall = DeadlineTimer(self._on_stall)
-        self._stalled_parts = 0
         self._unheard_since: float | None = None
         self._sender = Supervised(
             self._send_waiting(), name="hydra-websocket-sender", on_end=self._on_task_end
@@ -216,8 +213,7 @@ class HydraWebSocket:
                     self._waiting_audio -= audio_secs
                 else:
                     self._waiting_bytes -= len(message)
-                self._stalled_parts = 0
-                self._move_stall()
+                self._stall.move(self._now + _STALL_TIMEOUT_SECS)
                 try:
                     await self._connection.send(message, text=True)
                 except ConnectionClosed:
@@ -226,14 +222,7 @@ class HydraWebSocket:
                     self._stall.move(None)
             self._waiting_audio = self._dropped_audio = 0.0
 
-    def _move_stall(self) -> None:
-        self._stall.move(self._now + _STALL_TIMEOUT_SECS / _STALL_PARTS)
-
     def _on_stall(self) -> None:
-        self._stalled_parts += 1
-        if self._stalled_parts < _STALL_PARTS:
-            self._move_stall()
-            return
         secs = f"{_STALL_TIMEOUT_SECS:g} s"
         self._give_up(f"takes no data: nothing could be sent for {secs}")
         if self._unheard_since is not None:

@@ -110,22 +110,6 @@ def test_a_server_that_does_not_answer_in_time_fails_the_session(until: str):
     assert conversation.tick(5.0) == []
 
 
-@pytest.mark.parametrize("until", ["session.created", "session.configured"])
-def test_an_event_loop_that_stood_still_gives_the_server_another_second(until: str):
-    driver = Driver(Conversation(model="hydra-v1.1", handshake_timeout_secs=3.0))
-    driver.conversation.configure(SessionConfiguration(), 0.0)
-    driver.conversation.connected(0.0)
-    if until == "session.configured":
-        driver.receive(wire.created())
-    assert driver.conversation.tick(40.0) == []
-    assert driver.conversation.deadline == 41.0
-    # It stood still again.
-    assert driver.conversation.tick(42.0) == []
-    (fail,) = driver.conversation.tick(43.0)
-    assert isinstance(fail, Fail)
-    assert until in fail.message
-
-
 def test_a_session_that_is_live_has_answered_in_time():
     driver = Driver(Conversation(model="hydra-v1.1", handshake_timeout_secs=3.0)).live()
     assert not [e for e in driver.conversation.tick(60.0) if isinstance(e, Fail)]
