@@ -80,7 +80,12 @@ def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> 
     """Have the running event loop find these addresses for every name."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", a) for a in addresses]
 
-    async def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
-        return found
+    loop = asyncio.get_running_loop()
+    resolve = loop.getaddrinfo
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    async def getaddrinfo(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        # uvloop asks also for each address that it connects to.
+        is_address = any(host == address for address, _ in addresses)
+        return await resolve(host, *args, **kwargs) if is_address else found
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
