@@ -24,14 +24,34 @@ settings.register_profile("ci", settings.get_profile("unhurried"), derandomize=T
 settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have the event loop chosen."""
+    parser.addoption("--uvloop", action="store_true", help="run coroutines on uvloop")
+
+
 @pytest.hookimpl
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run each coroutine in virtual time, unless its test is marked `realtime`."""
+    real, virtual = asyncio.new_event_loop, VirtualTimeLoop
+    if item.config.getoption("--uvloop"):
+        import uvloop
+        from support.virtual_uvloop import VirtualUvloop
+
+        real, virtual = uvloop.new_event_loop, VirtualUvloop
     if item.get_closest_marker("realtime") is not None:
-        return {"realtime": asyncio.new_event_loop}
-    return {"virtual": VirtualTimeLoop}
+        return {"realtime": real}
+    return {"virtual": virtual}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _libuv(request: pytest.FixtureRequest) -> None:
+    """Have libuv open what it keeps open in a process: the pipe that signals come by."""
+    if request.config.getoption("--uvloop"):
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 @pytest.fixture
