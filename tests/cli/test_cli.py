@@ -333,7 +333,7 @@ class TestEmulator:
                 websocket.recv()
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=LONG_SECS)
-        assert re.search(r"sess_\S+ +\d+\.\d\d s  !! drop:sent=1\n", output)
+        assert re.search(r"[0-9a-f-]{36} +\d+\.\d\d s  !! drop:sent=1\n", output)
         assert "closed, code 1006" in output
         assert output.endswith("\nended\n")
         assert errors == ""
