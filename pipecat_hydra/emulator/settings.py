@@ -25,6 +25,10 @@ def _default_vad() -> VADParams:
     return VADParams(confidence=0.7, start_secs=0.2, stop_secs=0.6, min_volume=0.0)
 
 
+class OriginError(ValueError):
+    """An origin is none that a browser would send."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EmulatorSettings:
     """Settings of a `HydraEmulator`. The defaults are what the protocol document reports.
@@ -144,6 +148,10 @@ class EmulatorSettings:
             no narration any more, and outputs of its calls are errors.
         record: Record what sessions receive and send. Turn it off on a server that runs
             for days.
+
+    Raises:
+        OriginError: An allowed origin is none that a browser would send.
+        ValueError: A setting is not greater than 0 and must be, or contradicts another.
     """
 
     allowed_origins: tuple[str, ...] = ()
@@ -233,7 +241,7 @@ def _check_origin(origin: str) -> None:
     if origin != "null" and (
         not parts.scheme or not parts.netloc or origin.lower() != whole.lower()
     ):
-        raise ValueError(
+        raise OriginError(
             f"{origin!r} is no origin of a page: write it as scheme://host:port, with neither a "
             "path nor a slash at the end, such as http://localhost:3000"
         )

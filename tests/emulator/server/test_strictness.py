@@ -51,6 +51,16 @@ async def test_unknown_types_are_invalid_frames(client: Client, event: dict[str,
     assert error["event_id"] == "mine"
 
 
+async def test_unknown_types_may_be_ignored() -> None:
+    settings = EmulatorSettings(unknown_types="ignore")
+    async with HydraEmulator(settings=settings) as hydra, connected(hydra) as client:
+        await client.configure()
+        await client.send("input_audio_buffer.commit")
+        error = await rejected(client, '{"type": null, "event_id": "mine"}')
+        assert error["event_id"] == "mine"  # what has no type is no event
+        assert len(client.of("error")) == 1
+
+
 @pytest.mark.parametrize(
     ("audio", "message"),
     [
