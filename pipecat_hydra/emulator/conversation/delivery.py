@@ -89,7 +89,6 @@ class Delivery:
         self._heard_secs = heard_secs
         self._transcript = Transcript(outlet, self.response_id, settings)
         self._message: Event | None = None
-        self._call: FunctionCall | None = None  # whose arguments are being sent
         self._uncalled: list[FunctionCall] = []
         self._output: list[Event] = []
         self._chunks: Iterator[bytes] = iter(())
@@ -243,11 +242,10 @@ class Delivery:
             self._owner.said(self._transcript.text)
 
     async def _make_call(self, step: Call) -> None:
-        self._call = call = FunctionCall(step, self.response_id, self._outlet, self._settings)
-        await call.stream()
-        self._call = None
-        self._output.append(call.item)
+        call = FunctionCall(step, self.response_id, self._outlet, self._settings)
         self._uncalled.append(call)
+        await call.stream()
+        self._output.append(call.item)
         if self._settings.calls_done != "before_arguments_done":
             self._complete_calls()
 
@@ -282,9 +280,9 @@ class Delivery:
 
     def _unended(self, status: str) -> list[Event]:
         """Return the item that is being sent, if any; it stays incomplete if the response is."""
-        item_status = "completed" if status == "completed" else "incomplete"
-        items = [] if self._message is None else [self._message_item(item_status)]
-        return items if self._call is None else [*items, self._call.part]
+        if self._message is not None:
+            return [self._message_item("completed" if status == "completed" else "incomplete")]
+        return [call.item for call in self._uncalled if not call.streamed]
 
     def _ids(self, item_id: str) -> Event:
         return {

@@ -32,16 +32,15 @@ class FunctionCall:
         self._item_id = new_id("item")
         self._ids = {"response_id": response_id, "item_id": self._item_id, "call_id": self.call_id}
         self._sent = ""
+        self.streamed = False
+        """Whether all arguments were sent."""
 
     @property
     def item(self) -> Event:
-        """The item of the complete call."""
+        """The item of the call, with the arguments that were sent; incomplete if not all were."""
+        if not self.streamed:
+            return self._item("incomplete", self._sent)
         return self._item("completed", self._whole_arguments)
-
-    @property
-    def part(self) -> Event:
-        """The item of a call that was cut off, with the arguments that were sent."""
-        return self._item("incomplete", self._sent)
 
     async def stream(self) -> None:
         """Send the start of the call and its arguments; `complete` must follow."""
@@ -49,6 +48,7 @@ class FunctionCall:
             self._outlet.item_added(self._item("in_progress", ""))
         if self._settings.calls_told == "events":
             await self._stream_arguments()
+        self.streamed = True
 
     def complete(self) -> None:
         """Send the end of the call."""

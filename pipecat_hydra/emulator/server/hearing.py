@@ -1,9 +1,11 @@
-"""Hears the user of one session: passes audio to turn detection as it arrives (§5)."""
+"""Hears the user of one session: passes audio to turn detection as it arrives (§3, §5)."""
 
 import asyncio
+import time
 
 from pipecat_hydra.emulator.conversation.turn_taking import TurnTaking
 from pipecat_hydra.emulator.model.turn_detection import TurnDetector
+from pipecat_hydra.emulator.server.uplink import UplinkMeter
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.backlog import Backlog
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
@@ -25,12 +27,21 @@ class Hearing:
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self._settings = settings
+        self._meter = UplinkMeter(settings.uplink_speed, settings.uplink_burst_secs)
         ahead_secs = settings.uplink_burst_secs + _AHEAD_SECS
         self._audio: Backlog[bytes] = Backlog(ahead_secs * BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
 
-    def put(self, pcm: bytes) -> None:
-        """Queue user audio, mono PCM16 LE at 16 kHz."""
+    def put(self, pcm: bytes) -> bool:
+        """Queue user audio, mono PCM16 LE at 16 kHz.
+
+        Returns:
+            Whether it came no faster than it can have been spoken; if not, it is discarded.
+        """
+        secs = len(pcm) / (BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
+        if not self._meter.take(secs, time.monotonic()):
+            return False
         self._audio.put(pcm, len(pcm))
+        return True
 
     async def room(self) -> None:
         """Wait until the queue is short."""

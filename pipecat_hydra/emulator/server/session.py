@@ -28,7 +28,6 @@ from pipecat_hydra.emulator.server.negotiation import (
     in_force,
     output_sample_rate,
 )
-from pipecat_hydra.emulator.server.uplink import UplinkMeter
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.client_events import (
     ClientEvent,
@@ -49,10 +48,8 @@ from pipecat_hydra.emulator.wire.events import Event, ProtocolError
 from pipecat_hydra.emulator.wire.logs import log_failure
 from pipecat_hydra.emulator.wire.server_events import warning
 from pipecat_hydra.wire.protocol import (
-    BYTES_PER_SAMPLE,
     CLOSE_AT_CAPACITY,
     CLOSE_NORMAL,
-    INPUT_SAMPLE_RATE,
     MODEL_DEPRECATED,
     MODELS,
     VOICE_PARAM,
@@ -107,7 +104,6 @@ class Session:
         self._configuring = False  # a `session.configure` counts, and others do not
         self._over = False  # an error `session_ended` was sent
         self._turns: TurnTaking | None = None
-        self._uplink = UplinkMeter(settings.uplink_speed, settings.uplink_burst_secs)
         self._hearing = Hearing(settings)
         self._last_received = time.monotonic()
         self._writer: asyncio.Task[None] | None = None
@@ -320,12 +316,10 @@ class Session:
                 self._end("audio came before session.configured", event.event_id)
             return
         pcm = event.pcm()
-        secs = len(pcm) / (BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
-        if not self._uplink.take(secs, time.monotonic()):
+        if self._hearing.put(pcm):
+            self._record.note_audio(pcm)
+        else:
             self._end("audio came much faster than it can have been spoken", event.event_id)
-            return
-        self._record.note_audio(pcm)
-        self._hearing.put(pcm)
 
     def _on_update(self, event: SessionUpdate) -> None:
         self._require_configured(event)

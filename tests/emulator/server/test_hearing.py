@@ -68,3 +68,8 @@ async def test_a_gap_ends_a_turn_where_it_is_to() -> None:
 
 async def test_a_gap_in_silence_is_no_turn() -> None:
     assert await heard(SILENCE, 5.0, SILENCE, 5.0, gap_ends_turn_secs=0.5) == []
+
+
+async def test_audio_that_comes_too_fast_is_not_taken() -> None:
+    hearing = Hearing(EmulatorSettings(uplink_burst_secs=2.0))
+    assert [hearing.put(SILENCE) for _ in range(3)] == [True, True, False]
