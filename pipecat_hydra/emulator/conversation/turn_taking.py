@@ -77,6 +77,7 @@ class TurnTaking:
             outlet,
             speech_stopped=settings.speech_stopped,
             user_items=settings.user_items,
+            late_items=settings.late_user_items,
             item_text=settings.user_item_text,
             stopped_on_discard=settings.stopped_on_discard,
             stopped_lag_secs=settings.stopped_lag_ms / 1000,
@@ -144,7 +145,7 @@ class TurnTaking:
         delivery = self._delivery
         if delivery is None or not delivery.created:
             delivery = self._held
-        if delivery is None or response_id not in (None, delivery.response_id):
+        if delivery is None or response_id not in (None, delivery.wire_id):
             return
         if delivery is self._held:
             self._cancel_held("client_cancelled")
