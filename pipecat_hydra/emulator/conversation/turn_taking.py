@@ -143,7 +143,7 @@ class TurnTaking:
     def cancel_response(self, response_id: str | None) -> None:
         """Cancel the response in flight, unless its id is another; without one do nothing (§4)."""
         delivery = self._delivery
-        if delivery is None or not delivery.created:
+        if delivery is None or not delivery.created or delivery.done:
             delivery = self._held
         if delivery is None or response_id not in (None, delivery.wire_id):
             return
@@ -320,7 +320,8 @@ class TurnTaking:
         )
 
     def _prompt(self) -> None:
-        if self._delivery is not None or self._held is not None or self._asked:
+        generating = self._delivery is not None and not self._delivery.done
+        if generating or self._held is not None or self._asked:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
         if not self._messages and self._settings.respond_to_create == "error":
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "there is nothing to respond to")

@@ -312,3 +312,18 @@ async def test_a_response_is_cancelled_by_the_id_that_it_was_told_by() -> None:
         assert client.of("response.done") == []
         await client.send("response.cancel", response_id="resp_1")
         assert (await client.got("response.done"))["response"]["status"] == "cancelled"
+
+
+async def test_a_response_that_is_done_is_not_in_progress_while_its_last_audio_comes() -> None:
+    turns = [Say.tones(2.0), Say.tones()]
+    async with emulated(turns, delivery_speed=1, late_audio_after_done_ms=1_000) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        sent = len(client.audio())
+        await client.send("response.cancel")  # a no-op
+        await client.send("response.create")
+        await client.got("response.created", 2)
+        assert len(client.audio()) - sent == pytest.approx(48_000, abs=4_000)
+        await client.got("response.done", 2)
+        assert client.session.errors == []
