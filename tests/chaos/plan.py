@@ -244,7 +244,5 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         "user_item_text": rng.choice((None, None, "Words of the user.")),
         "transcript_events": rng.choice(("deltas", "deltas", "both")),
         "late_transcripts": rng.random() < 0.25,
-        "late_audio_after_done_ms": rng.choice((0, 0, 100)),
-        "tell_interruptions": rng.random() < 0.75,
         "after_rejection": rng.choice(("wait", "close", "default_voice")),
     }
