@@ -25,6 +25,8 @@ from pipecat_hydra.wire.protocol import (
 )
 
 if TYPE_CHECKING:
+    from loguru import Message
+
     from pipecat_hydra.emulator import Activity, HydraEmulator
 
 app = typer.Typer(
@@ -298,6 +300,9 @@ def emulator(
     with _edge(verbose, key):
         from pipecat_hydra.emulator import EmulatorSettings, FaultPlan, HydraEmulator
 
+        if not verbose:
+            # A browser shows its page no more than that a connection failed.
+            logger.add(_show_warning, level="WARNING", filter="pipecat_hydra.emulator")
         settings = EmulatorSettings(
             delivery_speed=speed,
             response_latency_secs=latency,
@@ -335,6 +340,11 @@ async def _serve(hydra: "HydraEmulator") -> None:
             say(f"faults: {hydra.faults}")
         await ended.wait()
     say("ended")
+
+
+def _show_warning(message: "Message") -> None:
+    """Print a warning of the emulator, such as why a client was refused."""
+    say(message.record["message"])
 
 
 def _show_activity(activity: "Activity") -> None:

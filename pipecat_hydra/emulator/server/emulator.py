@@ -296,8 +296,8 @@ class HydraEmulator:
 def _refuse(connection: ServerConnection, refusal: Refusal) -> Response:
     # Nothing of the request is logged: a key may be anywhere in it.
     status, reason = refusal.status, refusal.reason
-    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, reason)
     text = f"{reason}. {refusal.advice}" if refusal.advice else reason
+    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, text)
     return connection.respond(status, f"{text}\n")
 
 

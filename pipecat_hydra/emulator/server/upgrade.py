@@ -27,7 +27,7 @@ class Refusal:
     Parameters:
         status: The HTTP status.
         reason: What the client is told, and what is logged; it quotes nothing of the request.
-        advice: What the client is told besides.
+        advice: What to do about it.
     """
 
     status: http.HTTPStatus
