@@ -44,6 +44,8 @@ class EmulatorSettings:
             `"http://localhost:3000"`. The emulator refuses all other pages with HTTP 403, because
             a browser lets any page on the internet connect to this machine. Clients that are no
             browsers send no origin, or the emulator's own address, and always may.
+        redirect_status: HTTP status, 307 or 308, by which each upgrade request is redirected once,
+            to another path of the same host; `None` to redirect none.
         max_sessions: Sessions open at the same time above which a new one gets
             `server_full` (§1); `None` for no limit.
         idle_timeout_secs: Seconds without a frame in either direction until the server closes
@@ -158,6 +160,7 @@ class EmulatorSettings:
     """
 
     allowed_origins: tuple[str, ...] = ()
+    redirect_status: Literal[307, 308] | None = None
     max_sessions: int | None = None
     idle_timeout_secs: float = IDLE_TIMEOUT_SECS
     session_ended_close_code: int | None = CLOSE_NORMAL
