@@ -239,4 +239,10 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         "speech_stopped": rng.random() < 0.75,
         "user_items": rng.random() < 0.75,
         "arguments_as_object": rng.random() < 0.25,
+        "late_user_items": rng.random() < 0.25,
+        "item_texts": rng.random() < 0.25,
+        "user_item_text": rng.choice((None, None, "Words of the user.")),
+        "transcript_events": rng.choice(("deltas", "deltas", "both")),
+        "late_transcripts": rng.random() < 0.25,
+        "after_rejection": rng.choice(("wait", "close", "default_voice")),
     }
