@@ -59,7 +59,6 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
     AudioDelta,
-    AudioDone,
     ErrorDetail,
     ErrorEvent,
     FunctionTool,
@@ -138,7 +137,6 @@ class Conversation:
             **self._talk.handlers,
             **self._session.handlers,
             WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
-            AudioDone: lambda event, now: [],
             ErrorEvent: self._on_error,
             UnknownEvent: lambda event, now: [report_unknown(event)],
             MalformedMessage: lambda event, now: [report_malformed(event)],

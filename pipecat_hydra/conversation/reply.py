@@ -11,6 +11,9 @@ and has a bracket in the pipeline that is open or closed: `ReplyStarted`, then
 `ReplyEnded`. Leaving ACTIVE closes what is open, at once. A reply that is resumed opens
 a second bracket, marked so.
 
+An ACTIVE reply of which nothing comes may rest: its bracket is closed, and nothing waits for it. If
+more of it comes, it wakes and opens another bracket.
+
 `responses.py` and `turn_taking.py` say when each state is entered. Pure.
 """
 
@@ -32,10 +35,13 @@ from pipecat_hydra.wire.audio import WholeSamples
 from pipecat_hydra.wire.events import AudioDelta
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
-__all__ = ["Reply", "ReplyState"]
+__all__ = ["STALL_SECS", "Reply", "ReplyState"]
 
 _HELD_BYTES: Final = 120 * 48_000 * 2
 _EARLY_PHRASES: Final = 1_000
+STALL_SECS: Final = 12.0
+"""How long nothing may come of a reply, which Hydra sends ten times faster than it is spoken."""
+_REST_SECS: Final = 0.5
 _NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
 
 
@@ -50,19 +56,33 @@ class ReplyState(Enum):
 class Reply:
     """One response on its way into the pipeline."""
 
-    def __init__(self, response_id: str | None, *, asked_at: float | None, sample_rate: int):
+    def __init__(
+        self,
+        response_id: str | None,
+        *,
+        asked_at: float | None,
+        sample_rate: int,
+        now: float = 0.0,
+    ):
         """Make an active reply whose bracket is closed.
 
         Args:
             response_id: The response; None as long as the server has not named it.
             asked_at: When it was asked for, in seconds, if that is known.
             sample_rate: Rate of its audio in Hz.
+            now: The time.
         """
         self.id = response_id
         self.asked_at = asked_at
+        self.announced = True
+        """Whether `response.created` came, and not only a part of it."""
         self.state = ReplyState.ACTIVE
         self.generated = False
-        """Whether the server has finished generating it."""
+        """Whether the server has finished generating it. The last of it may still come."""
+        self.audio_is_whole = False
+        """Whether the server has said that no more audio comes."""
+        self.progress_at = now
+        """When the last part of it came, in seconds."""
         self.heard = False
         """Whether any of its audio has entered the pipeline."""
         self.began_over_user_at: float | None = None
@@ -98,6 +118,24 @@ class Reply:
     def dead(self) -> bool:
         """Whether its audio and text are dropped."""
         return self.state is ReplyState.DEAD
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its audio is being heard, and more of it is to come."""
+        is_over = self.generated or self.audio_is_whole or self.may_rest
+        return self.active and self._voiced and not is_over
+
+    @property
+    def deadline(self) -> float | None:
+        """When it rests or counts as stalled, if nothing comes of it; None if it does neither."""
+        if self.dead or self.rests or (self.generated and not self.active):
+            return None
+        return self.quiet_at if self.may_rest and self.active else self.progress_at + STALL_SECS
+
+    @property
+    def quiet_at(self) -> float:
+        """When nothing has come of it for a moment."""
+        return self.progress_at + _REST_SECS
 
     def begin(self) -> list[PipelineEffect]:
         """Open the bracket."""
@@ -139,7 +177,7 @@ class Reply:
         return self.close(interrupted=True)
 
     def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
-        """Go on after a rest, or because the user did not speak after all or this is the answer.
+        """Go on, because the user did not speak after all, or because this is the answer.
 
         Args:
             unheard: The parts that entered the pipeline before and were not heard. They go
@@ -151,21 +189,30 @@ class Reply:
         if self.generated and not held:
             return []
         self._open = True
-        effects: list[PipelineEffect] = [ReplyStarted(self.id, resumed=True)]
-        for part in held:
-            effects += self._pass(part, None)
-        return effects
+        return [ReplyStarted(self.id, resumed=True), *self._pass_all(held)]
+
+    def follow(self) -> list[PipelineEffect]:
+        """Begin, if it was held from the first because another reply had to end before it."""
+        self.state = ReplyState.ACTIVE
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [*self.begin(), *self._pass_all(held)]
 
     def rest(self) -> list[PipelineEffect]:
-        """Close the bracket. `resume` must come before more audio or text."""
+        """Close the bracket. `wake` must come before more audio or text."""
         self.rests = True
         return self.close(interrupted=False)
 
+    def wake(self) -> list[PipelineEffect]:
+        """End the rest, if it rests: more of it has come."""
+        if not (self.rests and self.active):
+            return []
+        self.rests = False
+        self._open = True
+        return [ReplyStarted(self.id, resumed=True)]
+
     def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
         """Say parts that were thrown away once more, in the open bracket, if there is one."""
-        if not self.active or not self._open:
-            return []
-        return [effect for part in parts for effect in self._pass(part, None)]
+        return self._pass_all(parts) if self.active and self._open else []
 
     def kill(self) -> list[PipelineEffect]:
         """Drop the parts that were kept back, and all that still come."""
@@ -203,6 +250,9 @@ class Reply:
             waited = max(0.0, now - self.asked_at)
         self._voiced = self.heard = True
         return [VoiceStarted(self.id, waited), *self._take_early(), part]
+
+    def _pass_all(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        return [effect for part in parts for effect in self._pass(part, None)]
 
     def _take_early(self) -> list[PipelineEffect]:
         early: list[PipelineEffect] = [*self._early]

@@ -52,6 +52,7 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
+    AudioDone,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -105,6 +106,7 @@ class TurnTaking:
             ItemDone: self._on_item_done,
             ResponseCreated: self._on_response_created,
             AudioDelta: self._on_audio_delta,
+            AudioDone: self._on_audio_done,
             TranscriptDelta: self._on_transcript_delta,
             ResponseDone: self._on_response_done,
             **self._call_rules.handlers,
@@ -237,7 +239,10 @@ class TurnTaking:
         if item.type == "function_call" and item.call_id:
             self._call_rules.named(item.call_id, item.name)
         elif item.role == "user":
-            self._turns.name(item.id)
+            if not item.is_typed:
+                self._turns.name(item.id)
+        elif item.type == "message":
+            self._responses.item_began()
         return []
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
@@ -349,14 +354,21 @@ class TurnTaking:
         effects = self._begin_if_new(event.response_id, now)
         return effects + self._responses.audio(event.response_id, event.delta, now)
 
+    def _on_audio_done(self, event: AudioDone, now: float) -> list[Effect]:
+        return self._responses.audio_is_whole(event.response_id, now)
+
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
         effects = self._begin_if_new(event.response_id, now)
         return effects + self._responses.text(event.response_id, event.delta, now)
 
     def _begin_if_new(self, response_id: str | None, now: float) -> list[Effect]:
-        return self._begin(response_id, now) if self._responses.is_first_sign(response_id) else []
+        if not self._responses.is_first_sign(response_id):
+            return []
+        return self._begin(response_id, now, announced=False)
 
-    def _begin(self, response_id: str | None, now: float) -> list[Effect]:
+    def _begin(
+        self, response_id: str | None, now: float, *, announced: bool = True
+    ) -> list[Effect]:
         """Begin a response. It decides the user's turn, unless it was due before the turn."""
         self._rest.used(now)
         over_user = self._turns.speaking and self._owed.due_before_turn
@@ -367,6 +379,8 @@ class TurnTaking:
             asked_at=asked_at,
             sample_rate=self._handshake.expected_sample_rate,
             over_user=over_user,
+            announced=announced,
+            after_user=self._turns.take_untold(),
         )
         if not over_user:
             effects += self._decide_turn()

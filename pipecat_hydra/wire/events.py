@@ -158,6 +158,11 @@ class ConversationItem(_Received):
     arguments: _JsonText | None = None
     output: str | None = None
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether it is a message that was typed, and not spoken."""
+        return any(part.type == "input_text" for part in self.content or ())
+
 
 class Usage(_Received):
     """Tokens that one response took.
