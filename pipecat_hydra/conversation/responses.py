@@ -147,8 +147,8 @@ class Responses:
 
     @property
     def is_any(self) -> bool:
-        """Whether a response is current that the server has not ended."""
-        return self._reply is not None and not self._reply.generated
+        """Whether a response is current: it goes on, or parts of it may still come."""
+        return self._reply is not None
 
     @property
     def any_begun(self) -> bool:

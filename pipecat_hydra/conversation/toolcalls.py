@@ -6,7 +6,9 @@ when the calls of a response are to be made, and takes the one answer of each.
 
 The calls of one response are a batch, and the model is asked to go on once for each batch (F2).
 A batch is settled when all its calls are answered: at once if the response is known to be done,
-else 200 ms after the last answer.
+else 200 ms after the last answer. Whether `response.done` comes before the reply about the calls is
+open (protocol §6). Once a session has shown that it does, it is waited for, for calls of one
+response may come far apart.
 
 Missing parts of a call may come until a second after its response is over: done, superseded or
 given up. The call is then made with what has come of its arguments. A call of which only the name
@@ -39,6 +41,8 @@ from pipecat_hydra.wire.events import ResponseInfo
 __all__ = ["OpenCalls", "Settled"]
 
 _SETTLE_SECS: Final = 0.2
+# How long an answered batch waits for the `response.done` that the session is known to send.
+_DONE_SECS: Final = 3.0
 _GATHER_SECS: Final = 0.02
 # How long the arguments of a call may come after its response is done (protocol §6).
 _LATE_ARGUMENTS_SECS: Final = 1.0
@@ -130,11 +134,14 @@ class OpenCalls:
     def __init__(self) -> None:
         """Start with no calls."""
         self._batches: dict[str | None, _Batch] = {}
+        self._newest: _Batch | None = None
         # Names of calls that are known only from their items, by the server's ids.
         self._names: dict[str, str] = {}
         # Calls already dealt with, each with its response, by the server's ids: the server may
         # repeat itself, we may not.
         self._settled: deque[tuple[str | None, str]] = deque(maxlen=_REMEMBERED_CALLS)
+        # Whether `response.done` of a response that called came before it was asked about its calls.
+        self._done_comes_first = False
         # The ids handed out.
         self._given: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
         # Calls whose turn or session is gone, by the ids handed out.
@@ -171,9 +178,25 @@ class OpenCalls:
         if not self._batches:
             return None
         batches = self._batches.values()
-        settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
+        settled = [self._settled_at(batch) for batch in batches if batch.answered]
         gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
         return min(settled + gathered, default=None)
+
+    def _settled_at(self, batch: _Batch) -> float:
+        """When an answered batch is settled, if its response is not done before."""
+        goes_on = batch is self._newest and batch.complete_by is None
+        is_waited_for = self._done_comes_first and goes_on
+        return batch.answered_at + (_DONE_SECS if is_waited_for else _SETTLE_SECS)
+
+    def response_began(self, response_id: str | None) -> None:
+        """Forget the calls of an earlier response that had the same id."""
+        if response_id is None:
+            return
+        self._settled = deque(
+            (call for call in self._settled if call[0] != response_id), _REMEMBERED_CALLS
+        )
+        if response_id in self._cancelled:
+            self._cancelled.remove(response_id)
 
     def name(self, call_id: str, name: str) -> None:
         """Record the name of a call that may never come."""
@@ -233,6 +256,7 @@ class OpenCalls:
         self._names.clear()
         self._settled.clear()
         self._cancelled.clear()
+        self._done_comes_first = False
 
     def abandon_oldest(self) -> dict[str, str]:
         """Make orphans of the oldest batch that waits for answers; return them, id to name."""
@@ -309,6 +333,7 @@ class OpenCalls:
                 self._settled.append((response_id, call_id))
             elif _is_object(call.gathered):
                 batch.make(call, call.gathered, now)
+        self._done_comes_first = self._done_comes_first or info.status == "completed"
         batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
@@ -385,7 +410,7 @@ class OpenCalls:
         for response_id, batch in list(self._batches.items()):
             if not batch.answered:
                 continue
-            if batch.done or now >= batch.answered_at + _SETTLE_SECS:
+            if batch.done or now >= self._settled_at(batch):
                 settled.append(Settled(response_id, batch.respond, batch.cancelled))
                 self._put_away(response_id)
         return settled
@@ -409,7 +434,9 @@ class OpenCalls:
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
         call = _Call(self._give_id(call_id), self._names.pop(call_id, ""))
-        batch = self._batches.setdefault(response_id, _Batch(turns_before=self._turns))
+        if response_id not in self._batches:
+            self._newest = self._batches[response_id] = _Batch(turns_before=self._turns)
+        batch = self._batches[response_id]
         return batch.calls.setdefault(call_id, call)
 
     def _give_id(self, call_id: str) -> str:

@@ -246,7 +246,13 @@ class TurnTaking:
         return []
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
-        match self._turns.judge(event.item) if event.item is not None else Verdict.NONE:
+        item = event.item
+        if item is None:
+            return []
+        if item.type == "function_call":
+            self._call_rules.item_is_done(item, now)
+            return []
+        match self._turns.judge(item):
             case Verdict.NONE:
                 return []
             case Verdict.NOISE:
@@ -382,6 +388,7 @@ class TurnTaking:
             announced=announced,
             after_user=self._turns.take_untold(),
         )
+        self._calls.response_began(response_id)
         if not over_user:
             effects += self._decide_turn()
             self._turns.answer()
