@@ -36,6 +36,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 
 from collections.abc import Sequence
 
+from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
@@ -45,7 +46,7 @@ from pipecat_hydra.conversation.diagnostics import (
     report_unknown,
     report_warning,
 )
-from pipecat_hydra.conversation.effects import Effect, Send
+from pipecat_hydra.conversation.effects import Effect, Send, ToolCalls, VoiceStarted
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
@@ -109,6 +110,7 @@ class Conversation:
         self._responses = Responses(event_ids=event_ids, resume_after_noise=resume_after_noise)
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
+        self._end = AnnouncedEnd()
         self._uplink = uplink or Uplink()
         self._rest = RestTimer(
             unused_timeout_secs=unused_timeout_secs, idle_timeout_secs=idle_timeout_secs
@@ -215,6 +217,7 @@ class Conversation:
         """When `tick` has something to do next, or None."""
         deadlines = (
             self._handshake.deadline,
+            self._end.deadline,
             self._rest.deadline,
             self._turns.deadline,
             self._responses.deadline,
@@ -239,13 +242,15 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
+        self._end.clear()
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        return audio + self._talk.tick(now) + self._session.tick(now)
+        told = audio + self._talk.tick(now) + self._session.tick(now)
+        return told + self._end.tick(now, speaking=self._responses.speaking)
 
     #
     # What the application does
@@ -392,6 +397,8 @@ class Conversation:
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
+        if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
+            self._end.model_is_heard()
         return effects + report_dropped_fields(event)
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
@@ -399,6 +406,7 @@ class Conversation:
         self._owed.refused(error.event_id)
         if failed := self._handshake.rejected(error):
             return failed
+        self._end.take(error, now)
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
             return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
         return [report_error(error)]
