@@ -22,6 +22,7 @@ The configuration is kept when the connection is lost, for a session that nobody
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §2.
 """
 
+import json
 from enum import Enum, auto
 from typing import Final
 
@@ -274,8 +275,12 @@ class Handshake:
 
 
 def _oversize_message(configuration: SessionConfiguration, size: int) -> str:
-    instructions = len((configuration.instructions or "").encode())
-    tools = sum(len(tool.model_dump_json()) for tool in configuration.tools or ())
+    instructions = len((configuration.instructions or "").encode(errors="replace"))
+    dumped = (tool.model_dump() for tool in configuration.tools or ())
+    tools = sum(
+        len(json.dumps(tool, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+        for tool in dumped
+    )
     return (
         f"session.configure has {size} bytes (instructions {instructions}, tools {tools}). Hydra "
         "was seen to send no audio at all above some 18 kB: shorten the "

@@ -13,7 +13,14 @@ Protocol: §3 (server events), §4 (client events).
 import json
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 
 __all__ = [
     "AudioDelta",
@@ -302,11 +309,14 @@ class _ResponsePart(_ServerEvent):
 
 
 class AudioDelta(_ResponsePart):
-    """`response.output_audio.delta`: reply audio, PCM16 LE mono, split at any byte."""
+    """`response.output_audio.delta`: reply audio, PCM16 LE mono, split at any byte.
+
+    The audio may also come as `audio`, as in the client's events.
+    """
 
     type: Literal["response.output_audio.delta"]
     item_id: str | None = None
-    delta: bytes = b""
+    delta: bytes = Field(b"", validation_alias=AliasChoices("delta", "audio"))
 
 
 class AudioDone(_ResponsePart):
