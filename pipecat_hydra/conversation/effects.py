@@ -44,6 +44,7 @@ __all__ = [
     "TurnDiscarded",
     "UserStarted",
     "UserStopped",
+    "UserTranscript",
     "VoiceEnded",
     "VoiceStarted",
 ]
@@ -238,6 +239,13 @@ class UserStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class UserTranscript:
+    """What the user has said in a turn, in words, as the server has understood it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnConfirmed:
     """The user's turn is real, not noise: the functions that it interrupted are to be cancelled.
 
@@ -374,6 +382,7 @@ ConnectionEffect: TypeAlias = (
 PipelineEffect: TypeAlias = (
     UserStarted
     | UserStopped
+    | UserTranscript
     | TurnConfirmed
     | TurnDiscarded
     | Flush

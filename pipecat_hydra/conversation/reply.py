@@ -98,6 +98,11 @@ class Reply:
         self.sample_rate = sample_rate
         """Rate of its audio in Hz; known for sure once the session is configured."""
         self._last_text = ""
+        self.items: Final[set[str]] = set()
+        """The items that were begun in it."""
+        # The items whose text has come in phrases, and those whose text has come at once, with it.
+        self._phrased: set[str | None] = set()
+        self._whole: dict[str | None, str] = {}
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
@@ -159,6 +164,22 @@ class Reply:
             return []
         pcm = self._samples.push(delta)
         return self._take(AudioChunk(pcm, self.sample_rate), now) if pcm else []
+
+    def is_new_phrase(self, item_id: str | None) -> bool:
+        """Record that a phrase of an item has come; return whether its text is not known whole."""
+        if item_id in self._whole or None in self._whole or (item_id is None and self._whole):
+            return False
+        self._phrased.add(item_id)
+        return True
+
+    def is_new_text(self, item_id: str | None, text: str) -> bool:
+        """Record that the whole text of an item has come; return whether none of it had before."""
+        seen = self._phrased.union(self._whole)
+        is_told = item_id in seen or None in seen or (item_id is None and bool(seen))
+        if is_told or text in self._whole.values():
+            return False
+        self._whole[item_id] = text
+        return True
 
     def text(self, delta: str, now: float) -> list[PipelineEffect]:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""

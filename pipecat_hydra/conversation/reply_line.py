@@ -5,9 +5,9 @@ first delta if that event is missing. It ceases to be current when it has ended,
 takes its place. Its id is then retired: nothing with a retired id ever passes (`response_ids.py`,
 A5).
 
-`response.done` may come before the last deltas. So a response that is done, and of which no
-`output_audio.done` has come, rests: for the pipeline it is over, and nothing waits for it. If more
-of it comes, it wakes. It has ended when its audio is whole, when another response begins, or when
+`response.done` may come before the last deltas, and before the text. So a response that is done
+rests: for the pipeline it is over, and nothing waits for it. If more of it comes, it wakes. No more
+of its audio passes after `output_audio.done`. It has ended when another response begins, or when
 the user begins to speak. Once a session has shown that it sends `response.done` early, the bracket
 of a response stays open for a moment after it.
 
@@ -56,6 +56,19 @@ class ReplyLine:
         if self.current is None or response_id in (None, self.current.id):
             return self.current
         return self._next if self._next is not None and self._next.id == response_id else None
+
+    @property
+    def last(self) -> Reply | None:
+        """The response that has begun last, unless it is over."""
+        return self._next or self.current
+
+    def of_item(self, item_id: str | None) -> Reply | None:
+        """Return the response in which an item was begun, as far as that is known."""
+        for reply in (self.current, self._next):
+            if reply is not None and item_id in reply.items:
+                return reply
+        is_unknown = item_id is None or (self.current is not None and not self.current.items)
+        return self.current if is_unknown else None
 
     def is_known(self, response_id: str | None) -> bool:
         """Whether a response was announced before; a response without an id was not."""
@@ -144,11 +157,12 @@ class ReplyLine:
     def wake(self, reply: Reply, now: float) -> list[Effect]:
         """Record that more of a response has come; end its rest."""
         reply.progress_at = now
-        self._is_done_early = self._is_done_early or (reply.generated and reply.active)
+        is_late = reply.generated and reply.active and not reply.audio_is_whole
+        self._is_done_early = self._is_done_early or is_late
         return [*reply.wake()]
 
     def audio_is_whole(self, response_id: str | None, now: float) -> list[Effect]:
-        """Record that no more audio of a response comes; end the response if it is done."""
+        """Record that no more audio of a response comes; let the response rest if it is done."""
         reply = self.find(response_id)
         if reply is None:
             return []
@@ -157,7 +171,7 @@ class ReplyLine:
             return []
         if self._next is not None:
             return self.advance(now)
-        return self.end(interrupted=False) if reply.generated and reply.active else []
+        return [*reply.rest()] if reply.generated and reply.active and not reply.rests else []
 
     def done(self, response_id: str | None) -> tuple[Reply | None, bool]:
         """Record that the server has ended a response.
@@ -178,7 +192,6 @@ class ReplyLine:
         """End a generated response; if it is held, keep it until the turn is decided."""
         if status != "cancelled":
             reply.generated = True
-            reply.audio_is_whole = reply.audio_is_whole or status == "failed"
             return [] if reply.held else self._finish(reply, now)
         if reply is self._next:
             self._next = None
@@ -190,12 +203,12 @@ class ReplyLine:
         return [*effects, *([Flush()] if flush else []), *self.advance(now)]
 
     def _finish(self, reply: Reply, now: float) -> list[Effect]:
-        """End the current response, which is generated; let it rest if more of it may come."""
-        if reply.audio_is_whole or not reply.active:
+        """Let the current response rest, which is generated: more of it may come."""
+        if not reply.active:
             return [*self.end(interrupted=False), *self.advance(now)]
         reply.may_rest = True
         reply.progress_at = now
-        if self._is_done_early:
+        if self._is_done_early and not reply.audio_is_whole:
             return []
         return [*reply.rest(), *self.advance(now)]
 

@@ -51,7 +51,12 @@ from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import STALL_SECS, Reply
 from pipecat_hydra.conversation.reply_line import ReplyLine
 from pipecat_hydra.conversation.unheard import Unheard
-from pipecat_hydra.wire.events import AudioDelta, ResponseCancel, ResponseInfo
+from pipecat_hydra.wire.events import (
+    AudioDelta,
+    ConversationItem,
+    ResponseCancel,
+    ResponseInfo,
+)
 
 __all__ = ["EndedResponse", "Responses"]
 
@@ -234,21 +239,51 @@ class Responses:
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
         reply = self._line.find(response_id)
-        return [] if reply is None else [*self._line.wake(reply, now), *reply.audio(delta, now)]
+        if reply is None or (reply.generated and reply.audio_is_whole):
+            return []
+        return [*self._line.wake(reply, now), *reply.audio(delta, now)]
 
-    def text(self, response_id: str | None, delta: str, now: float) -> list[Effect]:
+    def text(
+        self, response_id: str | None, delta: str, now: float, *, item_id: str | None = None
+    ) -> list[Effect]:
         """Take a phrase; without an id it belongs to the current response."""
         reply = self._line.find(response_id)
-        return [] if reply is None else [*self._line.wake(reply, now), *reply.text(delta, now)]
+        if reply is None or not delta or not reply.is_new_phrase(item_id):
+            return []
+        return [*self._line.wake(reply, now), *reply.text(delta, now)]
+
+    def whole_text(
+        self, response_id: str | None, text: str, now: float, *, item_id: str | None
+    ) -> list[Effect]:
+        """Take the whole text of an item, unless it has come before, in phrases or whole."""
+        reply = self._line.find(response_id)
+        return [] if reply is None else self._take_whole(reply, item_id, text, now)
+
+    def _take_whole(
+        self, reply: Reply, item_id: str | None, text: str, now: float
+    ) -> list[Effect]:
+        if not text or not reply.is_new_text(item_id, text):
+            return []
+        return [*self._line.wake(reply, now), *reply.text(text, now)]
 
     def audio_is_whole(self, response_id: str | None, now: float) -> list[Effect]:
-        """Record that no more audio of a response comes; end the response if it is done."""
+        """Record that no more audio of a response comes; let the response rest if it is done."""
         return self._line.audio_is_whole(response_id, now)
 
-    def item_began(self) -> None:
-        """Record that the current response goes on with another item, which may have audio."""
-        if self._reply is not None and not self._reply.generated:
-            self._reply.audio_is_whole = False
+    def item_began(self, item_id: str | None) -> None:
+        """Record that the last response goes on with another item, which may have audio."""
+        reply = self._line.last
+        if reply is not None and not reply.generated:
+            reply.audio_is_whole = False
+            if item_id is not None:
+                reply.items.add(item_id)
+
+    def item_is_done(self, item: ConversationItem, now: float) -> list[Effect]:
+        """Take the text of an item that the model has said, if the item has any."""
+        reply = self._line.of_item(item.id)
+        if reply is None or item.status not in (None, "completed"):
+            return []
+        return self._take_whole(reply, item.id, item.words, now)
 
     def progressed(self, now: float) -> None:
         """Record that the current response has not stalled, although no audio or text came."""
@@ -296,7 +331,11 @@ class Responses:
         answered = info.status == "completed" and reply.active
         if is_cancelled:
             self.unheard.forget()
-        effects = self._line.generated(reply, info.status, now)
+        effects: list[Effect] = []
+        for item in () if is_cancelled else info.output or ():
+            if item.type == "message":
+                effects += self._take_whole(reply, item.id, item.words, now)
+        effects += self._line.generated(reply, info.status, now)
         return EndedResponse(effects, reply.id, current=True, answered=answered, took=took)
 
     def disconnected(self) -> list[Effect]:

@@ -41,6 +41,7 @@ from pipecat_hydra.conversation.effects import (
     TurnConfirmed,
     TurnDiscarded,
     UserStarted,
+    UserTranscript,
     VoiceStarted,
 )
 from pipecat_hydra.conversation.handshake import Handshake, Phase
@@ -53,6 +54,7 @@ from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
     AudioDone,
+    ConversationItem,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -61,6 +63,7 @@ from pipecat_hydra.wire.events import (
     SpeechStarted,
     SpeechStopped,
     TranscriptDelta,
+    TranscriptDone,
 )
 
 __all__ = ["TurnTaking"]
@@ -108,6 +111,7 @@ class TurnTaking:
             AudioDelta: self._on_audio_delta,
             AudioDone: self._on_audio_done,
             TranscriptDelta: self._on_transcript_delta,
+            TranscriptDone: self._on_transcript_done,
             ResponseDone: self._on_response_done,
             **self._call_rules.handlers,
         }
@@ -242,7 +246,7 @@ class TurnTaking:
             if not item.is_typed:
                 self._turns.name(item.id)
         elif item.type == "message":
-            self._responses.item_began()
+            self._responses.item_began(item.id)
         return []
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
@@ -252,6 +256,14 @@ class TurnTaking:
         if item.type == "function_call":
             self._call_rules.item_is_done(item, now)
             return []
+        if item.role == "assistant":
+            return self._responses.item_is_done(item, now)
+        words = self._turns.transcripts.take(item) if item.role == "user" else None
+        transcript = [UserTranscript(words)] if words else []
+        return [*transcript, *self._judge(item, now)]
+
+    def _judge(self, item: ConversationItem, now: float) -> list[Effect]:
+        """Decide the turn of the user whose item is done."""
         match self._turns.judge(item):
             case Verdict.NONE:
                 return []
@@ -365,7 +377,14 @@ class TurnTaking:
 
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
         effects = self._begin_if_new(event.response_id, now)
-        return effects + self._responses.text(event.response_id, event.delta, now)
+        return effects + self._responses.text(
+            event.response_id, event.delta, now, item_id=event.item_id
+        )
+
+    def _on_transcript_done(self, event: TranscriptDone, now: float) -> list[Effect]:
+        return self._responses.whole_text(
+            event.response_id, event.transcript, now, item_id=event.item_id
+        )
 
     def _begin_if_new(self, response_id: str | None, now: float) -> list[Effect]:
         if not self._responses.is_first_sign(response_id):

@@ -57,6 +57,7 @@ __all__ = [
     "SpeechStopped",
     "StatusDetails",
     "TranscriptDelta",
+    "TranscriptDone",
     "UnknownEvent",
     "Usage",
     "WarningEvent",
@@ -133,10 +134,12 @@ class ItemContent(_Received):
     Parameters:
         type: `input_audio`, `input_text`, `output_audio` or `output_text`.
         text: The text, or the transcript of audio where the server gives one.
+        transcript: The transcript of audio, likewise.
     """
 
     type: str | None = None
     text: str | None = None
+    transcript: str | None = None
 
 
 class ConversationItem(_Received):
@@ -169,6 +172,12 @@ class ConversationItem(_Received):
     def is_typed(self) -> bool:
         """Whether it is a message that was typed, and not spoken."""
         return any(part.type == "input_text" for part in self.content or ())
+
+    @property
+    def words(self) -> str:
+        """What was said aloud in it, as far as the server gives a transcript."""
+        spoken = (part for part in self.content or () if part.type != "input_text")
+        return " ".join(words for part in spoken if (words := part.text or part.transcript))
 
 
 class Usage(_Received):
@@ -334,6 +343,17 @@ class TranscriptDelta(_ResponsePart):
     delta: str = ""
 
 
+class TranscriptDone(_ResponsePart):
+    """`response.output_audio_transcript.done`: all that the assistant said in an item.
+
+    Undocumented, like the deltas. The text may come as `text`.
+    """
+
+    type: Literal["response.output_audio_transcript.done"]
+    item_id: str | None = None
+    transcript: str = Field("", validation_alias=AliasChoices("transcript", "text"))
+
+
 class FunctionCallArgumentsDelta(_ResponsePart):
     """`response.function_call_arguments.delta`: a fragment of JSON, split anywhere."""
 
@@ -402,6 +422,7 @@ KnownServerEvent: TypeAlias = (
     | AudioDelta
     | AudioDone
     | TranscriptDelta
+    | TranscriptDone
     | FunctionCallArgumentsDelta
     | FunctionCallArgumentsDone
     | ResponseDone
