@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from loguru import logger
@@ -203,8 +203,38 @@ def emulator(
         float, typer.Option(min=0.0, help="Seconds between the end of a turn and the response.")
     ] = 0.05,
     transcripts: Annotated[
-        bool, typer.Option("--transcripts", help="Send transcripts of replies.")
+        bool | None,
+        typer.Option(
+            "--transcripts/--no-transcripts",
+            help="Send transcripts of replies.",
+            show_default="if the script has any",
+        ),
+    ] = None,
+    requested_rate: Annotated[
+        bool, typer.Option("--requested-rate", help="Reply at the rate that the client asks for.")
     ] = False,
+    voices: Annotated[
+        Literal["known", "by_model", "any"],
+        typer.Option(help="Voices that are accepted: all known ones, those of the model, or any."),
+    ] = "known",
+    gap_ends_turn: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECS",
+            min=0.1,
+            help="Let so many seconds without audio end the user's turn.",
+            show_default="only silence does",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A web page that may connect, such as http://localhost:3000; may be given many "
+            "times.",
+            show_default="none",
+        ),
+    ] = None,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions at a time.", show_default="no limit")
     ] = None,
@@ -223,7 +253,9 @@ def emulator(
 ) -> None:
     """Serve Hydra's protocol on this machine, for work without an account.
 
-    It hears speech with a real voice activity detector, answers it, and can be interrupted.
+    It hears speech with a real voice activity detector, answers it, and can be interrupted. A
+    client of anybody can be pointed at it: `--requested-rate`, `--voices any`, `--gap-ends-turn`
+    and `--allow-origin` are for clients that rely on what Hydra is not known to do.
 
     Faults, for instance `--fault drop:during=response,secs=0.3,how=1011,times=2`; each takes
     `first=N` and `times=N`, the first connection that has it and how many do (all):
@@ -270,6 +302,10 @@ def emulator(
             delivery_speed=speed,
             response_latency_secs=latency,
             transcripts=transcripts,
+            honour_output_rate=requested_rate,
+            voices=voices,
+            gap_ends_turn_secs=gap_ends_turn,
+            allowed_origins=tuple(allow_origin or ()),
             max_sessions=max_sessions,
             record=False,
         )
@@ -374,13 +410,18 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and the exit code for an error; no message if it is not expected."""
     try:
         from pipecat_hydra.cli.talk import ExitCode, TalkError
-        from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
+        from pipecat_hydra.emulator import (
+            EmulatorPortInUseError,
+            FaultError,
+            OriginError,
+            ScriptError,
+        )
     except Exception:
         # The import of this class itself has failed, because the machine lacks a library.
         return "", 1
     if isinstance(error, TalkError):
         return str(error), error.exit_code
-    if isinstance(error, FaultError | ScriptError):
+    if isinstance(error, FaultError | OriginError | ScriptError):
         return str(error), ExitCode.USAGE
     if isinstance(error, EmulatorPortInUseError):
         return error.strerror or str(error), ExitCode.FAILED

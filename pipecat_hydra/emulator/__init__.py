@@ -55,7 +55,7 @@ from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
 from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Reply, Say, Step, Turn
 from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
 from pipecat_hydra.emulator.server.stand_in import stand_in
-from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.settings import EmulatorSettings, OriginError
 from pipecat_hydra.emulator.wire.ending import Ending
 
 __all__ = [
@@ -93,6 +93,7 @@ __all__ = [
     "NarrationRecord",
     "Noise",
     "OddSplits",
+    "OriginError",
     "OutputRecord",
     "Pause",
     "Rate",

@@ -39,14 +39,24 @@ class Outlet:
         session: Records what is sent.
         on_activity: Called for each event that is sent.
         injection: The faults of the session.
+        audio_key: The field that holds the audio of a delta.
+        base64_lines: Whether its base64 is broken into lines.
     """
 
     def __init__(
-        self, session: EmulatedSession, on_activity: ActivityHook | None, injection: Injection
+        self,
+        session: EmulatedSession,
+        on_activity: ActivityHook | None,
+        injection: Injection,
+        *,
+        audio_key: str = "delta",
+        base64_lines: bool = False,
     ) -> None:
         self._session = session
         self._on_activity = on_activity
         self._injection = injection
+        self._audio_key = audio_key
+        self._encode = base64.encodebytes if base64_lines else base64.b64encode
         chosen = injection.chosen
         self._mangler = Mangler(chosen.faults, chosen.rng, injection.note, self._put)
         self._queue: Backlog[str | bytes | Stall | _End] = Backlog(_MAX_WAITING_BYTES)
@@ -58,7 +68,7 @@ class Outlet:
         """When the last frame was written, on the clock of `time.monotonic`."""
 
     def send(self, event: Event, *, audio: bytes = b"") -> None:
-        """Queue an event and give it an id; `audio` becomes its `delta` in base64 (§3)."""
+        """Queue an event and give it an id; `audio` is added to it in base64 (§3)."""
         if self.closing:
             return
         event = {"event_id": new_id("sv"), **event}
@@ -116,7 +126,7 @@ class Outlet:
             case Told(event, audio):
                 record = self._session.note("sent", event, audio=audio)
                 if audio:
-                    event = {**event, "delta": base64.b64encode(audio).decode("ascii")}
+                    event = {**event, self._audio_key: self._encode(audio).decode("ascii")}
                 message = json.dumps(event)
                 self._queue.put(message, len(message))
                 tell(self._on_activity, Activity("sent", self._session, record))

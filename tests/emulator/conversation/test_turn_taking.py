@@ -279,3 +279,24 @@ async def test_a_turn_may_be_answered_with_silence() -> None:
         await client.got("conversation.item.done")
         await client.sync()
         assert client.types == [*HANDSHAKE, *TURN[:4]]
+
+
+async def test_an_interruption_may_be_told_by_the_next_response_alone() -> None:
+    long = Say.tones(30.0)
+    async with emulated([long, Say.tones()], delivery_speed=1, tell_interruptions=False) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        old = await first_audio(client)
+        seen = len(client.events)
+        await client.say(burst(), SILENCE)  # noise is nothing at all
+        await client.say(recording("hello"), SILENCE)
+        new = await first_audio(client, 2)
+        done = await client.got("response.done")
+        kinds = [event["type"] for event in client.events[seen:]]
+        assert "input_audio_buffer.speech_started" not in kinds
+        assert kinds[: kinds.index("response.created")].count("response.output_audio.done") == 0
+        assert len(client.audio(old)) < 30 * 48_000
+        assert done["response"]["id"] == new != old
+        assert client.session.errors == []
+        await client.say(recording("hello"), SILENCE)  # nothing is in flight: told as usual
+        await client.got("input_audio_buffer.speech_stopped", 2)
