@@ -12,10 +12,10 @@ the user begins to speak. Once a session has shown that it sends `response.done`
 of a response stays open for a moment after it.
 
 A response that nobody asked for may begin while another streams. The server means that the user
-has interrupted the other one, or that there are two replies in one turn (protocol §5). So the new
-one is next: it is held until the other one has ended or nothing comes of it for a moment, and then
-takes its place. If the server cancels the other one, what the listener has not heard of it is
-thrown away.
+has interrupted the other one, or that there are two replies in one turn (protocol §5). What becomes
+of the other one tells. So the new one is next: it is held, and takes the place of the other one
+when that has ended. If the server cancels the other one, or nothing comes of it for a moment, the
+user has interrupted it, and what the listener has not heard of it is thrown away.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5.
 """
@@ -104,25 +104,20 @@ class ReplyLine:
 
     # One after the other
 
-    def put(self, reply: Reply, *, after_user: bool) -> list[Effect]:
-        """Make a response that begins the current one, or the next one if it has to wait.
-
-        Args:
-            reply: The response.
-            after_user: Whether the user has spoken since the current one began.
-
-        Returns:
-            What that ends.
-        """
-        overlaps = reply.asked_at is None and self.current is not None and self.current.goes_on
-        if overlaps and not after_user:
+    def put(self, reply: Reply) -> list[Effect]:
+        """Make a response that begins the current one, or the next one; return what that ends."""
+        if reply.asked_at is None and self.current is not None and self.current.goes_on:
             reply.hold()
             self._next = reply
             return []
-        effects = self.end(interrupted=overlaps)
+        effects = self.end(interrupted=False)
         self._ids.use_again(reply.id)
         self.current = reply
-        return [*effects, Flush()] if overlaps else effects
+        return effects
+
+    def supersede(self, now: float) -> list[Effect]:
+        """Let the next response take the place of one that the user has interrupted."""
+        return [*self.end(interrupted=True), Flush(), *self.advance(now)]
 
     def advance(self, now: float) -> list[Effect]:
         """Let the next response, if there is one, take the place of the current one."""
@@ -182,11 +177,13 @@ class ReplyLine:
         """
         self.adopt(response_id)
         reply = self.find(response_id)
-        is_open = reply is not None and not reply.generated
-        is_new = self._ids.end(response_id, announced=is_open and reply.announced)
+        if reply is not None and reply.generated:
+            reply = None
+        announced = reply is not None and reply.announced
+        is_new = self._ids.end(response_id, announced=announced)
         if not self.was_announced(response_id):
             self._ids.retire(response_id)
-        return (reply if is_open else None), is_new
+        return reply, is_new
 
     def generated(self, reply: Reply, status: str | None, now: float) -> list[Effect]:
         """End a generated response; if it is held, keep it until the turn is decided."""

@@ -188,7 +188,6 @@ class Responses:
         sample_rate: int,
         over_user: bool,
         announced: bool = True,
-        after_user: bool = False,
     ) -> list[Effect]:
         """Make another response the current one or the next, and return what that ends.
 
@@ -200,18 +199,14 @@ class Responses:
             over_user: Whether it was due before the user began to speak, who still speaks. It
                 is held.
             announced: Whether `response.created` came, and not only a delta.
-            after_user: Whether the user has spoken since the current one began, although the
-                server has not said that the user began to speak.
         """
         self._begun += 1
         reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate, now=now)
         reply.announced = announced
         effects = self._line.advance(now)
-        if after_user:
-            self.unheard.forget()
         if not over_user:
             effects += self._resume_what_was_due()
-        effects += self._line.put(reply, after_user=after_user)
+        effects += self._line.put(reply)
         if over_user:
             reply.began_over_user_at = now
             effects += reply.hold()
@@ -259,9 +254,7 @@ class Responses:
         reply = self._line.find(response_id)
         return [] if reply is None else self._take_whole(reply, item_id, text, now)
 
-    def _take_whole(
-        self, reply: Reply, item_id: str | None, text: str, now: float
-    ) -> list[Effect]:
+    def _take_whole(self, reply: Reply, item_id: str | None, text: str, now: float) -> list[Effect]:
         if not text or not reply.is_new_text(item_id, text):
             return []
         return [*self._line.wake(reply, now), *reply.text(text, now)]
@@ -299,13 +292,14 @@ class Responses:
     def give_up_stalled(self, now: float) -> list[Effect]:
         """Cancel the current response if it has stalled, or let it rest if it may.
 
-        If another one is next, that takes its place instead.
+        If another one is next, that takes its place instead: the user has interrupted this one.
         """
         reply, deadline = self._reply, self.deadline
         if reply is None or deadline is None or now < deadline:
             return []
         if self._line.is_any_next:
-            return self._line.advance(now)
+            self.unheard.forget()
+            return self._line.supersede(now)
         if reply.may_rest and reply.active:
             return [*reply.rest()]
         message = f"Hydra began a response and did not go on with it for {STALL_SECS:.0f} s"

@@ -32,10 +32,11 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 import json
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from pipecat_hydra.conversation.effects import ToolCall, ToolCalls
+from pipecat_hydra.conversation.call_batch import Batch, Call
+from pipecat_hydra.conversation.effects import ToolCalls
 from pipecat_hydra.wire.events import ResponseInfo
 
 __all__ = ["OpenCalls", "Settled"]
@@ -43,74 +44,12 @@ __all__ = ["OpenCalls", "Settled"]
 _SETTLE_SECS: Final = 0.2
 # How long an answered batch waits for the `response.done` that the session is known to send.
 _DONE_SECS: Final = 3.0
-_GATHER_SECS: Final = 0.02
 # How long the arguments of a call may come after its response is done (protocol §6).
 _LATE_ARGUMENTS_SECS: Final = 1.0
 _REMEMBERED_CALLS: Final = 256
 # More than any model calls at a time, and more than it writes: bounds for a server gone wild.
 _MAX_OPEN_CALLS: Final = 256
 _MAX_ARGUMENT_CHARS: Final = 1_000_000
-
-
-@dataclass(slots=True)
-class _Call:
-    # The id under which it is handed out.
-    call_id: str
-    name: str = ""
-    fragments: list[str] = field(default_factory=list[str])
-    size: int = 0
-    complete: bool = False
-    answered: bool = False
-
-    @property
-    def gathered(self) -> str:
-        return "".join(self.fragments)
-
-
-@dataclass(slots=True)
-class _Batch:
-    # By the server's ids.
-    calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
-    ready: list[ToolCall] = field(default_factory=list[ToolCall])
-    ready_at: float = 0.0
-    done: bool = False
-    # Until when missing parts of its calls may come; None while the response goes on.
-    complete_by: float | None = None
-    respond: bool = False
-    cancelled: bool = False
-    answered_at: float = 0.0
-    # How many turns the user had begun before it.
-    turns_before: int = 0
-
-    @property
-    def answered(self) -> bool:
-        return all(call.answered for call in self.calls.values())
-
-    @property
-    def unanswered(self) -> dict[str, str]:
-        """The calls that are complete and have no answer: the ids handed out, to names."""
-        calls = self.calls.values()
-        return {c.call_id: c.name for c in calls if c.complete and not c.answered}
-
-    @property
-    def awaited(self) -> bool:
-        """Whether a call was handed out to be made, and has no answer."""
-        return bool(self.unanswered.keys() - {call.call_id for call in self.ready})
-
-    @property
-    def gathered_at(self) -> float | None:
-        """When the calls may be made together; None if that is not known yet."""
-        if not all(call.complete for call in self.calls.values()):
-            return self.complete_by
-        if not self.ready:
-            return None
-        return self.ready_at if self.done else self.ready_at + _GATHER_SECS
-
-    def make(self, call: _Call, arguments: str, now: float) -> None:
-        """Add a complete call to those that are to be made."""
-        call.complete = True
-        self.ready.append(ToolCall(call.call_id, call.name, arguments))
-        self.ready_at = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +72,14 @@ class OpenCalls:
 
     def __init__(self) -> None:
         """Start with no calls."""
-        self._batches: dict[str | None, _Batch] = {}
-        self._newest: _Batch | None = None
+        self._batches: dict[str | None, Batch] = {}
+        self._newest: Batch | None = None
         # Names of calls that are known only from their items, by the server's ids.
         self._names: dict[str, str] = {}
         # Calls already dealt with, each with its response, by the server's ids: the server may
         # repeat itself, we may not.
         self._settled: deque[tuple[str | None, str]] = deque(maxlen=_REMEMBERED_CALLS)
-        # Whether `response.done` of a response that called came before it was asked about its calls.
+        # Whether `response.done` came before the model was asked about the calls of a response.
         self._done_comes_first = False
         # The ids handed out.
         self._given: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
@@ -182,7 +121,7 @@ class OpenCalls:
         gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
         return min(settled + gathered, default=None)
 
-    def _settled_at(self, batch: _Batch) -> float:
+    def _settled_at(self, batch: Batch) -> float:
         """When an answered batch is settled, if its response is not done before."""
         goes_on = batch is self._newest and batch.complete_by is None
         is_waited_for = self._done_comes_first and goes_on
@@ -244,7 +183,7 @@ class OpenCalls:
         """Wait for no call that was made before the user's last turn, which is answered."""
         self._turns_answered = self._turns
 
-    def _is_overtaken(self, batch: _Batch) -> bool:
+    def _is_overtaken(self, batch: Batch) -> bool:
         return batch.turns_before < self._turns_answered
 
     def session_lost(self) -> None:
@@ -420,7 +359,7 @@ class OpenCalls:
         batch = self._batches.pop(response_id)
         self._settled.extend((response_id, call_id) for call_id in batch.calls)
 
-    def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> _Call | None:
+    def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> Call | None:
         """Find the call of a response, or begin it; None if it has been dealt with."""
         if any(call_id == i and (not sure or r in (response_id, None)) for r, i in self._settled):
             return None
@@ -433,9 +372,9 @@ class OpenCalls:
                 return call
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
-        call = _Call(self._give_id(call_id), self._names.pop(call_id, ""))
+        call = Call(self._give_id(call_id), self._names.pop(call_id, ""))
         if response_id not in self._batches:
-            self._newest = self._batches[response_id] = _Batch(turns_before=self._turns)
+            self._newest = self._batches[response_id] = Batch(turns_before=self._turns)
         batch = self._batches[response_id]
         return batch.calls.setdefault(call_id, call)
 

@@ -25,7 +25,8 @@ class Transcripts:
         """Start with nothing said."""
         self._told: deque[str | int] = deque(maxlen=_REMEMBERED_ITEMS)
         self._turns = 0
-        # How many turns are told since the user was understood last, and how many are heard again.
+        # How many turns are told since the user was understood last, and how many of them the
+        # session that is open is still to hear again.
         self._unanswered = 0
         self._again = 0
 
@@ -55,5 +56,4 @@ class Transcripts:
     def disconnected(self) -> None:
         """Forget the items, because the session is gone. Turns without an answer come again."""
         self._told.clear()
-        self._again += self._unanswered
-        self._unanswered = 0
+        self._again = self._unanswered

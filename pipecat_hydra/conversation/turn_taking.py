@@ -243,8 +243,7 @@ class TurnTaking:
         if item.type == "function_call" and item.call_id:
             self._call_rules.named(item.call_id, item.name)
         elif item.role == "user":
-            if not item.is_typed:
-                self._turns.name(item.id)
+            self._turns.name(item.id)
         elif item.type == "message":
             self._responses.item_began(item.id)
         return []
@@ -405,7 +404,6 @@ class TurnTaking:
             sample_rate=self._handshake.expected_sample_rate,
             over_user=over_user,
             announced=announced,
-            after_user=self._turns.take_untold(),
         )
         self._calls.response_began(response_id)
         if not over_user:

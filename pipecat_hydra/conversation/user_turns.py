@@ -14,9 +14,6 @@ The server may answer a turn before it sends `speech_stopped`, which may then co
 is done, or never. Such a turn owes no response and blocks nothing. The user counts as not speaking
 in it, unless the server breaks its answer off.
 
-A user's item that is not of a turn which `speech_started` opened is a turn whose start the server
-did not tell. It is over by then; a response that begins after it may interrupt another one.
-
 Each turn has an end (P1). A turn that does not stop is taken for stopped after a bound. A turn
 that is over and is never decided is taken for noise after a while; the while is shorter when the
 turn keeps the listener from hearing something.
@@ -32,7 +29,6 @@ turn opens in the replay, or the replay ends without one.
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §5.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -49,7 +45,6 @@ _REPLAY_SECS: Final = 3.0
 _DECIDE_SECS: Final = 8.0
 _DECIDE_SOON_SECS: Final = 3.0
 _UNDECIDED_TURNS: Final = 8
-_REMEMBERED_ITEMS: Final = 64
 
 
 class Verdict(Enum):
@@ -97,10 +92,6 @@ class UserTurns:
         self._understood = 0
         self.transcripts: Final = Transcripts()
         """What the user has said in words, as far as the server gives them."""
-        self._items: deque[str] = deque(maxlen=_REMEMBERED_ITEMS)
-        # Whether the last turn has no item yet.
-        self._is_unnamed = False
-        self._is_untold = False
 
     @property
     def undecided(self) -> bool:
@@ -158,9 +149,6 @@ class UserTurns:
         """Open a turn, and return the stop of the one before, if that was open."""
         before = self._turn
         self.transcripts.turn_started()
-        self._is_untold, self._is_unnamed = False, item_id is None
-        if item_id is not None:
-            self._items.append(item_id)
         stopped = self.stop(discarded=False)
         self._turn = _Turn(item_id, now + self._longest_turn)
         if before is not None and before.item_id is not None and not before.real:
@@ -183,20 +171,9 @@ class UserTurns:
         return [UserStopped(discarded, silence_secs)]
 
     def name(self, item_id: str | None) -> None:
-        """Set the item of a turn that began without one, or note a turn that nobody told of."""
-        if item_id is None or item_id in self._items:
-            return
-        self._items.append(item_id)
-        was_unnamed, self._is_unnamed = self._is_unnamed, False
+        """Set the item of a turn that began without one."""
         if self._turn is not None and self._turn.item_id is None:
             self._turn.item_id = item_id
-        elif self._turn is None and not was_unnamed:
-            self._is_untold = True
-
-    def take_untold(self) -> bool:
-        """Return, once, whether the user had a turn whose start the server did not tell."""
-        is_untold, self._is_untold = self._is_untold, False
-        return is_untold
 
     def judge(self, item: ConversationItem) -> Verdict:
         """Return what an item that is done decides; forget the earlier turns that it decides."""
@@ -298,6 +275,4 @@ class UserTurns:
         """Forget the turn, because the connection is gone. Its echo may still come."""
         self._turn = None
         self.transcripts.disconnected()
-        self._items.clear()
-        self._is_unnamed = self._is_untold = False
         self._replay_until = None

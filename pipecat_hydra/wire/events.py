@@ -169,11 +169,6 @@ class ConversationItem(_Received):
     output: str | None = None
 
     @property
-    def is_typed(self) -> bool:
-        """Whether it is a message that was typed, and not spoken."""
-        return any(part.type == "input_text" for part in self.content or ())
-
-    @property
     def words(self) -> str:
         """What was said aloud in it, as far as the server gives a transcript."""
         spoken = (part for part in self.content or () if part.type != "input_text")
@@ -325,7 +320,7 @@ class AudioDelta(_ResponsePart):
 
     type: Literal["response.output_audio.delta"]
     item_id: str | None = None
-    delta: bytes = Field(b"", validation_alias=AliasChoices("delta", "audio"))
+    delta: bytes = Field(default=b"", validation_alias=AliasChoices("delta", "audio"))
 
 
 class AudioDone(_ResponsePart):
@@ -351,7 +346,7 @@ class TranscriptDone(_ResponsePart):
 
     type: Literal["response.output_audio_transcript.done"]
     item_id: str | None = None
-    transcript: str = Field("", validation_alias=AliasChoices("transcript", "text"))
+    transcript: str = Field(default="", validation_alias=AliasChoices("transcript", "text"))
 
 
 class FunctionCallArgumentsDelta(_ResponsePart):

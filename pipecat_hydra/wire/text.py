@@ -1,6 +1,6 @@
-"""Text that can be written as UTF-8, whatever it was made of.
+r"""Text that can be written as UTF-8, whatever it was made of.
 
-JSON may name half a surrogate pair by an escape (`\\ud800`), and text that was cut in the middle of
+JSON may name half a surrogate pair by an escape (`\ud800`), and text that was cut in the middle of
 a character may end in one. Python keeps it, but no encoder, JSON library or framework below takes
 it.
 """

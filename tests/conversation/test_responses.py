@@ -122,7 +122,8 @@ def test_a_response_that_never_ended_is_closed_by_the_next(driver: Driver):
     assert driver.receive(wire.response_created("r2")) == []
     driver.now = 0.5
     effects = driver.conversation.tick(driver.now)
-    assert effects == [VoiceEnded("r1"), ReplyEnded("r1", False), ReplyStarted("r2")]
+    interrupted = [VoiceEnded("r1", interrupted=True), ReplyEnded("r1", interrupted=True)]
+    assert effects == [*interrupted, Flush(), ReplyStarted("r2")]
     assert driver.receive(wire.audio(PCM, "r1")) == []
 
 
