@@ -5,8 +5,8 @@ if it means an end. Three codes announce one: `session_ended`, `server_full` and
 If no close follows within a second, the session is given up, and another one follows.
 
 After an `internal_error` the session may go on. It is kept if the model is heard after the error,
-or is heard still. The server's advice is to reconnect once (protocol §3). So a session that begins
-soon after such a loss is kept when it has the same fault; the fault is reported.
+or is heard still. If not, the user's last words, which may be what the server fails on, are heard
+again by one other session, and by no more if that has the same fault soon.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3.
 """
@@ -38,19 +38,24 @@ class AnnouncedEnd:
         self._error: ErrorDetail | None = None
         self._deadline: float | None = None
         self._failed_at: float | None = None
+        self._is_repeated = False
 
     @property
     def deadline(self) -> float | None:
         """When the session is given up; None if no end is announced."""
         return self._deadline
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the session before failed for the same reason, not long ago."""
+        return self._is_repeated
+
     def take(self, error: ErrorDetail, now: float) -> None:
         """Record an `error` event, if it announces an end."""
         if error.code not in _KINDS or self._deadline is not None:
             return
         failed_before = self._failed_at is not None and now < self._failed_at + _ONCE_SECS
-        if error.code == ErrorCode.INTERNAL and failed_before:
-            return
+        self._is_repeated = error.code == ErrorCode.INTERNAL and failed_before
         self._error, self._deadline = error, now + _GRACE_SECS
 
     def model_is_heard(self) -> None:
@@ -79,4 +84,5 @@ class AnnouncedEnd:
         self.clear()
         if error.code == ErrorCode.INTERNAL:
             self._failed_at = now
-        return [Fail(_KINDS[error.code], f"{describe_error(error)}; it did not go on, nor close")]
+        message = f"the session is over, and was not closed: {describe_error(error)}"
+        return [Fail(_KINDS[error.code], message)]

@@ -250,7 +250,10 @@ class Conversation:
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
         told = audio + self._talk.tick(now) + self._session.tick(now)
-        return told + self._end.tick(now, speaking=self._responses.speaking)
+        ended = self._end.tick(now, speaking=self._responses.speaking)
+        if ended and self._end.is_repeated:
+            self._talk.give_up_words()
+        return told + ended
 
     #
     # What the application does

@@ -100,9 +100,9 @@ class Reply:
         self._last_text = ""
         self.items: Final[set[str]] = set()
         """The items that were begun in it."""
-        # The items whose text has come in phrases, and those whose text has come at once, with it.
-        self._phrased: set[str | None] = set()
-        self._whole: dict[str | None, str] = {}
+        # What was told of the text of each item, and the items whose whole text has come.
+        self._texts: dict[str | None, str] = {}
+        self._whole: set[str | None] = set()
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
@@ -165,21 +165,32 @@ class Reply:
         pcm = self._samples.push(delta)
         return self._take(AudioChunk(pcm, self.sample_rate), now) if pcm else []
 
-    def is_new_phrase(self, item_id: str | None) -> bool:
-        """Record that a phrase of an item has come; return whether its text is not known whole."""
-        if item_id in self._whole or None in self._whole or (item_id is None and self._whole):
+    def is_new_phrase(self, item_id: str | None, phrase: str) -> bool:
+        """Record a phrase of an item; return whether it was not told with a whole text before."""
+        key = self._text_key(item_id)
+        if key in self._whole:
             return False
-        self._phrased.add(item_id)
+        self._texts[key] = f"{self._texts.get(key, '')} {phrase}"
         return True
 
-    def is_new_text(self, item_id: str | None, text: str) -> bool:
-        """Record that the whole text of an item has come; return whether none of it had before."""
-        seen = self._phrased.union(self._whole)
-        is_told = item_id in seen or None in seen or (item_id is None and bool(seen))
-        if is_told or text in self._whole.values():
-            return False
-        self._whole[item_id] = text
-        return True
+    def rest_of(self, item_id: str | None, text: str) -> str:
+        """Record the whole text of an item; return what of it was not told before."""
+        key = self._text_key(item_id)
+        told = " ".join(self._texts.get(key, "").split())
+        words = " ".join(text.split())
+        self._whole.add(key)
+        if not words.startswith(told) or (key != item_id and len(self._texts) > 1):
+            return ""
+        self._texts[key] = words
+        return words[len(told) :].strip()
+
+    def _text_key(self, item_id: str | None) -> str | None:
+        """Return the item under which a text is known; not all sources name their item."""
+        if None in self._texts:
+            return None
+        if item_id is None and self._texts:
+            return next(reversed(self._texts))
+        return item_id
 
     def text(self, delta: str, now: float) -> list[PipelineEffect]:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""

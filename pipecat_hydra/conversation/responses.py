@@ -243,7 +243,7 @@ class Responses:
     ) -> list[Effect]:
         """Take a phrase; without an id it belongs to the current response."""
         reply = self._line.find(response_id)
-        if reply is None or not delta or not reply.is_new_phrase(item_id):
+        if reply is None or not delta or not reply.is_new_phrase(item_id, delta):
             return []
         return [*self._line.wake(reply, now), *reply.text(delta, now)]
 
@@ -255,9 +255,8 @@ class Responses:
         return [] if reply is None else self._take_whole(reply, item_id, text, now)
 
     def _take_whole(self, reply: Reply, item_id: str | None, text: str, now: float) -> list[Effect]:
-        if not text or not reply.is_new_text(item_id, text):
-            return []
-        return [*self._line.wake(reply, now), *reply.text(text, now)]
+        rest = reply.rest_of(item_id, text) if text else ""
+        return [*self._line.wake(reply, now), *reply.text(rest, now)] if rest else []
 
     def audio_is_whole(self, response_id: str | None, now: float) -> list[Effect]:
         """Record that no more audio of a response comes; let the response rest if it is done."""

@@ -306,6 +306,10 @@ class TurnTaking:
         self._owed.turn_was_noise(now)
         return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
 
+    def give_up_words(self) -> None:
+        """Send the user's last words to no other session."""
+        self._understood()
+
     def _understood(self) -> None:
         """Count the user's turn as understood, so that its audio is not sent again."""
         if self._uplink.keeping:

@@ -80,19 +80,28 @@ def test_a_session_that_is_over_is_given_up_whatever_it_still_says(driver: Drive
     assert len(given_up(driver, 1.0)) == 1
 
 
-def test_for_an_internal_error_another_session_is_opened_once():
+def test_an_internal_error_is_repeated_for_a_minute():
     end = AnnouncedEnd()
-    error = ErrorDetail(code="internal_error")
-    end.take(error, 0.0)
-    assert len(end.tick(1.0, speaking=False)) == 1
-    end.take(error, 60.0)
-    assert end.deadline is None
-    # A minute later it is another fault.
-    end.take(error, 61.0)
-    assert end.deadline == 62.0
-    end.clear()
-    end.take(ErrorDetail(code="session_ended"), 62.0)
-    assert len(end.tick(63.0, speaking=True)) == 1
+    for at, is_repeated in ((0.0, False), (60.0, True), (121.0, False)):
+        end.take(ErrorDetail(code="internal_error"), at)
+        assert len(end.tick(at + 1.0, speaking=False)) == 1
+        assert end.is_repeated is is_repeated
+    end.take(ErrorDetail(code="session_ended"), 123.0)
+    assert len(end.tick(124.0, speaking=True)) == 1
+    assert not end.is_repeated
+
+
+def test_words_that_a_server_fails_on_are_heard_again_once(driver: Driver):
+    kept: list[bool] = []
+    for _ in range(2):
+        driver.receive(wire.started(), wire.stopped(), wire.user_item("completed"))
+        driver.receive(wire.error("internal_error"))
+        assert len(given_up(driver, driver.now + 1.0)) == 1
+        kept.append(driver.conversation.uplink.keeping)
+        driver.conversation.disconnected(driver.now)
+        driver.conversation.connected(driver.now)
+        driver.receive(wire.created(), wire.configured())
+    assert kept == [True, False]
 
 
 def test_the_first_word_of_the_end_counts():

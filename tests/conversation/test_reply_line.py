@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from support import wire
-from support.driver import PCM, Driver, calls, creates, kinds, said
+from support.driver import PCM, Driver, calls, creates, kinds, said, sent
 
 from pipecat_hydra.conversation.effects import (
     AudioChunk,
@@ -19,7 +19,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.wire.events import InputAudioAppend, ServerEvent
+from pipecat_hydra.wire.events import InputAudioAppend, ResponseCancel, ServerEvent
 
 LATE = bytes(range(2, 242)) * 4
 OTHER = b"\x05\x00" * 480
@@ -217,7 +217,7 @@ class TestTwoAtATime:
         driver = overlapping
         effects = driver.conversation.cancel_response(0.0)
         assert kinds(effects).count(ReplyEnded) == 1
-        cancelled = [getattr(e.event, "response_id", None) for e in effects if hasattr(e, "event")]
+        cancelled = [e.response_id for e in sent(effects) if isinstance(e, ResponseCancel)]
         assert cancelled == ["r1", "r2"]
         assert said(driver.receive(wire.audio(LATE, "r1"), wire.audio(OTHER, "r2"))) == b""
         assert driver.conversation.at_turn_boundary
@@ -256,6 +256,13 @@ class TestTexts:
             (whole("Hello there."), wire.done(), phrase("Hello"), phrase("there.")),
             (whole("Hello there.", None), spoken("Hello there."), phrase("Hello")),
             (whole("Hello there."), phrase("Hello", None), whole("Hello there.", None)),
+            (phrase("Hello"), spoken("Hello  there."), phrase("there."), wire.done()),
+            (
+                wire.done(
+                    output=[{"type": "message", "id": "said_1", "content": [{"text": "Hello"}]}]
+                ),
+                spoken("Hello there."),
+            ),
         ],
     )
     @pytest.mark.parametrize("audio_done", [True, False])

@@ -319,7 +319,8 @@ class TurnTaking:
         )
 
     def _prompt(self) -> None:
-        if self._delivery is not None or self._held is not None or self._asked:
+        replying = self._delivery is not None and not self._delivery.done
+        if replying or self._held is not None or self._asked:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
         if not self._messages and self._settings.respond_to_create == "error":
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "there is nothing to respond to")
