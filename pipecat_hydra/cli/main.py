@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from loguru import logger
@@ -23,9 +22,6 @@ from pipecat_hydra.wire.protocol import (
     DEFAULT_MODEL,
     KEY_VARIABLE,
 )
-
-if TYPE_CHECKING:
-    from pipecat_hydra.emulator import Activity, HydraEmulator
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -296,8 +292,11 @@ def emulator(
     - `random:violence=0.5` is a mixture of these, made from the seed, that ends
     """
     with _edge(verbose, key):
+        from pipecat_hydra.cli import emulator as serving
         from pipecat_hydra.emulator import EmulatorSettings, FaultPlan, HydraEmulator
 
+        if not verbose:
+            serving.show_warnings()
         settings = EmulatorSettings(
             delivery_speed=speed,
             response_latency_secs=latency,
@@ -316,41 +315,9 @@ def emulator(
             api_key=key,
             settings=settings,
             faults=FaultPlan.parse(fault or (), seed=fault_seed),
-            on_activity=_show_activity,
+            on_activity=serving.show_activity,
         )
-        asyncio.run(_serve(hydra))
-
-
-async def _serve(hydra: "HydraEmulator") -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has none of this: there Ctrl-C ends it as a KeyboardInterrupt.
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with hydra:
-        say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
-        say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
-        say(f"  {KEY_VARIABLE}={hydra.api_key} {BASE_URL_VARIABLE}={hydra.url} python any_bot.py")
-        if hydra.faults.faults:
-            say(f"faults: {hydra.faults}")
-        await ended.wait()
-    say("ended")
-
-
-def _show_activity(activity: "Activity") -> None:
-    """Print an activity, except for audio events, which come dozens of times a second."""
-    session, record, injected = activity.session, activity.record, activity.fault
-    if injected is not None:
-        about = f" ({injected.detail})" if injected.detail else ""
-        say(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
-    elif record is None:
-        code = f", code {session.close_code}" if activity.kind == "closed" else ""
-        say(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
-    elif not record.audio_bytes:
-        arrow = "->" if activity.kind == "sent" else "<-"
-        # A client chooses the type of an event, which may contain terminal escapes.
-        kind = record.type if record.type.isprintable() else ascii(record.type)
-        say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
+        asyncio.run(serving.serve(hydra))
 
 
 def _endpoint(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:

@@ -44,6 +44,8 @@ class EmulatorSettings:
             `"http://localhost:3000"`. The emulator refuses all other pages with HTTP 403, because
             a browser lets any page on the internet connect to this machine. Clients that are no
             browsers send no origin, or the emulator's own address, and always may.
+        redirect_status: HTTP status, 307 or 308, by which each upgrade request is redirected once,
+            to another path of the same host; `None` to redirect none.
         max_sessions: Sessions open at the same time above which a new one gets
             `server_full` (§1); `None` for no limit.
         idle_timeout_secs: Seconds without a frame in either direction until the server closes
@@ -85,6 +87,7 @@ class EmulatorSettings:
             turn's item, or the reply, tells that the turn is over.
         user_items: Whether the user's turns have `conversation.item.added` and `.done`. If not,
             nothing tells a discarded turn from a real one but the missing reply.
+        late_user_items: Whether those items are added only when the turn ends (§3).
         stopped_lag_ms: Milliseconds from the first delta of the reply until `speech_stopped`
             and `item.done` of the user's turn are sent (§3); 0 sends them before the reply,
             as documented.
@@ -94,6 +97,8 @@ class EmulatorSettings:
             (§3).
         response_latency_secs: Seconds between the end of a turn, or `response.create`,
             and `response.created`.
+        response_ids: Which ids responses have: each a `"unique"` one, each the same (`"reused"`),
+            or none at all (`"absent"`).
         delivery_speed: How many times faster than real time reply audio is sent (§5);
             `float("inf")` sends it at once.
         delta_ms: Milliseconds of audio in one `response.output_audio.delta`, at least a sample.
@@ -155,6 +160,7 @@ class EmulatorSettings:
     """
 
     allowed_origins: tuple[str, ...] = ()
+    redirect_status: Literal[307, 308] | None = None
     max_sessions: int | None = None
     idle_timeout_secs: float = IDLE_TIMEOUT_SECS
     session_ended_close_code: int | None = CLOSE_NORMAL
@@ -177,11 +183,13 @@ class EmulatorSettings:
     stopped_on_discard: bool = True
     speech_stopped: bool = True
     user_items: bool = True
+    late_user_items: bool = False
     stopped_lag_ms: int = 0
     uplink_speed: float = 2.5
     uplink_burst_secs: float = 3.0
 
     response_latency_secs: float = 0.05
+    response_ids: Literal["unique", "reused", "absent"] = "unique"
     delivery_speed: float = 10.0
     delta_ms: float = 40
     odd_splits: bool = False

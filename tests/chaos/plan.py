@@ -239,10 +239,12 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         "speech_stopped": rng.random() < 0.75,
         "user_items": rng.random() < 0.75,
         "arguments_as_object": rng.random() < 0.25,
+        "late_user_items": rng.random() < 0.25,
+        "item_texts": rng.random() < 0.25,
+        "user_item_text": rng.choice((None, None, "Words of the user.")),
         "transcript_events": rng.choice(("deltas", "deltas", "done", "both")),
         "late_transcripts": rng.random() < 0.25,
-        "item_texts": rng.random() < 0.25,
-        "user_item_text": rng.choice((None, "Something.")),
+        "after_rejection": rng.choice(("wait", "close", "default_voice")),
         "calls_told": rng.choice(("events", "events", "items", "output")),
     }
     if reading["calls_done"] not in ("before_arguments_done", "before_outputs"):

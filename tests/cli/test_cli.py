@@ -325,6 +325,9 @@ class TestEmulator:
         url = f"{found[0]}?api_key=sk-emulator"
         with pytest.raises(InvalidStatus, match="403"):
             connect(url, additional_headers={"Origin": "http://localhost:3001"})
+        for _ in range(2):
+            next_line(process)
+        assert "HTTP 403: Origin not allowed. " in next_line(process)
         origin = {"Origin": "http://localhost:3000"}
         with connect(url, additional_headers=origin, close_timeout=1) as websocket:
             session = {"voice": "wren", "output_audio_sample_rate": 16_000}

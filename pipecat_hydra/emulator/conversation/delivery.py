@@ -76,6 +76,7 @@ class Delivery:
         heard_secs: float,
     ) -> None:
         self.response_id = new_id("resp")
+        """The id of the response in records."""
         self.created = False
         """Whether `response.created` was sent."""
         self.done = False
@@ -87,12 +88,18 @@ class Delivery:
         self._sample_rate = sample_rate
         self._mute = mute
         self._heard_secs = heard_secs
-        self._transcript = Transcript(outlet, self.response_id, settings)
+        self._transcript = Transcript(outlet, self._named, settings)
         self._message: Event | None = None
         self._uncalled: list[FunctionCall] = []
         self._output: list[Event] = []
         self._chunks: Iterator[bytes] = iter(())
         self._sent_bytes = 0
+
+    @property
+    def wire_id(self) -> str | None:
+        """The id of the response in events; `None` if they tell none."""
+        told: dict[str, str | None] = {"unique": self.response_id, "reused": "resp_1"}
+        return told.get(self._settings.response_ids)
 
     async def run(self, latency_secs: float) -> None:
         """Send the response. To cancel it, cancel the task and call `cancel`.
@@ -110,7 +117,7 @@ class Delivery:
         self._outlet.send(
             {
                 "type": "response.created",
-                "response": {"id": self.response_id, "status": "in_progress"},
+                "response": {**self._id, "status": "in_progress"},
             }
         )
         self._owner.began()
@@ -160,6 +167,14 @@ class Delivery:
         if not self.done:
             fault = {"code": code, "type": "server_error"}
             self._done("failed", {"type": "failed", "error": fault})
+
+    @property
+    def _id(self) -> Event:
+        return {} if self.wire_id is None else {"id": self.wire_id}
+
+    @property
+    def _named(self) -> Event:
+        return {} if self.wire_id is None else {"response_id": self.wire_id}
 
     async def _prepare(self, step: Step) -> bytes:
         if not isinstance(step, Say) or self._mute:
@@ -242,7 +257,7 @@ class Delivery:
             self._owner.said(self._transcript.text)
 
     async def _make_call(self, step: Call) -> None:
-        call = FunctionCall(step, self.response_id, self._outlet, self._settings)
+        call = FunctionCall(step, self._named, self._outlet, self._settings)
         self._uncalled.append(call)
         await call.stream()
         self._output.append(call.item)
@@ -268,7 +283,7 @@ class Delivery:
         said_secs = self._sent_bytes / (BYTES_PER_SAMPLE * self._sample_rate)
         said = math.ceil(said_secs * _OUTPUT_TOKENS_PER_SEC)
         response: Event = {
-            "id": self.response_id,
+            **self._id,
             "status": status,
             "output": [*self._output, *self._unended(status)],
             "usage": {"input_tokens": heard, "output_tokens": said, "total_tokens": heard + said},
@@ -286,7 +301,7 @@ class Delivery:
 
     def _ids(self, item_id: str) -> Event:
         return {
-            "response_id": self.response_id,
+            **self._named,
             "item_id": item_id,
             "output_index": len(self._output),
             "content_index": 0,

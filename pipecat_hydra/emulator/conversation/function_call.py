@@ -14,13 +14,13 @@ class FunctionCall:
 
     Args:
         call: The tool and its arguments.
-        response_id: Id of the response that makes the call.
+        response: The fields that name the response which makes the call.
         outlet: Sends the events.
         settings: Size and speed of the pieces, and which optional fields and events are sent.
     """
 
     def __init__(
-        self, call: Call, response_id: str, outlet: Outlet, settings: EmulatorSettings
+        self, call: Call, response: Event, outlet: Outlet, settings: EmulatorSettings
     ) -> None:
         self.call_id = call.call_id or new_id("call")
         self.name = call.name
@@ -30,7 +30,7 @@ class FunctionCall:
         self._outlet = outlet
         self._settings = settings
         self._item_id = new_id("item")
-        self._ids = {"response_id": response_id, "item_id": self._item_id, "call_id": self.call_id}
+        self._ids = {**response, "item_id": self._item_id, "call_id": self.call_id}
         self._sent = ""
         self.streamed = False
         """Whether all arguments were sent."""

@@ -10,13 +10,13 @@ class Transcript:
 
     Args:
         outlet: Sends the events.
-        response_id: Id of the response.
+        response: The fields that name the response.
         settings: Whether, when and by which events the text is told.
     """
 
-    def __init__(self, outlet: Outlet, response_id: str, settings: EmulatorSettings) -> None:
+    def __init__(self, outlet: Outlet, response: Event, settings: EmulatorSettings) -> None:
         self._outlet = outlet
-        self._response_id = response_id
+        self._response = response
         self._settings = settings
         self._phrases: list[str] = []
         self._late: list[Event] = []
@@ -48,7 +48,7 @@ class Transcript:
         if not self._settings.transcripts:
             return
         kind = f"response.output_audio_transcript.{stage}"
-        event: Event = {"type": kind, "response_id": self._response_id, "item_id": item_id, **text}
+        event: Event = {"type": kind, **self._response, "item_id": item_id, **text}
         if self._settings.late_transcripts:
             self._late.append(event)
         else:

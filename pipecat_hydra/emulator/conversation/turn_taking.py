@@ -77,6 +77,7 @@ class TurnTaking:
             outlet,
             speech_stopped=settings.speech_stopped,
             user_items=settings.user_items,
+            late_items=settings.late_user_items,
             item_text=settings.user_item_text,
             stopped_on_discard=settings.stopped_on_discard,
             stopped_lag_secs=settings.stopped_lag_ms / 1000,
@@ -142,9 +143,9 @@ class TurnTaking:
     def cancel_response(self, response_id: str | None) -> None:
         """Cancel the response in flight, unless its id is another; without one do nothing (§4)."""
         delivery = self._delivery
-        if delivery is None or not delivery.created:
+        if delivery is None or not delivery.created or delivery.done:
             delivery = self._held
-        if delivery is None or response_id not in (None, delivery.response_id):
+        if delivery is None or response_id not in (None, delivery.wire_id):
             return
         if delivery is self._held:
             self._cancel_held("client_cancelled")
@@ -319,8 +320,8 @@ class TurnTaking:
         )
 
     def _prompt(self) -> None:
-        replying = self._delivery is not None and not self._delivery.done
-        if replying or self._held is not None or self._asked:
+        generating = self._delivery is not None and not self._delivery.done
+        if generating or self._held is not None or self._asked:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
         if not self._messages and self._settings.respond_to_create == "error":
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "there is nothing to respond to")

@@ -256,7 +256,10 @@ class HydraEmulator:
         if (refused := await self._arrivals.admitted(connection)) is not None:
             return refused
         refusal = check(
-            request, api_key=self._api_key, allowed_origins=self._settings.allowed_origins
+            request,
+            api_key=self._api_key,
+            allowed_origins=self._settings.allowed_origins,
+            redirect_status=self._settings.redirect_status,
         )
         return None if refusal is None else _refuse(connection, refusal)
 
@@ -296,9 +299,12 @@ class HydraEmulator:
 def _refuse(connection: ServerConnection, refusal: Refusal) -> Response:
     # Nothing of the request is logged: a key may be anywhere in it.
     status, reason = refusal.status, refusal.reason
-    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, reason)
     text = f"{reason}. {refusal.advice}" if refusal.advice else reason
-    return connection.respond(status, f"{text}\n")
+    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, text)
+    response = connection.respond(status, f"{text}\n")
+    if refusal.location is not None:
+        response.headers["Location"] = refusal.location
+    return response
 
 
 def _reachable(host: str) -> str:

@@ -19,6 +19,8 @@ from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL, MODELS
 PATH = urlsplit(DEFAULT_BASE_URL).path
 """The path of the endpoint."""
 
+_MOVED_PATH = f"{PATH}/moved"
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -27,23 +29,38 @@ class Refusal:
     Parameters:
         status: The HTTP status.
         reason: What the client is told, and what is logged; it quotes nothing of the request.
-        advice: What the client is told besides.
+        advice: What to do about it.
+        location: Where the endpoint is, if the request is redirected.
     """
 
     status: http.HTTPStatus
     reason: str
     advice: str = ""
+    location: str | None = None
 
 
-def check(request: Request, *, api_key: str, allowed_origins: Collection[str]) -> Refusal | None:
+def check(
+    request: Request,
+    *,
+    api_key: str,
+    allowed_origins: Collection[str] = (),
+    redirect_status: int | None = None,
+) -> Refusal | None:
     """Return why a request is refused, or `None` if it is accepted.
 
     Args:
         request: The upgrade request.
         api_key: The one key that is right.
         allowed_origins: Origins of the pages that may connect.
+        redirect_status: HTTP status by which requests are redirected once, to another path of
+            the same host; `None` to redirect none.
     """
     path, _, query = request.path.partition("?")
+    if redirect_status is not None:
+        if path == PATH:
+            location = request.path.replace(PATH, _MOVED_PATH, 1)
+            return Refusal(http.HTTPStatus(redirect_status), "Moved", location=location)
+        path = path.replace(_MOVED_PATH, PATH, 1)
     if path != PATH:
         return Refusal(http.HTTPStatus.NOT_FOUND, "Not found")
     if not _origin_allowed(request, allowed_origins):

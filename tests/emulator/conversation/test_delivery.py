@@ -310,6 +310,22 @@ async def test_items_may_have_their_text(text: bool) -> None:
     assert item["content"] == [{"type": "output_audio", "text": wanted}]
 
 
+@pytest.mark.parametrize(("ids", "wanted"), [("reused", "resp_1"), ("absent", None)])
+async def test_responses_may_have_no_id_of_their_own(ids: str, wanted: str | None) -> None:
+    reply: Reply = [HALF_A_SECOND, Call("look", {}, "call_1")]
+    it, _, session = delivery(reply, response_ids=ids, transcripts=True)
+    await it.run(0.0)
+    assert it.wire_id == wanted
+    for record in session.sent:
+        if record.type in (CREATED, DONE):
+            assert record.event["response"].get("id") == wanted
+        elif record.type.startswith("response."):
+            assert record.event.get("response_id") == wanted
+    if wanted is None:
+        assert "response_id" not in str(session.sent)
+    assert session.sent_audio() == HALF_A_SECOND.audio
+
+
 async def test_a_delta_may_be_one_sample() -> None:
     it, _, session = delivery([Say(bytes(200), 24_000)], delta_ms=0.01)
     await it.run(0.0)

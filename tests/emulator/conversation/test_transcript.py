@@ -15,7 +15,7 @@ DONE = "response.output_audio_transcript.done"
 def told(**settings: Any) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """What is told of one item of two phrases until the response is done, and after that."""
     out, session = outlet()
-    transcript = Transcript(out, "resp_1", EmulatorSettings(**settings))
+    transcript = Transcript(out, {"response_id": "resp_1"}, EmulatorSettings(**settings))
     transcript.add("item_1", "It is")
     transcript.add("item_1", "noon.")
     assert transcript.text == "It is noon."

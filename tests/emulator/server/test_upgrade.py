@@ -48,6 +48,18 @@ def test_path_and_model_are_known() -> None:
     assert model(Request(PATH, Headers())) == "hydra-v1.1"
 
 
+@pytest.mark.parametrize("code", [307, 308])
+def test_a_request_may_be_redirected_once(code: int) -> None:
+    refusal = check(Request(PATH + QUERY, Headers()), api_key=KEY, redirect_status=code)
+    assert refusal is not None
+    assert refusal.status == code
+    assert refusal.location is not None
+    moved = Request(refusal.location, Headers())
+    assert check(moved, api_key=KEY, redirect_status=code) is None
+    assert check(moved, api_key="sk-other", redirect_status=code) is not None
+    assert check(moved, api_key=KEY) is not None  # nothing is there if nothing is redirected
+
+
 @pytest.mark.parametrize(
     "origin",
     ["https://example.org", APP, "null", "", "http://127.0.0.1:80", "https://127.0.0.1:8765"],
@@ -81,6 +93,14 @@ def test_a_name_that_was_made_to_resolve_to_this_machine_is_no_own_origin(host: 
 def test_what_no_browser_sends_is_no_origin_to_allow(origin: str) -> None:
     with pytest.raises(OriginError, match="write it as scheme://host:port"):
         EmulatorSettings(allowed_origins=(origin,))
+
+
+async def test_a_client_follows_the_redirect() -> None:
+    settings = EmulatorSettings(redirect_status=308)
+    async with HydraEmulator(settings=settings) as hydra:
+        async with connect(f"{hydra.url}?api_key={hydra.api_key}&model=hydra") as websocket:
+            await websocket.recv()
+        assert [session.model for session in hydra.sessions] == ["hydra"]
 
 
 async def test_over_a_socket() -> None:
