@@ -40,6 +40,7 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 from collections.abc import Sequence
 from typing import Final
 
+from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
@@ -50,7 +51,7 @@ from pipecat_hydra.conversation.diagnostics import (
     report_unknown,
     report_warning,
 )
-from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send
+from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send, ToolCalls, VoiceStarted
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
@@ -127,6 +128,7 @@ class Conversation:
         )
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
+        self._end = AnnouncedEnd()
         self._uplink = uplink or Uplink()
         self.open_microphone: Final = OpenMicrophone()
         """The room that tells sound from silence in the user's audio."""
@@ -239,6 +241,7 @@ class Conversation:
         """When `tick` has something to do next, or None."""
         deadlines = (
             self._handshake.deadline,
+            self._end.deadline,
             self._rest.deadline,
             self.clock.deadline,
             self._turns.deadline,
@@ -263,6 +266,7 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
+        self._end.clear()
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
@@ -270,7 +274,11 @@ class Conversation:
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
         lost = report_lost_audio(self._uplink.take_overflow_secs(now))
-        return [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
+        told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
+        ended = self._end.tick(now, speaking=self._responses.speaking)
+        if ended and self._end.is_repeated:
+            self._talk.give_up_words()
+        return told + ended
 
     # What the application does
 
@@ -424,7 +432,7 @@ class Conversation:
     @property
     def audio_deadline(self) -> float | None:
         """When audio in hand must be passed on; None if there is none."""
-        return self._responses.joined.deadline
+        return self._responses.audio_deadline
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
         """Take one server event, in whatever state, and never fail on it (S3)."""
@@ -433,6 +441,8 @@ class Conversation:
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
+        if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
+            self._end.model_is_heard()
         return effects + report_dropped_fields(event)
 
     def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
@@ -440,6 +450,7 @@ class Conversation:
         self._owed.refused(error.event_id)
         if failed := self._handshake.rejected(error):
             return failed
+        self._end.take(error, now)
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
             return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
         return [report_error(error)]

@@ -48,6 +48,7 @@ __all__ = [
     "TurnDiscarded",
     "UserStarted",
     "UserStopped",
+    "UserTranscript",
     "VoiceEnded",
     "VoiceStarted",
 ]
@@ -259,6 +260,13 @@ class UserStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class UserTranscript:
+    """What the user has said in a turn, in words, as the server has understood it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class TurnConfirmed:
     """The user's turn is real, not noise: the functions that it interrupted are to be cancelled.
 
@@ -398,6 +406,7 @@ ClockEffect: TypeAlias = SessionOld | CallLimitNear | CallLimitReached
 PipelineEffect: TypeAlias = (
     UserStarted
     | UserStopped
+    | UserTranscript
     | TurnConfirmed
     | TurnDiscarded
     | Flush

@@ -41,6 +41,7 @@ from pipecat_hydra.conversation.effects import (
     TurnConfirmed,
     TurnDiscarded,
     UserStarted,
+    UserTranscript,
     VoiceStarted,
 )
 from pipecat_hydra.conversation.handshake import Handshake, Phase
@@ -53,6 +54,7 @@ from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
     AudioDone,
+    ConversationItem,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -61,6 +63,7 @@ from pipecat_hydra.wire.events import (
     SpeechStarted,
     SpeechStopped,
     TranscriptDelta,
+    TranscriptDone,
 )
 
 __all__ = ["TurnTaking"]
@@ -106,8 +109,9 @@ class TurnTaking:
             ItemDone: self._on_item_done,
             ResponseCreated: self._on_response_created,
             AudioDelta: self._on_audio_delta,
-            AudioDone: lambda event, now: self._responses.audio_done(event.response_id),
+            AudioDone: self._on_audio_done,
             TranscriptDelta: self._on_transcript_delta,
+            TranscriptDone: self._on_transcript_done,
             ResponseDone: self._on_response_done,
             **self._call_rules.handlers,
         }
@@ -139,7 +143,7 @@ class TurnTaking:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`, after `expire`."""
-        due = self._responses.joined.take_due(now)
+        due = self._responses.take_due_audio(now)
         told = [*due, *self._give_up(now), *self._call_rules.take_gathered(now)]
         self.note(told, now)
         if self._turns.take_replayed(now):
@@ -246,10 +250,26 @@ class TurnTaking:
             self._call_rules.named(item.call_id, item.name)
         elif item.role == "user":
             self._turns.name(item.id)
+        elif item.type == "message":
+            self._responses.item_began(item.id)
         return []
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
-        match self._turns.judge(event.item) if event.item is not None else Verdict.NONE:
+        item = event.item
+        if item is None:
+            return []
+        if item.type == "function_call":
+            self._call_rules.item_is_done(item, now)
+            return []
+        if item.role == "assistant":
+            return self._responses.item_is_done(item, now)
+        words = self._turns.transcripts.take(item) if item.role == "user" else None
+        transcript = [UserTranscript(words)] if words else []
+        return [*transcript, *self._judge(item, now)]
+
+    def _judge(self, item: ConversationItem, now: float) -> list[Effect]:
+        """Decide the turn of the user whose item is done."""
+        match self._turns.judge(item):
             case Verdict.NONE:
                 return []
             case Verdict.NOISE:
@@ -291,6 +311,10 @@ class TurnTaking:
         self._turns.discard()
         self._owed.turn_was_noise(now)
         return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
+
+    def give_up_words(self) -> None:
+        """Send the user's last words to no other session."""
+        self._understood()
 
     def _understood(self) -> None:
         """Count the user's turn as understood, so that its audio is not sent again."""
@@ -357,14 +381,28 @@ class TurnTaking:
         effects = self._begin_if_new(event.response_id, now)
         return effects + self._responses.audio(event.response_id, event.delta, now)
 
+    def _on_audio_done(self, event: AudioDone, now: float) -> list[Effect]:
+        return self._responses.audio_is_whole(event.response_id, now)
+
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
         effects = self._begin_if_new(event.response_id, now)
-        return effects + self._responses.text(event.response_id, event.delta, now)
+        return effects + self._responses.text(
+            event.response_id, event.delta, now, item_id=event.item_id
+        )
+
+    def _on_transcript_done(self, event: TranscriptDone, now: float) -> list[Effect]:
+        return self._responses.whole_text(
+            event.response_id, event.transcript, now, item_id=event.item_id
+        )
 
     def _begin_if_new(self, response_id: str | None, now: float) -> list[Effect]:
-        return self._begin(response_id, now) if self._responses.is_first_sign(response_id) else []
+        if not self._responses.is_first_sign(response_id):
+            return []
+        return self._begin(response_id, now, announced=False)
 
-    def _begin(self, response_id: str | None, now: float) -> list[Effect]:
+    def _begin(
+        self, response_id: str | None, now: float, *, announced: bool = True
+    ) -> list[Effect]:
         """Begin a response. It decides the user's turn, unless it was due before the turn."""
         self._rest.used(now)
         over_user = self._owed.due_before_turn and self._turns.may_be_spoken_over(now)
@@ -375,7 +413,9 @@ class TurnTaking:
             asked_at=asked_at,
             sample_rate=self._handshake.expected_sample_rate,
             over_user=over_user,
+            announced=announced,
         )
+        self._calls.response_began(response_id)
         if over_user:
             self._turns.spoken_over()
         else:

@@ -14,10 +14,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from loguru import logger
-from pipecat.frames.frames import EndWorkerFrame, Frame
+from pipecat.frames.frames import EndWorkerFrame, Frame, TranscriptionFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.time import time_now_iso8601
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import (
@@ -49,6 +50,7 @@ from pipecat_hydra.conversation.effects import (
     TurnDiscarded,
     UserStarted,
     UserStopped,
+    UserTranscript,
     VoiceEnded,
     VoiceStarted,
 )
@@ -260,6 +262,8 @@ class EffectDispatcher:
                 if not effect.discarded:
                     self._writer.turn_stopped()
                 await self._turns.stopped(effect.silence_secs)
+            case UserTranscript(text):
+                await self._push_transcript(text)
             case TurnConfirmed():
                 self._calls.on_turn_confirmed()
             case TurnDiscarded():
@@ -289,6 +293,13 @@ class EffectDispatcher:
         self._session.on_effect(effect)
         self._replies.on_progress(effect)
         return pause
+
+    async def _push_transcript(self, text: str) -> None:
+        """Push the user's words upstream, unless an STT service gives them."""
+        self._contexts.on_transcript(text)
+        if not self._surroundings.has_transcriber:
+            frame = TranscriptionFrame(text, "", time_now_iso8601())
+            await self._service.push_frame(frame, FrameDirection.UPSTREAM)
 
     def _on_written(self, text: str) -> None:
         self._contexts.on_written(text)

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from support.call import (
     Shape,
     call,
     emulator,
-    recording,
     session,
 )
 from support.lines import (

@@ -63,7 +63,7 @@ class Outlet:
         self._last_item_id: str | None = None
         self._previous: dict[str, str | None] = {}
         self.closing = False
-        """Whether `close` or `abandon` was called, after which no event is sent any more."""
+        """Whether `close`, `fall_silent` or `abandon` was called; no event is sent any more."""
         self.last_sent = time.monotonic()
         """When the last frame was written, on the clock of `time.monotonic`."""
 
@@ -99,6 +99,11 @@ class Outlet:
             self._mangler.release()
             self.closing = True
             self._queue.put(_End(how))
+
+    def fall_silent(self) -> None:
+        """Send nothing any more but what was sent before, and leave the connection open."""
+        self._mangler.release()
+        self.closing = True
 
     def abandon(self) -> None:
         """Send nothing any more, and discard what is queued."""

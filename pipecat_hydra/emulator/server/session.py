@@ -19,7 +19,7 @@ from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.conversation.turn_taking import TurnTaking
 from pipecat_hydra.emulator.faults.injection import Injection
-from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectVoice
+from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectConfiguration, RejectVoice
 from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.model.responders import Dialogue
 from pipecat_hydra.emulator.server.hearing import Hearing
@@ -43,7 +43,7 @@ from pipecat_hydra.emulator.wire.client_events import (
     parse_event,
     parse_json,
 )
-from pipecat_hydra.emulator.wire.ending import Ending, end
+from pipecat_hydra.emulator.wire.ending import ANNOUNCED, Ending, end
 from pipecat_hydra.emulator.wire.events import Event, ProtocolError
 from pipecat_hydra.emulator.wire.logs import log_failure
 from pipecat_hydra.emulator.wire.server_events import warning
@@ -204,13 +204,14 @@ class Session:
         await self._injection.hang("configured")
         await asyncio.sleep(self._settings.configured_delay_secs)
         wanted, voice = event.session, event.session.voice
-        if self._rejects(voice):
+        if (param := self._rejects(voice)) is not None:
             voice = None
+            what = "voice" if param == VOICE_PARAM else "field"
             self._outlet.error(
                 ProtocolError(
                     ErrorCode.INVALID_REQUEST,
-                    f"unknown voice for {self._model.name}",
-                    param=VOICE_PARAM,
+                    f"unknown {what} for {self._model.name}",
+                    param=param,
                     event_id=event.event_id,
                 )
             )
@@ -248,11 +249,15 @@ class Session:
         if wanted.generate_initial_response:
             turns.greet()
 
-    def _rejects(self, voice: str | None) -> bool:
+    def _rejects(self, voice: str | None) -> str | None:
+        """Return the field for which a configuration is rejected, if it is."""
+        for fault in self._injection.chosen.of(RejectConfiguration):
+            self._injection.note(fault)
+            return fault.param
         for fault in self._injection.chosen.of(RejectVoice):
             self._injection.note(fault)
-            return True
-        return not accepts_voice(voice, self._model, self._settings)
+            return VOICE_PARAM
+        return None if accepts_voice(voice, self._model, self._settings) else VOICE_PARAM
 
     # Client events.
 
@@ -376,12 +381,16 @@ class Session:
         tell(self._on_activity, Activity("injected", self._record, fault=record))
 
     def _end_by_fault(self, how: Ending, at_once: bool) -> None:
-        if at_once:
+        if how in ANNOUNCED or at_once:
             self._end_now(how)
         else:
             self._close(how)
 
     def _end_now(self, how: Ending) -> None:
+        if how in ANNOUNCED:
+            self._outlet.error(ProtocolError(str(how), "the session is over"))
+            self._outlet.fall_silent()
+            return
         self._outlet.abandon()
         if self._writer is not None:
             self._writer.cancel()  # it may be blocked by a client that does not read
