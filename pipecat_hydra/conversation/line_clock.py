@@ -74,7 +74,7 @@ class LineClock:
         """Begin the account: what the clock owes counts from now on."""
         self._covered_until = now
         self._due_at = now + self._wait_secs
-        self._is_sparse = self._is_excused = False
+        self._is_sparse = False
         self._watch_loss(now)
 
     def give(self, secs: float, now: float) -> None:
@@ -105,16 +105,16 @@ class LineClock:
 
     def fill(self) -> None:
         """Record that a piece of silence takes the place of what the line has not given."""
-        self._is_sparse, self._is_excused = True, False
+        self._is_sparse = True
         self._covered_until += SILENCE_SECS
         self._least_behind = 0.0
         self._due_at = self._covered_until + _LEAD_SECS
 
     def excuse(self, now: float, *, due_at: float) -> bool:
-        """Begin anew, once, if silence was due long ago: the event loop stood still until now.
+        """Begin anew if silence was due long ago: the event loop stood still until now.
 
         What the line gave meanwhile follows, and no silence belongs before it. After a clock that
-        has jumped, no flood of silence is owed.
+        has jumped, no flood of silence is owed. A loop that is late each time is excused once.
 
         Args:
             now: The time.
@@ -123,11 +123,11 @@ class LineClock:
         Returns:
             Whether the account begins anew.
         """
-        if self._is_excused or now - due_at <= _LATE_SECS:
-            return False
-        self.begin(now)
-        self._is_excused = True
-        return True
+        is_excused = not self._is_excused and now - due_at > _LATE_SECS
+        if is_excused:
+            self.begin(now)
+        self._is_excused = is_excused
+        return is_excused
 
     def _watch_loss(self, now: float) -> None:
         """Begin to look how much the account is behind at least."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 from numpy.typing import NDArray
 from pipecat.frames.frames import LLMFullResponseStartFrame
 from support.call import (
@@ -125,30 +126,90 @@ async def hear(hydra: HydraEmulator, talk: Call, turns: int) -> NDArray[np.int16
 
 WIRES: dict[str, tuple[int, Callable[[NDArray[np.int16]], NDArray[np.int16]]]] = {
     "as it is": (16_000, lambda speech: speech),
-    "µ-law": (8_000, through_mulaw),
+    "mu-law": (8_000, through_mulaw),
     "16-8-16 kHz": (16_000, through_8_khz),
     "1 % lost": (16_000, lambda speech: with_loss(speech, 0.01)),
     "5 % lost": (16_000, lambda speech: with_loss(speech, 0.05)),
-    "µ-law, 5 % lost": (8_000, lambda speech: with_loss(through_mulaw(speech), 0.05, rate=8_000)),
+    "mu-law, 5 % lost": (8_000, lambda speech: with_loss(through_mulaw(speech), 0.05, rate=8_000)),
 }
+"""What becomes of the samples: the rate at which they come, and how."""
+
 FRAMES: dict[str, Callable[[], Line]] = {**LINES, "jitter of 200 ms": lambda: Jitter(0.2)}
+"""What becomes of the frames."""
+
+KINDS = [
+    *((wire, "continuous") for wire in WIRES),
+    *(("as it is", frames) for frames in FRAMES if frames != "continuous"),
+    ("mu-law, 5 % lost", "jitter of 200 ms"),
+    ("mu-law, 5 % lost", "DTX 160 ms"),
+]
 
 
-@pytest.mark.parametrize("name", RECORDINGS)
-@pytest.mark.parametrize("frames", FRAMES)
-@pytest.mark.parametrize("wire", WIRES)
-async def test_words_arrive(wire: str, frames: str, name: str):
+@pytest.mark.parametrize(
+    ("shape", "name"),
+    [*((shape, "barge_in") for shape in SHAPES), ("bare", "paris"), ("aggregators", "rome")],
+)
+@pytest.mark.parametrize(("wire", "frames"), KINDS)
+async def test_words_arrive(shape: Shape, wire: str, frames: str, name: str):
+    """Each utterance is a turn of its own and no noise; without DTX not a sample is missing."""
     rate, make = WIRES[wire]
-    shape = SHAPES[(len(wire) + len(frames) + len(name)) % 2]
+    given = make(example(name))
     async with (
         emulator() as hydra,
         call(
             hydra,
             shape,
-            microphone=make(example(name)),
+            microphone=given,
             microphone_rate=rate,
             before_aggregator=[FRAMES[frames]()],
             settings=NO_GREETING,
         ) as talk,
     ):
-        await hear(hydra, talk, RECORDINGS[name])
+        received = await hear(hydra, talk, RECORDINGS[name])
+    if "DTX" in frames:
+        return
+    if rate == 16_000:
+        assert given.tobytes() in received.tobytes()
+    else:
+        assert noise_db(received, soxr.resample(given, rate, 16_000, quality="VHQ")) < -30
+
+
+def noise_db(received: NDArray[np.int16], expected: NDArray[np.int16]) -> float:
+    """How loud the difference is between what was received and what it should be, at best."""
+    heard, said = received.astype(np.float64), expected.astype(np.float64)
+    size = 1 << (len(heard) + len(said)).bit_length()
+    likeness = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size)), size)
+    at = int(np.argmax(likeness[: len(heard)]))
+    error = heard[at : at + len(said)] - said
+    return float(10 * np.log10(np.sum(error**2) / np.sum(said**2)))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_of_what_is_too_much_at_once_one_stretch_is_lost_and_told(
+    shape: Shape, warnings: list[str]
+):
+    """A loop that is blocked for longer than is kept: afterwards all frames come at once."""
+    # Each frame says which one it is.
+    counted = np.repeat(np.arange(1, 601, dtype=np.int16), 320)
+    async with (
+        emulator() as hydra,
+        call(
+            hydra, shape, microphone=counted, settings=NO_GREETING, preroll_secs=2.0
+        ) as talk,
+    ):
+        await talk.until(lambda: hydra.sessions and session(hydra).received_audio)
+        await asyncio.sleep(1.0)
+        time.sleep(6.0)  # noqa: ASYNC251
+        await asyncio.sleep(1.0)
+        told = [line for line in warnings if "what the user said are lost" in line]
+        await talk.transport.microphone.done()
+        await asyncio.sleep(1.0)
+        samples = np.frombuffer(session(hydra).received_audio, np.int16)
+    heard = [int(n) for n in samples[::320] if n]
+    gaps = [after - before - 1 for before, after in pairwise(heard) if after != before + 1]
+    assert len(gaps) == 1
+    assert 6.0 - 2.5 - 0.6 <= gaps[0] * 0.02 <= 6.0 - 2.0
+    assert heard[-1] == 600
+    assert len(told) == 1
+    assert f"{gaps[0] * 0.02:.1f} s of what the user said" in told[0]
+    assert len([line for line in warnings if "are lost" in line]) == 1
