@@ -87,7 +87,7 @@ class CallRules:
     def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
         if event.call_id is None or self._calls.is_void(event.response_id):
             return []
-        self._responses.adopt(event.response_id)
+        self._responses.line.adopt(event.response_id)
         self._responses.progressed(now)
         call_id, name = self._calls.announce(
             event.call_id,
@@ -102,7 +102,7 @@ class CallRules:
         if event.call_id is None:
             return [report_call_without_id()]
         if not self._calls.is_void(event.response_id):
-            self._responses.adopt(event.response_id)
+            self._responses.line.adopt(event.response_id)
             self._responses.progressed(now)
             self._calls.call(
                 event.call_id,

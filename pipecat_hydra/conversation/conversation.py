@@ -24,9 +24,10 @@ that no other room sees. Some rooms have a deadline:
     `rest_timer.py`    when a session is closed because nobody uses it
     `session_clock.py` how long sessions and the call last
 
-The rules that need more than one room are in three modules: `turn_taking.py` has those between
-user turns, responses and owed replies, `call_rules.py` those about function calls, and
-`session_rules.py` those about the session as a whole. `Conversation` makes the rooms, routes each
+The rules that need more than one room are in modules of their own: `turn_taking.py` has those
+between user turns, responses and owed replies, `interruption_rules.py` those about interruptions,
+`call_rules.py` those about function calls, `session_rules.py` those about the session as a whole,
+and `error_rules.py` those about errors. `Conversation` makes the rooms, routes each
 step to them, and puts their effects in order.
 
 **Audio takes a short way.** Nearly all steps take a chunk of the user's audio, or a delta of the
@@ -44,16 +45,13 @@ from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
-    report_error,
     report_lost_audio,
-    report_malformed,
-    report_tool_timeout,
-    report_unknown,
-    report_warning,
 )
 from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send, ToolCalls, VoiceStarted
+from pipecat_hydra.conversation.error_rules import ErrorRules
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
+from pipecat_hydra.conversation.interruption_rules import InterruptionRules
 from pipecat_hydra.conversation.messages import Messages
 from pipecat_hydra.conversation.open_microphone import OpenMicrophone
 from pipecat_hydra.conversation.owed_replies import OwedReplies
@@ -67,25 +65,22 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
     AudioDelta,
-    ErrorDetail,
-    ErrorEvent,
     FunctionTool,
     InputAudioAppend,
     ItemCreate,
-    MalformedMessage,
     MessageRole,
     ServerEvent,
     SessionConfiguration,
-    UnknownEvent,
-    WarningEvent,
 )
-from pipecat_hydra.wire.protocol import ErrorCode
 
 __all__ = ["Conversation", "Phase"]
 
 
 class Conversation:
-    """One conversation with Hydra, over however many connections it takes."""
+    """One conversation with Hydra, over however many connections it takes.
+
+    It has more than 350 lines, because each step of the core is a method that is described here.
+    """
 
     def __init__(
         self,
@@ -148,6 +143,13 @@ class Conversation:
             uplink=self._uplink,
             rest=self._rest,
         )
+        self._interruptions = InterruptionRules(
+            self._talk,
+            handshake=self._handshake,
+            turns=self._turns,
+            responses=self._responses,
+            owed=self._owed,
+        )
         self._session = SessionRules(
             handshake=self._handshake,
             messages=self._messages,
@@ -164,10 +166,9 @@ class Conversation:
         self._handlers: EventHandlers = {
             **self._talk.handlers,
             **self._session.handlers,
-            WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
-            ErrorEvent: self._on_error,
-            UnknownEvent: lambda event, now: [report_unknown(event)],
-            MalformedMessage: lambda event, now: [report_malformed(event)],
+            **ErrorRules(
+                handshake=self._handshake, owed=self._owed, calls=self._calls, end=self._end
+            ).handlers,
         }
 
     # What can be asked
@@ -277,7 +278,7 @@ class Conversation:
         told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
         ended = self._end.tick(now, speaking=self._responses.speaking)
         if ended and self._end.is_repeated:
-            self._talk.give_up_words()
+            self._talk.understood()
         return told + ended
 
     # What the application does
@@ -319,7 +320,7 @@ class Conversation:
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
-        return self._talk.may_be_noise(now)
+        return self._interruptions.may_be_noise(now)
 
     def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
         """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
@@ -329,11 +330,11 @@ class Conversation:
             late: Whether it is the echo of the last turn, which is over. The answer to that turn
                 goes on.
         """
-        return self._talk.interrupted(now, late=late)
+        return self._interruptions.interrupted(now, late=late)
 
     def cancel_response(self, now: float) -> list[Effect]:
         """Stop the reply in flight, or the one that is due; its playing stops too."""
-        return self._talk.cancel(now)
+        return self._interruptions.cancel(now)
 
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free.
@@ -444,16 +445,6 @@ class Conversation:
         if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
             self._end.model_is_heard()
         return effects + report_dropped_fields(event)
-
-    def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
-        error = event.error or ErrorDetail()
-        self._owed.refused(error.event_id)
-        if failed := self._handshake.rejected(error):
-            return failed
-        self._end.take(error, now)
-        if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
-            return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
-        return [report_error(error)]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

@@ -32,6 +32,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.conversation.joined_audio import JoinedAudio
+from pipecat_hydra.conversation.reply_texts import ReplyTexts
 from pipecat_hydra.wire.audio import WholeSamples
 from pipecat_hydra.wire.events import AudioDelta
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
@@ -43,7 +44,6 @@ _EARLY_PHRASES: Final = 1_000
 STALL_SECS: Final = 12.0
 """How long nothing may come of a reply, which Hydra sends ten times faster than it is spoken."""
 _REST_SECS: Final = 0.5
-_NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
 
 
 class ReplyState(Enum):
@@ -55,7 +55,11 @@ class ReplyState(Enum):
 
 
 class Reply:
-    """One response on its way into the pipeline."""
+    """One response on its way into the pipeline.
+
+    It has more than 16 fields: each is one fact about the response, by which `ReplyLine` and
+    `Responses` decide.
+    """
 
     def __init__(
         self,
@@ -100,12 +104,10 @@ class Reply:
         self._voiced = False
         self.sample_rate = sample_rate
         """Rate of its audio in Hz; known for sure once the session is configured."""
-        self._last_text = ""
         self.items: Final[set[str]] = set()
         """The items that were begun in it."""
-        # What was told of the text of each item, and the items whose whole text has come.
-        self._texts: dict[str | None, str] = {}
-        self._whole: set[str | None] = set()
+        self.texts: Final = ReplyTexts()
+        """What was told of its text."""
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
@@ -171,43 +173,11 @@ class Reply:
         pcm = self._samples.push(delta)
         return self._take(AudioChunk(pcm, self.sample_rate), now) if pcm else []
 
-    def is_new_phrase(self, item_id: str | None, phrase: str) -> bool:
-        """Record a phrase of an item; return whether it was not told with a whole text before."""
-        key = self._text_key(item_id)
-        if key in self._whole:
-            return False
-        self._texts[key] = f"{self._texts.get(key, '')} {phrase}"
-        return True
-
-    def rest_of(self, item_id: str | None, text: str) -> str:
-        """Record the whole text of an item; return what of it was not told before."""
-        key = self._text_key(item_id)
-        told = " ".join(self._texts.get(key, "").split())
-        words = " ".join(text.split())
-        self._whole.add(key)
-        if not words.startswith(told) or (key != item_id and len(self._texts) > 1):
-            return ""
-        self._texts[key] = words
-        return words[len(told) :].strip()
-
-    def _text_key(self, item_id: str | None) -> str | None:
-        """Return the item under which a text is known; not all sources name their item."""
-        if None in self._texts:
-            return None
-        if item_id is None and self._texts:
-            return next(reversed(self._texts))
-        return item_id
-
     def text(self, delta: str, now: float) -> list[PipelineEffect]:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""
         if self.dead or not delta:
             return []
-        if self._last_text and not (
-            self._last_text[-1].isspace() or delta.startswith(_NO_SPACE_BEFORE)
-        ):
-            delta = f" {delta}"
-        self._last_text = delta
-        return self._take(TextChunk(delta), now)
+        return self._take(TextChunk(self.texts.spaced(delta)), now)
 
     def hold(self) -> list[PipelineEffect]:
         """Keep back audio and text from now on: the user may be speaking over them."""

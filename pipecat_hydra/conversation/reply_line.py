@@ -156,6 +156,14 @@ class ReplyLine:
         self._is_done_early = self._is_done_early or is_late
         return [*reply.wake()]
 
+    def item_began(self, item_id: str | None) -> None:
+        """Record that the last response goes on with another item, which may have audio."""
+        reply = self.last
+        if reply is not None and not reply.generated:
+            reply.audio_is_whole = False
+            if item_id is not None:
+                reply.items.add(item_id)
+
     def audio_is_whole(self, response_id: str | None, now: float) -> list[Effect]:
         """Record that no more audio of a response comes; let the response rest if it is done."""
         reply = self.find(response_id)

@@ -101,7 +101,8 @@ class Responses:
             joined_audio_secs: How much audio is joined to one chunk, in seconds; see `JoinedAudio`.
         """
         self._event_ids = event_ids
-        self._line = ReplyLine()
+        self.line: Final = ReplyLine()
+        """The current response, the next one, and the ids of those that are over."""
         self._begun = 0
         self.playback: Final = Playback()
         """What is being played, as the output transport reports it."""
@@ -112,7 +113,7 @@ class Responses:
 
     @property
     def _reply(self) -> Reply | None:
-        return self._line.current
+        return self.line.current
 
     # What can be asked
 
@@ -149,7 +150,7 @@ class Responses:
     @property
     def deadline(self) -> float | None:
         """When the current response rests, counts as stalled or gives its place to the next."""
-        return self._line.deadline
+        return self.line.deadline
 
     @property
     def current_id(self) -> str | None:
@@ -172,18 +173,6 @@ class Responses:
         return self._bot_was_heard
 
     # From its beginning to its end
-
-    def is_known(self, response_id: str | None) -> bool:
-        """Whether a response was announced before; a response without an id was not."""
-        return self._line.is_known(response_id)
-
-    def is_first_sign(self, response_id: str | None) -> bool:
-        """Whether a delta is the first sign of a response that was not announced."""
-        return self._line.is_first_sign(response_id)
-
-    def adopt(self, response_id: str | None) -> None:
-        """Set the id of the current response, if it was announced without one."""
-        self._line.adopt(response_id)
 
     def replace(
         self,
@@ -215,10 +204,10 @@ class Responses:
             now=now,
         )
         reply.announced = announced
-        effects = self._line.advance(now)
+        effects = self.line.advance(now)
         if not over_user:
             effects += self._resume_what_was_due()
-        effects += self._line.put(reply)
+        effects += self.line.put(reply)
         if over_user:
             reply.began_over_user_at = now
             effects += reply.hold()
@@ -227,7 +216,7 @@ class Responses:
     def begin(self, *, doomed: bool) -> list[Effect]:
         """Open the bracket of the new response unless it is held; cancel it if it is doomed."""
         reply = self._reply
-        if reply is None or self._line.is_any_next:
+        if reply is None or self.line.is_any_next:
             return []
         reply.doomed = doomed
         if doomed and not reply.held:
@@ -236,7 +225,7 @@ class Responses:
 
     def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
         """Take audio of the response that is being said; None, and nothing done, if it is not."""
-        reply = self._line.current
+        reply = self.line.current
         if reply is None or (said := reply.go_on(event, now)) is None:
             return None
         reply.progress_at = now
@@ -255,53 +244,41 @@ class Responses:
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
-        reply = self._line.find(response_id)
+        reply = self.line.find(response_id)
         if reply is None or (reply.generated and reply.audio_is_whole):
             return []
-        return [*self._line.wake(reply, now), *reply.audio(delta, now)]
+        return [*self.line.wake(reply, now), *reply.audio(delta, now)]
 
     def text(
         self, response_id: str | None, delta: str, now: float, *, item_id: str | None = None
     ) -> list[Effect]:
         """Take a phrase; without an id it belongs to the current response."""
-        reply = self._line.find(response_id)
-        if reply is None or not delta or not reply.is_new_phrase(item_id, delta):
+        reply = self.line.find(response_id)
+        if reply is None or not delta or not reply.texts.is_new_phrase(item_id, delta):
             return []
-        return [*self._line.wake(reply, now), *reply.text(delta, now)]
+        return [*self.line.wake(reply, now), *reply.text(delta, now)]
 
     def whole_text(
         self, response_id: str | None, text: str, now: float, *, item_id: str | None
     ) -> list[Effect]:
         """Take the whole text of an item, unless it has come before, in phrases or whole."""
-        reply = self._line.find(response_id)
+        reply = self.line.find(response_id)
         return [] if reply is None else self._take_whole(reply, item_id, text, now)
 
     def _take_whole(self, reply: Reply, item_id: str | None, text: str, now: float) -> list[Effect]:
-        rest = reply.rest_of(item_id, text) if text else ""
-        return [*self._line.wake(reply, now), *reply.text(rest, now)] if rest else []
-
-    def audio_is_whole(self, response_id: str | None, now: float) -> list[Effect]:
-        """Record that no more audio of a response comes; let the response rest if it is done."""
-        return self._line.audio_is_whole(response_id, now)
-
-    def item_began(self, item_id: str | None) -> None:
-        """Record that the last response goes on with another item, which may have audio."""
-        reply = self._line.last
-        if reply is not None and not reply.generated:
-            reply.audio_is_whole = False
-            if item_id is not None:
-                reply.items.add(item_id)
+        rest = reply.texts.rest_of(item_id, text) if text else ""
+        return [*self.line.wake(reply, now), *reply.text(rest, now)] if rest else []
 
     def item_is_done(self, item: ConversationItem, now: float) -> list[Effect]:
         """Take the text of an item that the model has said, if the item has any."""
-        reply = self._line.of_item(item.id)
+        reply = self.line.of_item(item.id)
         if reply is None or item.status not in (None, "completed"):
             return []
         return self._take_whole(reply, item.id, item.words, now)
 
     def progressed(self, now: float) -> None:
         """Record that the current response has not stalled, although no audio or text came."""
-        if self._reply is not None and not self._line.is_any_next:
+        if self._reply is not None and not self.line.is_any_next:
             self._reply.progress_at = now
 
     def calls_are_settled(self, response_id: str | None, now: float) -> None:
@@ -318,9 +295,9 @@ class Responses:
         reply, deadline = self._reply, self.deadline
         if reply is None or deadline is None or now < deadline:
             return []
-        if self._line.is_any_next:
+        if self.line.is_any_next:
             self.unheard.forget()
-            return self._line.supersede(now)
+            return self.line.supersede(now)
         if reply.may_rest and reply.active:
             return [*reply.rest()]
         message = f"Hydra began a response and did not go on with it for {STALL_SECS:.0f} s"
@@ -333,8 +310,8 @@ class Responses:
 
     def done(self, info: ResponseInfo, now: float) -> EndedResponse | None:
         """End a response that the server has finished; return None if it had ended before."""
-        was_announced = self._line.was_announced(info.id)
-        reply, is_new = self._line.done(info.id)
+        was_announced = self.line.was_announced(info.id)
+        reply, is_new = self.line.done(info.id)
         if not is_new:
             return None
         if reply is None:
@@ -350,21 +327,21 @@ class Responses:
         for item in () if is_cancelled else info.output or ():
             if item.type == "message":
                 effects += self._take_whole(reply, item.id, item.words, now)
-        effects += self._line.generated(reply, info.status, now)
+        effects += self.line.generated(reply, info.status, now)
         return EndedResponse(effects, reply.id, current=True, answered=answered, took=took)
 
     def disconnected(self) -> list[Effect]:
         """End the current response and forget all ids: the session is gone."""
         self.unheard.forget()
         self._begun = 0
-        return self._line.clear()
+        return self.line.clear()
 
     # User turns and interruptions
 
     def turn_started(self) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
         self.playback.turn_started()
-        effects = self._line.turn_started()
+        effects = self.line.turn_started()
         reply = self._reply
         if reply is None:
             return effects
@@ -422,7 +399,7 @@ class Responses:
         self.playback.clear()
         self.unheard.forget()
         effects: list[Effect] = [Discard()]
-        for reply in self._line.take_all():
+        for reply in self.line.take_all():
             effects += [] if reply.dead else self._drop(reply)
         return effects
 
@@ -444,7 +421,7 @@ class Responses:
     def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
         """Resume the current reply, which was held, and end it if it is generated whole."""
         effects: list[Effect] = [*reply.resume(unheard)]
-        return effects + (self._line.end(interrupted=False) if reply.generated else [])
+        return effects + (self.line.end(interrupted=False) if reply.generated else [])
 
     # Playing
 

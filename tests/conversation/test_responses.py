@@ -243,22 +243,22 @@ def test_a_response_is_current_until_another_is(responses: Responses):
     assert responses.any_begun
     assert begin(responses, "r2") == [ReplyEnded("r1", False), ReplyStarted("r2")]
     assert responses.current_id == "r2"
-    assert responses.is_known("r1")
-    assert responses.is_known("r2")
-    assert not responses.is_known("r3")
-    assert not responses.is_known(None)
+    assert responses.line.is_known("r1")
+    assert responses.line.is_known("r2")
+    assert not responses.line.is_known("r3")
+    assert not responses.line.is_known(None)
     assert responses.audio("r1", PCM, 0.0) == responses.text("r1", "x", 0.0) == []
 
 
 def test_the_first_sign_of_a_response_comes_once(responses: Responses):
-    assert responses.is_first_sign("r1")
-    assert not responses.is_first_sign(None)
+    assert responses.line.is_first_sign("r1")
+    assert not responses.line.is_first_sign(None)
     begin(responses, None)
     # It was announced without its id.
-    assert not responses.is_first_sign("r1")
+    assert not responses.line.is_first_sign("r1")
     assert responses.current_id == "r1"
     end(responses, "r1")
-    assert not responses.is_first_sign("r1")
+    assert not responses.line.is_first_sign("r1")
 
 
 def test_a_doomed_response_is_cancelled_and_never_heard(responses: Responses):
@@ -283,7 +283,7 @@ def test_the_end_of_a_response_is_told_once(responses: Responses):
 
 def test_the_end_of_one_that_was_never_announced(responses: Responses):
     assert not end(responses, "r1").announced
-    assert responses.is_known("r1")
+    assert responses.line.is_known("r1")
     begin(responses, "r2")
     begin(responses, "r3")
     assert end(responses, "r2").announced
@@ -409,7 +409,7 @@ def test_ids_mean_nothing_beyond_their_session(responses: Responses):
     begin(responses, "r1")
     assert responses.disconnected() == [ReplyEnded("r1", True)]
     assert not responses.any_begun
-    assert not responses.is_known("r1")
+    assert not responses.line.is_known("r1")
     begin(responses, "r1")
     assert end(responses, "r1").current
 
@@ -450,7 +450,7 @@ def test_calls_belong_to_a_response_that_lives(responses: Responses):
     assert responses.living == frozenset()
     begin(responses, None)
     assert responses.living == {None}
-    responses.adopt("a")
+    responses.line.adopt("a")
     assert responses.living == {"a"}
     responses.cancel()
     assert responses.living == frozenset()
