@@ -14,8 +14,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from loguru import logger
-from pipecat.frames.frames import EndWorkerFrame, Frame
-from pipecat.processors.frame_processor import FrameDirection
+from pipecat.frames.frames import Frame
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
 
@@ -52,6 +51,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.service.call_limit import end_call
 from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.in_force import InForce
@@ -282,7 +282,7 @@ class EffectDispatcher:
             case CallLimitNear(secs_left):
                 await self._raise("on_call_limit", secs_left)
             case CallLimitReached():
-                await self._end_call()
+                await end_call(self._service)
             case _:
                 await self._on_connection(effect)
                 return None
@@ -345,13 +345,6 @@ class EffectDispatcher:
             self._calls.cancel()
         self._connection.perform(self._conversation.interrupted(now, late=late))
 
-    async def _end_call(self) -> None:
-        """End the pipeline gracefully: what the bot is saying is heard to its end."""
-        logger.debug(f"{self._service}: the call has reached max_call_secs")
-        # Upstream, so that the user is heard no more while the bot says goodbye.
-        frame = EndWorkerFrame(reason="the call has reached max_call_secs")
-        await self._service.push_frame(frame, FrameDirection.UPSTREAM)
-
     def stop_answering(self) -> None:
         """Stop answering function calls."""
         self._calls.close()
@@ -404,8 +397,7 @@ class EffectDispatcher:
     async def _on_disconnected(self, reason: str) -> None:
         self._is_connected = False
         logger.debug(f"{self._service}: disconnected: {reason}")
-        open_secs = self._conversation.clock.take_open_secs()
-        await push_session_metrics(self._service, self._conversation.model, open_secs)
+        await push_session_metrics(self._service, self._conversation)
         await self._raise("on_disconnected", reason)
 
     async def _on_retrying(self, retrying: Retrying) -> None:
