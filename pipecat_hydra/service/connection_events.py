@@ -113,8 +113,7 @@ class ConnectionEvents:
     async def _on_disconnected(self, reason: str) -> None:
         self._is_connected = False
         logger.debug(f"{self._service}: disconnected: {reason}")
-        open_secs = self._conversation.clock.take_open_secs()
-        await push_session_metrics(self._service, self._conversation.model, open_secs)
+        await push_session_metrics(self._service, self._conversation)
         await self.raise_event("on_disconnected", reason)
 
     async def _on_retrying(self, retrying: Retrying) -> None:

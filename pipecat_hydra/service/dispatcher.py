@@ -13,8 +13,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from loguru import logger
-from pipecat.frames.frames import EndWorkerFrame, Frame, TranscriptionFrame
+from pipecat.frames.frames import Frame, TranscriptionFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
@@ -43,6 +42,7 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.service.call_limit import end_call
 from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.connection_events import ConnectionEvents
 from pipecat_hydra.service.contexts import Contexts
@@ -258,7 +258,7 @@ class EffectDispatcher:
             case CallLimitNear(secs_left):
                 await self._events.raise_event("on_call_limit", secs_left)
             case CallLimitReached():
-                await self._end_call()
+                await end_call(self._service)
             case _:
                 await self._events.tell(effect)
                 return None
@@ -327,13 +327,6 @@ class EffectDispatcher:
         else:
             self._calls.cancel()
         self._connection.perform(self._conversation.interrupted(now, late=late))
-
-    async def _end_call(self) -> None:
-        """End the pipeline gracefully: what the bot is saying is heard to its end."""
-        logger.debug(f"{self._service}: the call has reached max_call_secs")
-        # Upstream, so that the user is heard no more while the bot says goodbye.
-        frame = EndWorkerFrame(reason="the call has reached max_call_secs")
-        await self._service.push_frame(frame, FrameDirection.UPSTREAM)
 
     def stop_answering(self) -> None:
         """Stop answering function calls."""

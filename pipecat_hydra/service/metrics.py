@@ -6,6 +6,8 @@ from pipecat.frames.frames import MetricsFrame
 from pipecat.metrics.metrics import MetricsData
 from pipecat.services.llm_service import LLMService
 
+from pipecat_hydra.conversation.conversation import Conversation
+
 __all__ = ["HydraSessionMetricsData", "push_session_metrics"]
 
 
@@ -23,15 +25,17 @@ class HydraSessionMetricsData(MetricsData):
     value: float
 
 
-async def push_session_metrics(service: LLMService[Any], model: str, open_secs: float) -> None:
-    """Push how long a session was open, if the pipeline wants usage metrics.
+async def push_session_metrics(service: LLMService[Any], conversation: Conversation) -> None:
+    """Push how long a session was open that has ended, if the pipeline wants usage metrics.
 
     Args:
         service: The service that had the session.
-        model: The model of the session.
-        open_secs: How long it was open, in seconds.
+        conversation: What was said in it.
     """
+    open_secs = conversation.clock.take_open_secs()
     if not (service.can_generate_metrics() and service.usage_metrics_enabled):
         return
-    data = HydraSessionMetricsData(processor=service.name, model=model, value=open_secs)
+    data = HydraSessionMetricsData(
+        processor=service.name, model=conversation.model, value=open_secs
+    )
     await service.push_frame(MetricsFrame(data=[data]))
