@@ -59,6 +59,7 @@ events = st.one_of(
     st.builds(wire.user_item, st.sampled_from(["completed", "incomplete"]), items),
     st.builds(wire.response_created, responses),
     st.builds(wire.audio, st.just(PCM), responses),
+    st.builds(wire.audio_done, responses),
     st.builds(wire.transcript, st.just("Hi"), responses),
     st.builds(wire.done, responses, statuses),
     st.builds(_output, responses, call_ids),
