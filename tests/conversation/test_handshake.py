@@ -336,6 +336,18 @@ def test_an_error_about_anything_but_the_voice_does_not_fail_the_session():
     assert handshake.deadline is None
 
 
+def test_a_configuration_too_large_is_told_whatever_characters_it_has():
+    half = "\ud83d"
+    tool = FunctionTool(name="f", description=half, parameters={"title": half})
+    handshake = made(configured=False)
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    told = SessionConfiguration(instructions=half * 17_000, tools=(tool,))
+    _, report = handshake.configure(told, 0.0)
+    assert isinstance(report, Report)
+    assert "instructions 17000" in report.message
+
+
 def test_the_larger_part_of_a_configuration_is_to_be_shortened():
     big = FunctionTool(name="f", description="x" * 17_000, parameters={})
     handshake = made(configured=False)
