@@ -46,6 +46,8 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         """Make a loop whose clock begins at the present time."""
         VirtualClock.__init__(self)
         uvloop.Loop.__init__(self)
+        # The descriptor by which libuv waits.
+        self._waits_by: int = getattr(self, "_get_backend_id")()  # noqa: B009
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
         self._scheduled = 0
@@ -152,11 +154,11 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
             self.report_hang(why)
 
     def _is_ready(self, within_secs: float) -> bool:
-        return bool(select.select([self._get_backend_id()], [], [], within_secs)[0])
+        return bool(select.select([self._waits_by], [], [], within_secs)[0])
 
     def _is_writing(self) -> bool:
         """Whether a socket waits to be written to, as far as the system tells."""
-        watched = Path(f"/proc/self/fdinfo/{self._get_backend_id()}")
+        watched = Path(f"/proc/self/fdinfo/{self._waits_by}")
         if not watched.exists():
             return True
         lines = (line.split() for line in watched.read_text().splitlines())
