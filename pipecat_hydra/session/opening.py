@@ -22,7 +22,7 @@ import socket
 from ipaddress import ip_address
 from typing import Any, Final
 
-from aiohappyeyeballs import start_connection
+from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType]
 from loguru import logger
 from typing_extensions import override
 from websockets.asyncio.client import ClientConnection, connect

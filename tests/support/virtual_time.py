@@ -107,7 +107,7 @@ class VirtualClock(asyncio.AbstractEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Run a function in an executor; the clock stands still until it is done."""
-        future = super().run_in_executor(executor, func, *args)
+        future = super().run_in_executor(executor, func, *args)  # pyright: ignore[reportAbstractUsage]
         self._jobs += 1
         future.add_done_callback(self._on_job_done)
         return future
@@ -118,7 +118,7 @@ class VirtualClock(asyncio.AbstractEventLoop):
         """Call from any thread; the loop's own thread needs no socket to wake the loop."""
         own = threading.get_ident() == self._thread
         call = self.call_soon if own else super().call_soon_threadsafe
-        return call(callback, *args, context=context)
+        return call(callback, *args, context=context)  # pyright: ignore[reportAbstractUsage]
 
     def _on_job_done(self, _: Any) -> None:
         self._jobs -= 1
@@ -136,7 +136,7 @@ class VirtualClock(asyncio.AbstractEventLoop):
         self._thread = threading.get_ident()
         outer, _running = _running, self
         try:
-            super().run_forever()
+            super().run_forever()  # pyright: ignore[reportAbstractUsage]
         finally:
             _running = outer
 

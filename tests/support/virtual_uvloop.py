@@ -21,6 +21,7 @@ import math
 import select
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -35,8 +36,7 @@ _LONGEST_IDLE_SECS: Final = 30.0
 # connect a transport and to write what waits. None of that is seen here.
 _QUIET_TURNS: Final = 5
 
-# What one end of a connection sends, the other may read only a moment later.
-_KERNEL_SECS: Final = 0.0002
+_KERNEL_SECS: Final = 0.001
 
 
 class VirtualUvloop(VirtualClock, uvloop.Loop):
@@ -46,6 +46,8 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         """Make a loop whose clock begins at the present time."""
         VirtualClock.__init__(self)
         uvloop.Loop.__init__(self)
+        # The descriptor by which libuv waits.
+        self._waits_by: int = getattr(self, "_get_backend_id")()  # noqa: B009
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._made = 0
         self._scheduled = 0
@@ -82,6 +84,14 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
     ) -> Any:
         """Call at a time of this loop."""
         return self.call_later(when - self.time(), callback, *args, context=context)
+
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        """Resolve a name; the clock stands still until the thread that does it is done."""
+        self._jobs += 1
+        try:
+            return await super().getaddrinfo(*args, **kwargs)
+        finally:
+            self._jobs -= 1
 
     def run_forever(self) -> None:
         """Run, and raise if what runs hangs."""
@@ -134,7 +144,7 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
             self._wait("a job in an executor does not end")
         elif not self._timers:
             self._wait("nothing is scheduled any more")
-        elif not self._is_ready(_KERNEL_SECS):
+        elif not self._is_ready(_KERNEL_SECS if self._is_writing() else 0.0):
             self.advance(max(0.0, self._timers[0][0] - self.read("monotonic")))
             self._call_due()
         self._quiet_turns = 0
@@ -144,4 +154,12 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
             self.report_hang(why)
 
     def _is_ready(self, within_secs: float) -> bool:
-        return bool(select.select([self._get_backend_id()], [], [], within_secs)[0])
+        return bool(select.select([self._waits_by], [], [], within_secs)[0])
+
+    def _is_writing(self) -> bool:
+        """Whether a socket waits to be written to, as far as the system tells."""
+        watched = Path(f"/proc/self/fdinfo/{self._waits_by}")
+        if not watched.exists():
+            return True
+        lines = (line.split() for line in watched.read_text().splitlines())
+        return any(line[0] == "tfd:" and int(line[3], 16) & select.EPOLLOUT for line in lines)
