@@ -275,6 +275,8 @@ def emulator(
 
     - `reject_voice` rejects any voice
 
+    - `reject_configuration` rejects any configuration
+
     - `drop:sent=5,of=response.output_audio.delta,how=reset` ends the connection, by `reset`,
       `eof` or a close code, after the nth event `sent` or `received`; or `secs` into the moment
       `during=upgrade`, `session`, `configured`, `user_speech`, `response` or `tool_call`
@@ -285,7 +287,9 @@ def emulator(
 
     - `late_audio:ms=400` goes on with audio of a cancelled response
 
-    - `odd_splits` cuts audio anywhere
+    - `late_end:ms=400,texts=true` ends a response before the last of its audio and texts
+
+    - `odd_splits` cuts audio anywhere, `encoding:key=audio,lines=true` encodes it otherwise
 
     - `duplicate:probability=0.1`, `reorder:probability=0.1` send events twice, or after the
       next; all faults of single events take `of=TYPE`
