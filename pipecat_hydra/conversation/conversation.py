@@ -267,7 +267,8 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
-        self._end.clear()
+        since = (unheard_since, self._end.disconnected())
+        unheard_since = min((each for each in since if each is not None), default=None)
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
@@ -276,7 +277,7 @@ class Conversation:
         audio = self._append(self._uplink.tick(now))
         lost = report_lost_audio(self._uplink.take_overflow_secs(now))
         told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
-        ended = self._end.tick(now, speaking=self._responses.speaking)
+        ended = self._end.tick(now, heard_at=self._responses.heard_at)
         if ended and self._end.is_repeated:
             self._talk.understood()
         return told + ended

@@ -172,7 +172,10 @@ class Application:
         """Let the server give one reply."""
         response = f"lawful {next(self._ids)}"
         return self.receive(
-            wire.response_created(response), wire.audio(PCM, response), wire.done(response)
+            wire.response_created(response),
+            wire.audio(PCM, response),
+            wire.audio_done(response),
+            wire.done(response),
         )
 
     def assert_at_rest(self) -> None:
