@@ -18,7 +18,8 @@ that no other room sees. Some rooms have a deadline:
                        `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
-    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
+    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again;
+                       `line_clock.py`: what silence the line owes)
     `rest_timer.py`    when a session is closed because nobody uses it
 
 The rules that need more than one room are in three modules: `turn_taking.py` has those between
@@ -247,7 +248,7 @@ class Conversation:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
-        audio = self._append(self._uplink.tick(now))
+        audio = [Send(InputAudioAppend(audio=each)) for each in self._uplink.tick(now)]
         lost = report_lost_audio(self._uplink.take_overflow_secs(now))
         return [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
 
@@ -279,7 +280,7 @@ class Conversation:
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
         self._rest.used(now)
-        return self._append(self._uplink.push(chunk, now))
+        return [Send(InputAudioAppend(audio=each)) for each in self._uplink.push(chunk, now)]
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
@@ -406,6 +407,3 @@ class Conversation:
         if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
             return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
         return [report_error(error)]
-
-    def _append(self, chunks: list[bytes]) -> list[Effect]:
-        return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

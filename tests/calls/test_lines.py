@@ -18,7 +18,6 @@ from support.call import (
     Shape,
     call,
     emulator,
-    recording,
     session,
 )
 from support.lines import (
@@ -195,9 +194,7 @@ async def test_of_what_is_too_much_at_once_one_stretch_is_lost_and_told(
     counted = np.repeat(np.arange(1, 601, dtype=np.int16), 320)
     async with (
         emulator() as hydra,
-        call(
-            hydra, shape, microphone=counted, settings=NO_GREETING, preroll_secs=2.0
-        ) as talk,
+        call(hydra, shape, microphone=counted, settings=NO_GREETING, preroll_secs=2.0) as talk,
     ):
         await talk.until(lambda: hydra.sessions and session(hydra).received_audio)
         await asyncio.sleep(1.0)
