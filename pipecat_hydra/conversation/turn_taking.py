@@ -329,13 +329,16 @@ class TurnTaking:
         return effects
 
     def cancel(self, now: float) -> list[Effect]:
-        """Stop the reply in flight, or the one that is due; its playing stops too."""
+        """Stop the reply in flight, or the one that is due; its playing stops too.
+
+        A reply that waited for the end of that one is asked for.
+        """
         self.expire(now)
         self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
         self._turns.interrupted()
         if not self._turns.listening:
             self._understood()
-        return self._responses.cancel()
+        return self._responses.cancel() + self.ask(now)
 
     def request(self, now: float) -> list[Effect]:
         """Record that the application wants a reply, and ask for it if the way is free."""
