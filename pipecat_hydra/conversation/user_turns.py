@@ -38,6 +38,7 @@ from enum import Enum, auto
 from typing import Final
 
 from pipecat_hydra.conversation.effects import Effect, UserStopped
+from pipecat_hydra.conversation.transcripts import Transcripts
 from pipecat_hydra.wire.events import ConversationItem
 
 __all__ = ["UserTurns", "Verdict"]
@@ -98,6 +99,8 @@ class UserTurns:
         self._was_noise = False
         self._replay_until: float | None = None
         self._understood = 0
+        self.transcripts: Final = Transcripts()
+        """What the user has said in words, as far as the server gives them."""
 
     @property
     def undecided(self) -> bool:
@@ -155,6 +158,7 @@ class UserTurns:
     def start(self, item_id: str | None, now: float) -> list[Effect]:
         """Open a turn, and return the stop of the one before, if that was open."""
         before = self._turn
+        self.transcripts.turn_started()
         stopped = self.stop(discarded=False)
         self._turn = _Turn(item_id, began_at=now, stops_by=now + self._longest_turn)
         if before is not None and before.item_id is not None and not before.real:
@@ -274,6 +278,7 @@ class UserTurns:
     def count_understood(self) -> None:
         """Count one more turn as understood: answered, or never to be."""
         self._understood += 1
+        self.transcripts.understood()
 
     def replay(self, secs: float, now: float) -> None:
         """Begin a replay: the user's audio is sent again from now on.
@@ -295,4 +300,5 @@ class UserTurns:
     def disconnected(self) -> None:
         """Forget the turn, because the connection is gone. Its echo may still come."""
         self._turn = None
+        self.transcripts.disconnected()
         self._replay_until = None

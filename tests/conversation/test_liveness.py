@@ -65,6 +65,7 @@ class Application:
             model="hydra-v1.1",
             uplink=Uplink(silence_after_secs=1e9),
             longest_turn_secs=LONGEST_TURN_SECS,
+            joined_audio_secs=0.16,
             idle_timeout_secs=IDLE_SECS,
         )
         self._driver = Driver(self.conversation).live()
@@ -262,10 +263,6 @@ def function_item(stage: str, call: str) -> ServerEvent:
     return wire.event(stage, item=function(call))
 
 
-def audio_done(response: str | None) -> ServerEvent:
-    return wire.event("response.output_audio.done", response_id=response)
-
-
 def function(call: str) -> dict[str, object]:
     return {"type": "function_call", "call_id": call, "name": "f"}
 
@@ -293,7 +290,7 @@ server_events = st.one_of(
     ),
     st.sampled_from(each(wire.response_created, RESPONSES)),
     st.sampled_from(each(wire.audio, [PCM, PCM, PCM[:1], b""], RESPONSES)),
-    st.sampled_from(each(audio_done, RESPONSES)),
+    st.sampled_from(each(wire.audio_done, RESPONSES)),
     st.sampled_from(each(wire.transcript, ["Hi", ""], RESPONSES)),
     st.sampled_from(each(wire.done, RESPONSES, STATUSES)),
     st.sampled_from(each(output, RESPONSES, CALLS)),

@@ -353,6 +353,15 @@ def test_what_waits_for_a_response_is_asked_for_when_that_is_cancelled(driver: D
     assert [type(event) for event in sent(driver.interrupted())] == [ResponseCancel, ResponseCreate]
 
 
+def test_a_call_of_a_response_that_is_cancelled_is_given_up_after_a_second(driver: Driver):
+    """Though the server never says that the response is done."""
+    driver.receive(wire.response_created(), wire.call_delta("", "c1", "f"))
+    driver.interrupted()
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(1.0)
+    assert driver.conversation.at_turn_boundary
+
+
 def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver):
     driver.receive(wire.started(), wire.stopped())
     driver.now = 5.0
