@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -151,6 +151,7 @@ class Bench:
         *,
         rounds: int | None = None,
         settled: Callable[[Mapping[K, Sequence[Outcome]]], set[K]] | None = None,
+        once: Collection[K] = (),
     ) -> dict[K, list[Outcome]]:
         """Measure cells in turns, round after round.
 
@@ -158,6 +159,7 @@ class Bench:
             jobs: The cells by a name.
             rounds: How often each is measured at least; as the options say if `None`.
             settled: Tells which cells need no further round. All, if `None`.
+            once: Those that are measured in the first round only.
 
         Returns:
             The outcomes of each, one a round.
@@ -176,6 +178,7 @@ class Bench:
                 else:
                     outcomes[name].append(outcome)
             number += 1
+            open_jobs = {name: job for name, job in open_jobs.items() if name not in once}
             if number >= wanted:
                 done = set(open_jobs) if settled is None else settled(outcomes)
                 open_jobs = {name: job for name, job in open_jobs.items() if name not in done}

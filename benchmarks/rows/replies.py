@@ -20,6 +20,9 @@ __all__ = ["job", "measure"]
 _RATES: Final = {"openai": 24_000, "xai": 24_000, "inworld": 24_000}
 """Of the microphone: what the peer sends, so that it need not resample."""
 
+_ONCE: Final = (*BARE, "xai", "inworld")
+"""Measured in one round of a quick run: no ratio needs them."""
+
 _START_SECS: Final = 0.05
 """How much longer the warm-up is for each session: they all start at once."""
 
@@ -50,8 +53,11 @@ async def measure(bench: Bench) -> Section:
         for peer in _peers(bench, lean=lean, sessions=sessions)
     ]
     rival = "before" if bench.options.against is not None else "openai"
+    once = () if bench.options.full else [key for key in keys if key.peer in _ONCE]
     outcomes = await bench.measure(
-        {key: job(bench, key) for key in keys}, settled=lambda found: _settled(_read(found), rival)
+        {key: job(bench, key) for key in keys},
+        settled=lambda found: _settled(_read(found), rival),
+        once=once,
     )
     measured = {key: figures for key, figures in _read(outcomes).items() if figures}
     section = Section(
