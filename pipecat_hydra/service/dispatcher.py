@@ -61,6 +61,7 @@ from pipecat_hydra.service.turns import TurnAnnouncements, TurnFrames
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.effect_queue import Pause
 from pipecat_hydra.wire.protocol import ErrorCode
 
 __all__ = ["EVENTS", "EffectDispatcher"]
@@ -212,13 +213,21 @@ class EffectDispatcher:
         """Propose the end of a turn that ended while the user was muted."""
         await self._turns.unmuted()
 
-    async def dispatch(self, effect: PipelineEffect) -> None:
-        """Push the frames of an effect, run its functions, or raise its events."""
+    async def dispatch(self, effect: PipelineEffect) -> Pause | None:
+        """Push the frames of an effect, run its functions, or raise its events.
+
+        Args:
+            effect: The effect.
+
+        Returns:
+            What must be waited for before the next effect is dispatched.
+        """
+        pause = None
         if isinstance(effect, AudioChunk | TextChunk) and self._surroundings.is_switched_away:
             # The reply would be heard beside that of the other service, and no interruption
             # would end it.
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
-            return
+            return None
         self._tracing.see(effect)
         if isinstance(effect, VoiceStarted | TextChunk | UserStopped):
             self._calls.on_said()
@@ -240,7 +249,7 @@ class EffectDispatcher:
             case UserStarted():
                 self._session.on_somebody_heard()
                 self._calls.on_turn_started()
-                await self._turns.started()
+                pause = await self._turns.started()
             case UserStopped():
                 if not effect.discarded:
                     self._writer.turn_stopped()
@@ -264,9 +273,10 @@ class EffectDispatcher:
                 self._report(effect)
             case _:
                 await self._on_connection(effect)
-                return
+                return None
         self._session.on_effect(effect)
         self._replies.on_progress(effect)
+        return pause
 
     def _on_written(self, text: str) -> None:
         self._contexts.on_written(text)
@@ -301,6 +311,11 @@ class EffectDispatcher:
         await self._broadcast_interruption()
         # The broadcast goes to the neighbours only, and does not come back here.
         self.on_interruption()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the answer to a proposed turn is waited for, and nothing pushed meanwhile."""
+        return self._turns.is_waiting
 
     def on_interruption(self) -> None:
         """Cancel what an interruption of the pipeline is to cancel.

@@ -170,7 +170,8 @@ class FrameRouter:
         self._contexts.on_interruption()
         async with self._connection.between_effects():
             self._dispatcher.on_interruption()
-            await let_neighbours_run()
+            if not self._dispatcher.is_waiting:
+                await let_neighbours_run()
             await self._service.push_frame(frame, direction)
 
     def see_pushed(self, frame: FrameOfFunction) -> None:

@@ -82,6 +82,9 @@ class Speaker:
         self._resampler: StreamResampler | None = None
         self._saying = ""
         self._is_resumed = False
+        # What the metrics are not told yet: how long the reply was waited for, and its last audio.
+        self._waited: float | None = None
+        self._unmeasured: TTSAudioRawFrame | None = None
         self._replies = self._replies_known = 0
 
     @property
@@ -102,7 +105,7 @@ class Speaker:
                 await push(self._unspoken(LLMFullResponseStartFrame()))
             case VoiceStarted(_, waited):
                 self._replies += not self._is_resumed
-                await self._report_ttfb(waited)
+                self._waited = waited
                 await push(TTSStartedFrame())
             case VoiceEnded(_, interrupted):
                 await self._end_voice(interrupted=interrupted)
@@ -125,14 +128,30 @@ class Speaker:
         if not pcm:
             return
         frame = TTSAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
-        await self._processor.process_ttfa_metrics(frame)
         await self._processor.push_frame(frame)
+        await self._measure(frame)
+
+    async def _measure(self, pushed: TTSAudioRawFrame | None) -> None:
+        """Report what the audio before that which was just pushed tells.
+
+        A metrics frame overtakes audio in the queues of the processors. So the metrics of a reply's
+        first audio come with its second, when the first is through.
+
+        Args:
+            pushed: What was pushed; None at the end of the voice.
+        """
+        audio, self._unmeasured = self._unmeasured, pushed
+        if audio is not None:
+            await self._report_ttfb()
+            await self._processor.process_ttfa_metrics(audio)
 
     async def _end_voice(self, *, interrupted: bool) -> None:
         resampler, self._resampler = self._resampler, None
         rest = resampler.drain() if resampler is not None and not interrupted else b""
         if rest and self._rate is not None:
             await self._processor.push_frame(TTSAudioRawFrame(rest, self._rate, 1))
+        await self._measure(None)
+        self._waited = None
         await self._processor.push_frame(TTSStoppedFrame())
 
     async def _push_text(self, text: str) -> None:
@@ -154,10 +173,11 @@ class Speaker:
             frame.skip_tts = True
         return frame
 
-    async def _report_ttfb(self, waited: float | None) -> None:
-        # Started and stopped in one go, because an interruption would report, wrongly, a
-        # measurement that runs.
+    async def _report_ttfb(self) -> None:
+        waited, self._waited = self._waited, None
         if waited is not None:
+            # Started and stopped in one go, because an interruption would report, wrongly, a
+            # measurement that runs.
             await self._processor.start_ttfb_metrics(start_time=time.time() - waited)
             await self._processor.stop_ttfb_metrics()
 

@@ -33,6 +33,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameProcessor
 
 from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.session.effect_queue import Pause
 
 __all__ = ["LateStarts", "TurnAnnouncements", "TurnFrames", "TurnProposals"]
 
@@ -82,17 +83,23 @@ class TurnAnnouncements:
         self._proposals.see(frame)
         self._late_starts.see(frame, self._clock())
 
-    async def started(self) -> None:
-        """Announce that the user begins to speak, and interrupt if the service has to."""
+    async def started(self) -> Pause | None:
+        """Announce that the user begins to speak, and interrupt if the service has to.
+
+        Returns:
+            What waits for the answer to a proposal, for a moment at most: to be awaited before
+            anything else is pushed.
+        """
         self._surroundings.warn_of_waiting_strategies()
         self._late_starts.turn_started()
         if self._vad_frames:
             await self._service.broadcast_frame(VADUserStartedSpeakingFrame)
         if self._are_proposed:
             await self._proposals.start()
-        else:
-            await self._service.broadcast_frame(UserStartedSpeakingFrame)
-            await self._interrupt()
+            return self._proposals.answered
+        await self._service.broadcast_frame(UserStartedSpeakingFrame)
+        await self._interrupt()
+        return None
 
     async def stopped(self, silence_secs: float) -> None:
         """Announce that the user has stopped.
@@ -115,6 +122,11 @@ class TurnAnnouncements:
     async def unmuted(self) -> None:
         """Propose the end of a turn that ended while the user was muted."""
         await self._proposals.unmuted()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the answer to a proposal is waited for, and nothing pushed meanwhile."""
+        return self._proposals.is_waiting
 
     def take_late_start(self) -> bool:
         """Whether an interruption now comes with a late start; told once."""
@@ -145,6 +157,7 @@ class TurnProposals:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._is_speaking = False
+        self.is_waiting = False
         # An aggregator that does not answer, because it is muted, is waited for only once.
         self._answered = True
 
@@ -166,9 +179,16 @@ class TurnProposals:
         self._started.clear()
         self._interrupted.clear()
         await self._processor.broadcast_frame(ProposedUserStartedSpeakingFrame)
-        if await self._answer(self._started, _ANSWER_SECS):
-            # Strategies may announce the turn and let the bot speak on.
-            await self._answer(self._interrupted, _INTERRUPTION_SECS)
+
+    async def answered(self) -> None:
+        """Wait for the answer to the proposed start, for a moment at most."""
+        self.is_waiting = True
+        try:
+            if await self._answer(self._started, _ANSWER_SECS):
+                # Strategies may announce the turn and let the bot speak on.
+                await self._answer(self._interrupted, _INTERRUPTION_SECS)
+        finally:
+            self.is_waiting = False
 
     async def stop(self) -> None:
         """Propose that the user turn has stopped."""

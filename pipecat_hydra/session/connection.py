@@ -43,7 +43,7 @@ from pipecat_hydra.conversation.effects import (
     Severity,
 )
 from pipecat_hydra.session.deadline import DeadlineTimer
-from pipecat_hydra.session.effect_queue import EffectQueue
+from pipecat_hydra.session.effect_queue import EffectQueue, Pause
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import Retries, RetryPolicy
@@ -73,7 +73,7 @@ class HydraConnection:
         endpoint: Callable[[], Awaitable[Endpoint]],
         conversation: Conversation,
         *,
-        on_effect: Callable[[PipelineEffect], Awaitable[None]],
+        on_effect: Callable[[PipelineEffect], Awaitable[Pause | None]],
         on_handshake: Callable[[], None] = lambda: None,
         on_sent: Callable[[ClientEvent], None] = lambda _: None,
         on_voice_rejected: Callable[[str], bool] = lambda _: False,
@@ -88,7 +88,8 @@ class HydraConnection:
             conversation: What to run. From now on its steps must be performed by
                 `perform`.
             on_effect: Awaited with each effect for the pipeline, one at a time, in
-                order. An exception that it raises is logged and ends nothing; a
+                order. Returns what must be waited for before the next effect, or None.
+                An exception that it raises is logged and ends nothing; a
                 `CancelledError` costs the session, and another one is opened.
             on_handshake: Called when the server has created the session, and again when it has
                 configured it, each time before the conversation takes that step. So what is
@@ -211,7 +212,8 @@ class HydraConnection:
         """Run the body of the context while no effect is being handed on.
 
         Inside the handing on of an effect the body runs at once, because a processor in direct
-        mode answers a frame before the pushing of the frame returns.
+        mode answers a frame before the pushing of the frame returns. It may run during a pause
+        after an effect.
         """
         return self._effects.between()
 

@@ -2,7 +2,8 @@
 
 Effects come from synchronous steps and go to a coroutine function that may take its time. The
 queue keeps the two from waiting for each other (S6). One supervised task hands
-the effects on, one at a time. If the task dies, the effect in hand is lost; the queue
+the effects on, one at a time, and then waits for what an effect makes the pipeline do, if the
+function says so. If the task dies, the effect in hand is lost; the queue
 starts another task for the effects behind it, and tells its owner, who ends the session
 because the pipeline no longer knows all of it.
 """
@@ -18,7 +19,10 @@ from loguru import logger
 from pipecat_hydra.conversation.effects import AudioChunk, PipelineEffect, TextChunk
 from pipecat_hydra.session.supervision import Supervised, log_bug
 
-__all__ = ["EffectQueue"]
+__all__ = ["EffectQueue", "Pause"]
+
+Pause = Callable[[], Awaitable[None]]
+"""Awaited before the next effect is handed on."""
 
 _DRAIN_TIMEOUT_SECS: Final = 1.0
 
@@ -28,15 +32,16 @@ class EffectQueue:
 
     def __init__(
         self,
-        on_effect: Callable[[PipelineEffect], Awaitable[None]],
+        on_effect: Callable[[PipelineEffect], Awaitable[Pause | None]],
         *,
         on_death: Callable[[str], None],
     ):
         """Make an empty queue.
 
         Args:
-            on_effect: Awaited with each effect, one at a time. An exception that it raises
-                is logged and ends nothing.
+            on_effect: Awaited with each effect, one at a time. Returns what must be waited
+                for before the next effect, or None. An exception that it or the waiting
+                raises is logged and ends nothing.
             on_death: Called with the cause when the task that hands on has died; another
                 one takes its place.
         """
@@ -83,7 +88,7 @@ class EffectQueue:
     async def between(self) -> AsyncGenerator[None]:
         """Run the body while no effect is being handed on.
 
-        Inside `on_effect` the body runs at once.
+        Inside `on_effect` the body runs at once. It may run during a pause after an effect.
         """
         if self._task is not None and self._task.is_current:
             yield
@@ -124,15 +129,21 @@ class EffectQueue:
         while True:
             await self._waiting.wait()
             while self._effects:
-                async with self._handing_on:
-                    if self._effects:
-                        await self._hand_on(self._effects.popleft())
+                await self._hand_on_next()
             self._drained.set()
             self._waiting.clear()
 
-    async def _hand_on(self, effect: PipelineEffect) -> None:
+    async def _hand_on_next(self) -> None:
+        effect = None
         try:
-            await self._on_effect(effect)
+            async with self._handing_on:
+                if not self._effects:
+                    # They were dropped while the lock was waited for.
+                    return
+                effect = self._effects.popleft()
+                pause = await self._on_effect(effect)
+            if pause is not None:
+                await pause()
         except Exception as error:
             # A frame that could not be pushed must not end the call.
             log_bug(f"{type(effect).__name__} was not handled", error)

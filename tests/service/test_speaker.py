@@ -1,7 +1,7 @@
 """Replies as frames: brackets, one rate, text, and what is measured."""
 
 import numpy as np
-from pipecat.frames.frames import Frame, LLMTextFrame, TTSAudioRawFrame, TTSTextFrame
+from pipecat.frames.frames import Frame, LLMTextFrame, MetricsFrame, TTSAudioRawFrame, TTSTextFrame
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from pipecat_hydra.conversation.effects import (
@@ -38,6 +38,23 @@ class Service(FrameProcessor):
         return [frame for frame in self.pushed if isinstance(frame, TTSAudioRawFrame)]
 
 
+class MeasuringService(Service):
+    """Has metrics: its frames are pushed without a pipeline."""
+
+    def __init__(self):
+        super().__init__()
+        self.scanned: list[bytes] = []
+
+    async def stop_ttfb_metrics(self, *, end_time: float | None = None):
+        await self.push_frame(MetricsFrame(data=[]))
+
+    async def start_ttfb_metrics(self, **_: object):
+        pass
+
+    async def process_ttfa_metrics(self, frame: TTSAudioRawFrame):
+        self.scanned.append(frame.audio)
+
+
 def tone(rate: int) -> bytes:
     samples = 8_000 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
     return samples.astype("<i2").tobytes()
@@ -70,6 +87,32 @@ async def test_a_reply_in_its_brackets():
     assert not any(frame.append_to_context for frame in texts)
     spoken = [frame for frame in service.pushed if isinstance(frame, TTSTextFrame)]
     assert all(frame.includes_inter_frame_spaces for frame in spoken)
+
+
+async def test_metrics_come_behind_the_first_audio_which_they_would_overtake():
+    service = MeasuringService()
+    second = service.say(AudioChunk(b"ab", 24_000), AudioChunk(b"cd", 24_000))
+    names = await service.say(ReplyStarted("r"), VoiceStarted("r", 0.5)) + await second
+    assert names == [
+        "LLMFullResponseStartFrame",
+        "TTSStartedFrame",
+        "TTSAudioRawFrame",
+        "TTSAudioRawFrame",
+        "MetricsFrame",
+    ]
+    assert service.scanned == [b"ab"]
+    assert await service.say(VoiceEnded("r")) == ["TTSStoppedFrame"]
+    assert service.scanned == [b"ab", b"cd"]
+
+
+async def test_the_metrics_of_a_reply_of_one_chunk_come_at_its_end():
+    service = MeasuringService()
+    spoken = (ReplyStarted("r"), VoiceStarted("r", 0.5), AudioChunk(b"ab", 24_000), VoiceEnded("r"))
+    assert (await service.say(*spoken))[2:] == [
+        "TTSAudioRawFrame",
+        "MetricsFrame",
+        "TTSStoppedFrame",
+    ]
 
 
 async def test_what_was_said_is_told_once_for_each_reply():

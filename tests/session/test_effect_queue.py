@@ -14,7 +14,7 @@ from pipecat_hydra.conversation.effects import (
     Severity,
     TextChunk,
 )
-from pipecat_hydra.session.effect_queue import EffectQueue
+from pipecat_hydra.session.effect_queue import EffectQueue, Pause
 
 
 def note(text: str) -> Report:
@@ -191,6 +191,51 @@ async def test_within_a_handler_what_is_done_between_is_done_at_once():
     queue.put(note("one"))
     await drained(queue)
     assert done == [note("one")]
+    await queue.close(drain=True)
+
+
+async def test_what_is_done_between_may_run_in_the_pause_after_an_effect_but_no_effect():
+    done: list[PipelineEffect | str] = []
+    answered = asyncio.Event()
+
+    async def pause() -> None:
+        await answered.wait()
+        done.append("answered")
+
+    async def handler(effect: PipelineEffect) -> Pause | None:
+        done.append(effect)
+        return pause if effect == note("one") else None
+
+    queue = EffectQueue(handler, on_death=lambda death: None)
+    queue.put(note("one"))
+    queue.put(note("two"))
+    await asyncio.sleep(0.01)
+    async with queue.between():
+        done.append("between")
+        answered.set()
+        await asyncio.sleep(0.01)
+        # The effect behind waits for both: the pause, and what is done between.
+        assert done == [note("one"), "between", "answered"]
+    await drained(queue)
+    assert done[3:] == [note("two")]
+    await queue.close(drain=True)
+
+
+async def test_a_pause_that_fails_ends_nothing():
+    taken: list[PipelineEffect] = []
+
+    async def fails() -> None:
+        raise RuntimeError("fault")
+
+    async def handler(effect: PipelineEffect) -> Pause:
+        taken.append(effect)
+        return fails
+
+    queue = EffectQueue(handler, on_death=lambda death: None)
+    queue.put(note("one"))
+    queue.put(note("two"))
+    await drained(queue)
+    assert taken == [note("one"), note("two")]
     await queue.close(drain=True)
 
 
