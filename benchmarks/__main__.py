@@ -80,7 +80,9 @@ async def run(options: Options, rows: list[str]) -> tuple[list[Section], list[st
             if reason
         ]
         notes += [f"failed: {what}" for what in bench.failed]
-        notes += [f"other processes used the machine: {what}" for what in bench.disturbed]
+        if bench.disturbed:
+            cells = ", ".join(f"{what} ({use:.0%})" for what, use in bench.disturbed.items())
+            notes.append(f"other processes used the machine, in parts of a core: {cells}")
     return [sections[row] for row in ROWS if row in sections], notes
 
 

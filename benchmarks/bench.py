@@ -39,6 +39,7 @@ NAMES: Final = {
 
 BARE: Final = ("bare json", "bare one-pass")
 FLOORS: Final = (*BARE, "null", "null + audio")
+_JUDGED: Final = ("hydra", "before", "openai")
 _QUIET: Final = 0.05
 _RETRIES: Final = 2
 _GRACE_SECS: Final = 60.0
@@ -107,7 +108,8 @@ class Bench:
         """
         self.options = options
         self.missing: dict[str, str] = {}
-        self.disturbed: list[str] = []
+        self.disturbed: dict[str, float] = {}
+        """How much of a core other processes used at most, for each kind of cell."""
         self.failed: list[str] = []
         self._until = time.monotonic() + 60 * options.minutes
         self._cores = sorted(os.sched_getaffinity(0))
@@ -136,13 +138,12 @@ class Bench:
         """The peers that are measured, in the order of the columns."""
         return [name for name in NAMES if name in self.options.peers and name not in self.missing]
 
-    def services(self, *others: str) -> list[str]:
-        """Hydra and OpenAI, or in a full run all services, and of the floors those named."""
-        quick = ("hydra", "before", "openai", *others)
+    def services(self, *floors: str) -> list[str]:
+        """Hydra and OpenAI, in a full run all services; and of the floors those named."""
         return [
             name
             for name in self.peers
-            if name in quick or (self.options.full and name not in FLOORS)
+            if (name in floors if name in FLOORS else name in _JUDGED or self.options.full)
         ]
 
     async def measure(
@@ -198,7 +199,7 @@ class Bench:
                 return best
         assert best is not None
         what = f"{job.cell.sessions} x {NAMES[job.cell.peer]}, {job.plan.scenario}"
-        self.disturbed.append(f"{what}: {best.held.foreign:.0%} of a core")
+        self.disturbed[what] = max(self.disturbed.get(what, 0.0), best.held.foreign)
         return best
 
     async def _run_once(self, job: Job) -> Outcome | None:

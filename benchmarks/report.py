@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.goals import Goal
 from benchmarks.plots import Plot
 
 __all__ = ["Section", "Table", "write"]
@@ -42,7 +43,8 @@ class Section:
         tables: The tables.
         figures: All that the tables were made of, as JSON.
         plots: The plots, by the name of their file.
-        notes: What the reader must know of this run, such as that others used the machine.
+        goals: What Hydra's figures are to be.
+        notes: What the reader must know of this run.
     """
 
     title: str
@@ -50,6 +52,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     figures: Any = None
     plots: dict[str, Plot] = field(default_factory=dict)
+    goals: list[Goal] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
@@ -73,7 +76,7 @@ def write(sections: list[Section], notes: list[str], command: str, folder: Path)
         "websockets": version("websockets"),
     }
     head = ", ".join(f"{key} {value}" for key, value in machine.items())
-    parts = ["# Benchmark", head, "\n".join(f"- {note}" for note in notes)]
+    parts = ["# Benchmark", head, "\n".join(f"- {note}" for note in notes), _goals(sections)]
     parts += [section.markdown() for section in sections]
     text = "\n\n".join(part for part in parts if part) + "\n"
     (folder / "report.md").write_text(text)
@@ -84,6 +87,12 @@ def write(sections: list[Section], notes: list[str], command: str, folder: Path)
         for name, plot in section.plots.items():
             (folder / name).write_text(plot.svg())
     return text
+
+
+def _goals(sections: list[Section]) -> str:
+    """The goals of all sections in one table."""
+    rows = [goal.row() for section in sections for goal in section.goals]
+    return Table(["goal", "measured", "limit", "met"], rows).markdown() if rows else ""
 
 
 def _processor() -> str:

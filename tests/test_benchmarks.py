@@ -46,9 +46,9 @@ def replies_were_measured(cells: list[dict[str, Any]]) -> bool:
     )
 
 
-def was_asked_once(turns_of_orders: dict[str, list[list[list[float]]]]) -> bool:
-    turns = turns_of_orders["hydra"]
-    return len(turns) == 3 and all(turns) and all(turn[2] == 1 for each in turns for turn in each)
+def was_asked_once(turns_of_peers: dict[str, dict[str, list[list[float]]]]) -> bool:
+    turns = turns_of_peers["hydra"].values()
+    return all(turns) and all(turn[2] == 1 for each in turns for turn in each)
 
 
 IS_MEASURED: dict[str, Callable[[Any], bool]] = {

@@ -3,8 +3,9 @@
 In one session with a lean worker and context aggregators.
 """
 
-from benchmarks.bench import FLOORS, NAMES, Bench, Job
+from benchmarks.bench import NAMES, Bench, Job
 from benchmarks.cells import Cell, Shape
+from benchmarks.goals import Goal
 from benchmarks.report import Section, Table
 
 __all__ = ["measure"]
@@ -12,7 +13,7 @@ __all__ = ["measure"]
 
 async def measure(bench: Bench) -> Section:
     """Count the calls of each service."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     jobs = {peer: Job.of(_cell(bench, peer), "deltas") for peer in peers}
     outcomes = await bench.measure(jobs, rounds=1)
     counted = {peer: each[0].held.calls for peer, each in outcomes.items() if each}
@@ -22,7 +23,12 @@ async def measure(bench: Bench) -> Section:
             row = [f"{calls[f'{kind} {what}']:.0f}" for calls in counted.values()]
             table.rows.append([f"{title}, {whose}", *row])
     text = "Of functions written in Python; C code is not counted."
-    return Section("Python calls", text, [table], counted)
+    goals = [
+        Goal(f"Python calls of the service's own, {title}", counted["hydra"][f"own {what}"], 12)
+        for what, title in (("frame", "a microphone frame"), ("delta", "a delta"))
+        if "hydra" in counted
+    ]
+    return Section("Python calls", text, [table], counted, goals=goals)
 
 
 def _cell(bench: Bench, peer: str) -> Cell:

@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks.bench import FLOORS, NAMES, Bench
+from benchmarks.bench import NAMES, Bench
 from benchmarks.figures import ms
 from benchmarks.report import Section, Table
 from benchmarks.rows.replies import job
@@ -15,7 +15,7 @@ _PASTS = (10, 1_000)
 
 async def measure(bench: Bench) -> Section:
     """Measure one session with each past."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     jobs = {
         (peer, past): job(bench, Key(peer, True, 1), past_turns=past)
         for peer in peers

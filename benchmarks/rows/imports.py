@@ -6,7 +6,7 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
-from benchmarks.bench import FLOORS, NAMES, ROOT, Bench, environment
+from benchmarks.bench import NAMES, ROOT, Bench, environment
 from benchmarks.report import Section, Table
 
 __all__ = ["measure"]
@@ -28,7 +28,7 @@ print(time.perf_counter() - began)
 
 async def measure(bench: Bench) -> Section:
     """Measure the import of each service, in turns."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     times: dict[str, list[float]] = {peer: [] for peer in peers}
     for _ in range(bench.options.rounds):
         for peer in peers:

@@ -7,8 +7,9 @@ rest. None of it may be heard.
 import math
 import statistics
 
-from benchmarks.bench import FLOORS, NAMES, Bench, Job, Outcome
+from benchmarks.bench import NAMES, Bench, Job, Outcome
 from benchmarks.cells import Cell, Shape
+from benchmarks.goals import Goal
 from benchmarks.report import Section, Table
 from benchmarks.scenarios import REPLY_DELTAS
 from benchmarks.server import DELTA_SECS, PAUSE_SECS
@@ -21,7 +22,7 @@ _REST_SECS = REPLY_DELTAS * PAUSE_SECS + 0.3
 
 async def measure(bench: Bench) -> Section:
     """Measure the stale audio after each interruption."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     options = bench.options
     cell = {"shapes": [Shape(lean=True)], "warm_up_secs": options.warm_up_secs}
     jobs = {
@@ -33,7 +34,8 @@ async def measure(bench: Bench) -> Section:
     for title, reduced in (("median", statistics.median), ("most", max)):
         table.rows.append([title, *(f"{reduced(v):.2f}" if v else "-" for v in stale.values())])
     text = "Seconds of the old reply that enter after `speech_started`, of a second's reply."
-    return Section("Audio that comes late", text, [table], stale)
+    goals = [Goal("stale audio, s", max(stale["hydra"]), 0.0)] if stale.get("hydra") else []
+    return Section("Audio that comes late", text, [table], stale, goals=goals)
 
 
 def _stale(outcome: Outcome) -> list[float]:

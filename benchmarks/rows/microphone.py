@@ -4,7 +4,7 @@ Two sessions for each rate of the microphone, in one process. The delay is that 
 resampling to the rate of the service, and of gathering frames into one message.
 """
 
-from benchmarks.bench import FLOORS, NAMES, Bench, Job, Outcome
+from benchmarks.bench import NAMES, Bench, Job, Outcome
 from benchmarks.cells import Cell, Shape
 from benchmarks.figures import ms
 from benchmarks.report import Section, Table
@@ -18,7 +18,7 @@ _LATEST_SECS = 0.19
 
 async def measure(bench: Bench) -> Section:
     """Measure the delay of clicks."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     options = bench.options
     shapes = [Shape(lean=True, microphone_rate=rate, clicks=True) for rate in _RATES]
     secs = 2 * options.secs

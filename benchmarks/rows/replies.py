@@ -13,7 +13,7 @@ from benchmarks.bench import BARE, NAMES, Bench, Job, Outcome
 from benchmarks.cells import Cell, Shape
 from benchmarks.report import Section
 from benchmarks.rows.reply_figures import Figures, Key, Measured, ratios_to
-from benchmarks.rows.reply_report import memory, plots, table
+from benchmarks.rows.reply_report import goals, memory, plots, table
 
 __all__ = ["job", "measure"]
 
@@ -69,6 +69,7 @@ async def measure(bench: Bench) -> Section:
         plots(bench, measured),
     )
     section.tables.append(memory(bench, measured))
+    section.goals = goals(bench, measured)
     lost = {key: sum(figures.missed for figures in each) for key, each in measured.items()}
     section.notes += [
         f"{NAMES[key.peer]}, {key.worker}, {key.sessions} sessions: {count} interruptions "

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from benchmarks.bench import BARE, FLOORS, NAMES, Bench
 from benchmarks.figures import described, ms, percentile
+from benchmarks.goals import Goal
 from benchmarks.plots import Plot
 from benchmarks.report import Table
 from benchmarks.rows.reply_figures import Figures, Key, Measured, ratios_to
 
-__all__ = ["memory", "plots", "table"]
+__all__ = ["goals", "memory", "plots", "table"]
+
+_FULL = 0.9
+"""A process that uses so much of its core has filled it."""
 
 
 def table(bench: Bench, measured: Measured, rival: str, *, lean: bool) -> Table:
@@ -27,6 +31,48 @@ def table(bench: Bench, measured: Measured, rival: str, *, lean: bool) -> Table:
                 row = [f"{sessions}: {title}", *figures, " / ".join(relative) or "-"]
                 made.rows.append(row)
     return made
+
+
+def goals(bench: Bench, measured: Measured) -> list[Goal]:
+    """What Hydra's costs and latencies are to be beside OpenAI's."""
+    made: list[Goal] = []
+    for sessions in bench.options.sessions:
+        for lean in (False, True):
+            ours, theirs, floor = (
+                measured.get(Key(peer, lean, sessions), [])
+                for peer in ("hydra", "openai", "null + audio")
+            )
+            if ours and theirs:
+                found = ratios_to(measured, "openai", lean=lean, sessions=sessions)
+                full = _cpu(theirs) * sessions / 60 > _FULL
+                where = f"{sessions} sessions, {'lean' if lean else 'default'} worker"
+                made += [
+                    Goal(f"{name} beside OpenAI's, {where}", ratio.value, limit)
+                    for key, name, limit in _limits(sessions, full=full)
+                    if (ratio := found.get(key)) is not None
+                ]
+            if ours and floor and sessions == 1:
+                above = percentile(_all(ours, "first"), 50) - percentile(_all(floor, "first"), 50)
+                worker = "lean" if lean else "default"
+                made.append(Goal(f"first delta above the floor, ms, alone, {worker}", above, 0.7))
+    return made
+
+
+def _limits(sessions: int, *, full: bool) -> list[tuple[str, str, float]]:
+    """The ratios that have limits: name of the ratio, words for it, limit."""
+    delta = 0.5 if full else 1.0
+    limits = [
+        ("first 50", "first delta, p50,", delta),
+        ("first 99", "first delta, p99,", delta),
+        ("interruptions 50", "interruption, p50,", 1.0),
+    ]
+    if sessions >= 10:
+        limits += [
+            ("interruptions 99", "interruption, p99,", 0.6),
+            ("cpu", "CPU", 0.8),
+            ("above null", "CPU above the null pipeline", 0.5),
+        ]
+    return limits
 
 
 def _lines(

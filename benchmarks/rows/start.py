@@ -7,7 +7,7 @@ service takes. Connecting takes two of them: TCP and the upgrade; TLS would add 
 import statistics
 from dataclasses import replace
 
-from benchmarks.bench import FLOORS, NAMES, Bench, Job, Outcome
+from benchmarks.bench import NAMES, Bench, Job, Outcome
 from benchmarks.cells import Cell, Shape
 from benchmarks.report import Section, Table
 
@@ -21,7 +21,7 @@ _SECS = 2.0
 
 async def measure(bench: Bench) -> Section:
     """Measure starts: asked by the application, and by the user's speaking first."""
-    peers = [peer for peer in bench.services() if peer not in FLOORS]
+    peers = bench.services()
     jobs: dict[tuple[str, str], Job] = {}
     for peer in peers:
         shape = Shape(lean=True)
