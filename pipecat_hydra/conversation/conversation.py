@@ -18,14 +18,10 @@ that no other room sees. Some rooms have a deadline:
                        `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
-<<<<<<< HEAD
-    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
-    `open_microphone.py`
-                       whether somebody is heard on a microphone that is open all the time
-=======
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again;
                        `line_clock.py`: what silence the line owes)
->>>>>>> w-lines
+    `open_microphone.py`
+                       whether somebody is heard on a microphone that is open all the time
     `rest_timer.py`    when a session is closed because nobody uses it
     `session_clock.py` how long sessions and the call last
 
@@ -279,7 +275,7 @@ class Conversation:
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
-        audio = [Send(InputAudioAppend(audio=each)) for each in self._uplink.tick(now)]
+        audio = self._append(self._uplink.tick(now))
         lost = report_lost_audio(self._uplink.take_overflow_secs(now))
         told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
         ended = self._end.tick(now, heard_at=self._responses.heard_at)
@@ -317,17 +313,12 @@ class Conversation:
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
-<<<<<<< HEAD
         sent: list[bytes] = []
         for heard in self.open_microphone.push(chunk):
             sent += self._uplink.push(heard, now)
         if self.open_microphone.hears_somebody:
             self._rest.used(now)
         return self._append(sent)
-=======
-        self._rest.used(now)
-        return [Send(InputAudioAppend(audio=each)) for each in self._uplink.push(chunk, now)]
->>>>>>> w-lines
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
@@ -457,16 +448,5 @@ class Conversation:
             self._end.model_is_heard()
         return effects + report_dropped_fields(event)
 
-<<<<<<< HEAD
     def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]
-=======
-    def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
-        error = event.error or ErrorDetail()
-        self._owed.refused(error.event_id)
-        if failed := self._handshake.rejected(error):
-            return failed
-        if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
-            return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
-        return [report_error(error)]
->>>>>>> w-lines
