@@ -82,12 +82,13 @@ class Calls:
 
 
 class Passed(BaseObserver):
-    """Counts the audio frames that the service pushes: its own and the microphone's."""
+    """Counts what the service pushes: seconds of its own audio, and frames of the microphone's."""
 
     def __init__(self, llm: HydraLLMService):
         """Start with none."""
         super().__init__()
-        self.frames = self.microphone_frames = 0
+        self.secs = 0.0
+        self.microphone_frames = 0
         self._pushed = asyncio.Event()
         self._llm = llm
 
@@ -96,14 +97,15 @@ class Passed(BaseObserver):
         if data.source is not self._llm:
             return
         if isinstance(data.frame, OutputAudioRawFrame):
-            self.frames += 1
+            frame = data.frame
+            self.secs += len(frame.audio) / (2 * frame.sample_rate * frame.num_channels)
             self._pushed.set()
         elif isinstance(data.frame, InputAudioRawFrame):
             self.microphone_frames += 1
 
-    async def until(self, frames: int) -> None:
-        """Wait until the service has pushed so many."""
-        while self.frames < frames:
+    async def until(self, secs: float) -> None:
+        """Wait until the service has pushed so many seconds of audio."""
+        while self.secs < secs - 0.01:
             self._pushed.clear()
             await self._pushed.wait()
 
@@ -139,7 +141,7 @@ async def measured(*, aggregators: bool) -> tuple[Calls, float, Calls, float]:
             for number in range(1, REPLIES + 1):
                 await llm.request_response()
                 await session.wait_for_sent("response.done", count=number)
-                await passed.until(round(number * REPLY_SECS / DELTA_SECS))
+                await passed.until(number * REPLY_SECS)
         beside = passed.microphone_frames - before - frames
         await worker.cancel()
         await running

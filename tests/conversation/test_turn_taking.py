@@ -578,6 +578,14 @@ def test_an_answer_that_the_server_breaks_off_is_none(driver: Driver):
     assert driver.conversation.reply_pending
 
 
+def test_a_cancel_of_an_older_response_does_not_break_off_the_answer(driver: Driver):
+    driver.receive(wire.response_created("old"), wire.audio(PCM, "old"), wire.started())
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.receive(wire.done("old", "cancelled"), wire.done("r1"))
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello.", 0.0)) == 1
+
+
 def test_a_real_turn_is_told_once_while_a_function_runs(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"), wire.done())
     assert TurnConfirmed() not in driver.receive(wire.started("a"))
@@ -652,6 +660,15 @@ def test_a_turn_that_does_not_stop_is_stopped():
     assert creates(effects) == 1
     driver.conversation.request_response(20.5)
     assert creates(driver.conversation.tick(28.0)) == 1
+
+
+def test_a_turn_that_does_not_stop_is_not_answered(driver: Driver):
+    driver.receive(wire.started())
+    driver.conversation.tick(59.9)
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(60.0)
+    assert driver.conversation.at_turn_boundary
+    assert driver.conversation.user_turns == 1
 
 
 def test_a_response_that_stalls_is_cancelled_and_told_once(driver: Driver):
