@@ -42,7 +42,6 @@ FLOORS: Final = (*BARE, "null", "null + audio")
 _JUDGED: Final = ("hydra", "before", "openai")
 _QUIET: Final = 0.05
 _RETRIES: Final = 2
-_GRACE_SECS: Final = 60.0
 _DIALECTS: Final = {"openai": "realtime", "inworld": "realtime", "xai": "xai"}
 
 K = TypeVar("K")
@@ -57,7 +56,7 @@ class Options:
         sessions: Numbers of sessions in a process.
         peers: Names of peers.
         rounds: How often each cell is measured at least.
-        secs: How long a cell is measured.
+        secs: How long a cell is measured; some rows take a multiple of it.
         warm_up_secs: How long it is not, before that.
         minutes: After that time no further round is begun to settle a ratio.
         against: Another checkout of the package, to compare with.
@@ -68,7 +67,7 @@ class Options:
     sessions: list[int] = field(default_factory=lambda: [1, 10])
     peers: list[str] = field(default_factory=lambda: list(NAMES))
     rounds: int = 3
-    secs: float = 2.5
+    secs: float = 2.0
     warm_up_secs: float = 0.7
     minutes: float = 6.0
     against: Path | None = None
@@ -190,19 +189,20 @@ class Bench:
         best: Outcome | None = None
         for _ in range(1 + _RETRIES * self.options.patient):
             outcome = await self._run_once(job)
-            if outcome is None:
-                self.failed.append(f"{job.cell.sessions} x {NAMES[job.cell.peer]}")
+            if isinstance(outcome, str):
+                self.failed.append(f"{_described(job)}: {outcome}")
                 return None
             if best is None or outcome.held.foreign < best.held.foreign:
                 best = outcome
             if best.held.foreign < _QUIET:
                 return best
         assert best is not None
-        what = f"{job.cell.sessions} x {NAMES[job.cell.peer]}, {job.plan.scenario}"
+        what = _described(job)
         self.disturbed[what] = max(self.disturbed.get(what, 0.0), best.held.foreign)
         return best
 
-    async def _run_once(self, job: Job) -> Outcome | None:
+    async def _run_once(self, job: Job) -> Outcome | str:
+        """Measure one cell; return why, if it failed."""
         server = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "benchmarks.server", job.plan.text()),
             stdin=PIPE,
@@ -217,21 +217,19 @@ class Bench:
         told = await self._hold(cell)
         # This closes its standard input.
         noted, _ = await server.communicate(b"")
-        if told is None:
-            return None
+        if isinstance(told, str):
+            return told
         sessions = {int(number): Noted(**note) for number, note in json.loads(noted).items()}
         return Outcome(Held(**told), sessions)
 
-    async def _hold(self, cell: Cell) -> dict[str, Any] | None:
+    async def _hold(self, cell: Cell) -> dict[str, Any] | str:
         """Have the cell held; it uses the package of the peer's checkout."""
         holder = self._holders["before" if cell.peer == "before" else "hydra"]
         assert holder.stdin is not None
         assert holder.stdout is not None
         cell = replace(cell, peer="hydra") if cell.peer == "before" else cell
         holder.stdin.write(cell.text().encode() + b"\n")
-        limit = cell.secs * 3 + cell.warm_up_secs + cell.sessions * cell.stagger_secs
-        async with asyncio.timeout(limit + _GRACE_SECS):
-            return json.loads(await holder.stdout.readline())
+        return json.loads(await holder.stdout.readline())
 
     def _folder_of(self, name: str, checkout: Path) -> Path:
         """Make a folder with the package of a checkout and the benchmarks of this one."""
@@ -257,6 +255,10 @@ class Bench:
         if "hydra" in missing:
             sys.exit(f"{checkout} cannot be measured: {missing['hydra']}")
         self.missing |= missing
+
+
+def _described(job: Job) -> str:
+    return f"{job.cell.sessions} x {NAMES[job.cell.peer]}, {job.plan.scenario}"
 
 
 def environment() -> dict[str, str]:

@@ -68,6 +68,12 @@ class Cell:
         """The cell as a line of JSON."""
         return json.dumps(asdict(self))
 
+    @property
+    def longest_secs(self) -> float:
+        """After which time it counts as hanging; a core that is full takes its time to end."""
+        planned = self.secs + self.warm_up_secs + self.sessions * self.stagger_secs
+        return 60.0 + 3 * planned
+
     @staticmethod
     def read(text: str) -> "Cell":
         """The cell of a line of JSON."""

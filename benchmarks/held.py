@@ -1,8 +1,9 @@
 """The process that is measured: imports all peers once, and holds each cell in a fork of itself.
 
 Run as `python -m benchmarks.held`. It first prints which peers it has. Then it reads cells from its
-standard input, one JSON object a line, and for each prints what was measured, again one line. A
-fork begins with all that is imported and none of what another cell has left behind.
+standard input, one JSON object a line, and for each prints what was measured, again one line: an
+object, or a string that says why there is none. A fork begins with all that is imported and none
+of what another cell has left behind.
 
 What is in memory after the warm-up is left out of garbage collection: a full collection stops a
 process for some 60 ms, once or twice in 15 s, and where it falls is chance.
@@ -13,7 +14,9 @@ On Linux. With the working directory on another checkout of the package, that on
 import asyncio
 import gc
 import json
+import math
 import os
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -97,14 +100,17 @@ def _missing() -> dict[str, str]:
 
 
 def _fork(cell: Cell) -> None:
-    """Hold a cell in a fork, which prints what it measured."""
+    """Hold a cell in a fork, which prints what it measured; else print why it did not."""
     if child := os.fork():
         _, status = os.waitpid(child, 0)
         if status:
-            print("null", flush=True)
+            hangs = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
+            why = f"not done after {cell.longest_secs:.0f} s" if hangs else "the log says why"
+            print(json.dumps(why), flush=True)
         return
     code = 1
     try:
+        signal.alarm(math.ceil(cell.longest_secs))
         os.sched_setaffinity(0, {cell.core})
         print(json.dumps(asdict(asyncio.run(hold(cell)))), flush=True)
         code = 0

@@ -59,7 +59,8 @@ class Section:
         """The section, as Markdown."""
         notes = "\n".join(f"- {note}" for note in self.notes)
         images = "\n".join(f"![{plot.title}]({name})" for name, plot in self.plots.items())
-        parts = [f"## {self.title}", self.text, *(t.markdown() for t in self.tables), notes, images]
+        tables = [table.markdown() for table in self.tables if table.rows]
+        parts = [f"## {self.title}", self.text, *tables, notes, images]
         return "\n\n".join(part for part in parts if part)
 
 

@@ -24,7 +24,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc and p
 
 async def run(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the benchmark with cells of a moment; return its report."""
-    moments = ["--secs", "1.6", "--warm-up", "0.3", "--rounds", "1", "--minutes", "0"]
+    moments = ["--secs", "1.5", "--warm-up", "0.3", "--rounds", "1", "--minutes", "0"]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "benchmarks", *moments, "--impatient", "--out", str(folder)),
         *arguments,

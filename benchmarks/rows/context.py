@@ -21,7 +21,7 @@ async def measure(bench: Bench) -> Section:
         for peer in peers
         for past in _PASTS
     }
-    outcomes = await bench.measure(jobs, rounds=min(bench.options.rounds, 2))
+    outcomes = await bench.measure(jobs, rounds=bench.options.rounds if bench.options.full else 1)
     figures = {key: [Figures.of(outcome) for outcome in each] for key, each in outcomes.items()}
     table = Table(["lean worker, one session", *(NAMES[peer] for peer in peers)])
     for past in _PASTS:

@@ -36,7 +36,8 @@ def job(bench: Bench, key: Key, *, past_turns: int = 0) -> Job:
     cell = Cell(
         key.peer,
         key.sessions,
-        secs=options.secs,
+        # One session has few replies in which to show itself.
+        secs=options.secs * (2 if key.sessions == 1 else 1),
         warm_up_secs=options.warm_up_secs + _START_SECS * key.sessions,
         shapes=[shape],
         watch=key.sessions == 1,
