@@ -26,7 +26,8 @@ WEB_PORT ?= 7860
 SEED ?= 1
 MINUTES ?= 1
 
-.PHONY: help demo web test test-uvloop test-realtime test-browser chaos random soak mutants check format clean venv
+.PHONY: help demo web test test-uvloop test-realtime test-browser chaos random soak mutants
+.PHONY: bench bench-full check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -73,6 +74,13 @@ soak: $(VENV)/development.stamp ## Hold calls one after the other, CALLS=1000, a
 mutants: $(VENV)/development.stamp ## See which faults in the pure code the tests find: SEED=1 SAMPLE=260
 	@PYTHONPATH=tests $(BIN)/python -m mutation --seed "$(SEED)" --sample "$(or $(SAMPLE),260)" \
 		$(if $(KEEP),--keep "$(KEEP)")
+
+# They want the machine for themselves.
+bench: $(VENV)/development.stamp ## Measure the service beside Pipecat's own; AGAINST=../other-checkout
+	@$(BIN)/python -m benchmarks $(if $(AGAINST),--against "$(AGAINST)")
+
+bench-full: $(VENV)/development.stamp ## The same with up to 100 sessions, all peers and all rows
+	@$(BIN)/python -m benchmarks --full $(if $(AGAINST),--against "$(AGAINST)")
 
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """How much delay the way of microphone audio to 16 kHz adds, and what it lets through.
 
-Run as `python benchmarks/microphone_delay.py`. Feeds 20 ms frames of noise and of tones to each
+Run as `python -m benchmarks.microphone_delay`. Feeds 20 ms frames of noise and of tones to each
 quality of `soxr.ResampleStream` and to `pipecat_hydra.wire.audio.MicrophoneAudio`, and prints:
 
 - held: audio pushed in minus audio given out, right after each push, in ms of audio time.

@@ -17,6 +17,12 @@ from support.virtual_time import VirtualTimeLoop
 # isort: split
 from support.models import models_run_cheaply
 
+# The tests' own clients reach this machine directly, whatever proxy the environment names.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(
+        filter(None, [os.environ.get(_name), "localhost", "127.0.0.1", "::1"])
+    )
+
 # How long an example takes says how busy the machine is, and not whether the code is right.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.

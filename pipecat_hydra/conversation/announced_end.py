@@ -2,11 +2,13 @@
 
 Theory of operation. An `error` event does not end a session (S3): the server closes the connection
 if it means an end. Three codes announce one: `session_ended`, `server_full` and `internal_error`.
-If no close follows within a second, the session is given up, and another one follows.
+If no close follows within a second, the session is given up, and another one follows. What the user
+has said since the error counts as unheard.
 
-After an `internal_error` the session may go on. It is kept if the model is heard after the error,
-or is heard still. If not, the user's last words, which may be what the server fails on, are heard
-again by one other session, and by no more if that has the same fault soon.
+After an `internal_error` the session may go on. It is kept if the model begins to speak after the
+error, or is heard still when that second is over. If not, the user's last words, which may be what
+the server fails on, are heard again by one other session, and by no more if that has the same fault
+soon.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3.
 """
@@ -37,6 +39,7 @@ class AnnouncedEnd:
         """Start with no end announced."""
         self._error: ErrorDetail | None = None
         self._deadline: float | None = None
+        self._announced_at: float | None = None
         self._failed_at: float | None = None
         self._is_repeated = False
 
@@ -57,31 +60,38 @@ class AnnouncedEnd:
         failed_before = self._failed_at is not None and now < self._failed_at + _ONCE_SECS
         self._is_repeated = error.code == ErrorCode.INTERNAL and failed_before
         self._error, self._deadline = error, now + _GRACE_SECS
+        self._announced_at = now
 
     def model_is_heard(self) -> None:
         """Keep the session after an `internal_error`: it goes on."""
         if self._error is not None and self._error.code == ErrorCode.INTERNAL:
-            self.clear()
+            self._error = self._deadline = self._announced_at = None
 
-    def clear(self) -> None:
-        """Forget what was announced: the session is gone, or goes on."""
-        self._error = self._deadline = None
+    def disconnected(self) -> float | None:
+        """Forget what was announced: the session is gone.
 
-    def tick(self, now: float, *, speaking: bool) -> list[Effect]:
+        Returns:
+            Since when the server has heard nothing, if it has announced the end.
+        """
+        announced_at = self._announced_at
+        self._error = self._deadline = self._announced_at = None
+        return announced_at
+
+    def tick(self, now: float, *, heard_at: float | None) -> list[Effect]:
         """Give the session up, if it is time.
 
         Args:
             now: The time.
-            speaking: Whether a response is in flight.
+            heard_at: When the last part of the response in flight came; None if there is none.
         """
         error = self._error
         if error is None or self._deadline is None or now < self._deadline:
             return []
-        if speaking:
+        if heard_at is not None and heard_at > self._deadline - _GRACE_SECS / 2:
             self.model_is_heard()
         if self._error is None:
             return []
-        self.clear()
+        self._error = self._deadline = None
         if error.code == ErrorCode.INTERNAL:
             self._failed_at = now
         message = f"the session is over, and was not closed: {describe_error(error)}"

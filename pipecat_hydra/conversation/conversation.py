@@ -18,7 +18,8 @@ that no other room sees. Some rooms have a deadline:
                        `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
-    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
+    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again;
+                       `line_clock.py`: what silence the line owes)
     `open_microphone.py`
                        whether somebody is heard on a microphone that is open all the time
     `rest_timer.py`    when a session is closed because nobody uses it
@@ -267,7 +268,8 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
-        self._end.clear()
+        since = (unheard_since, self._end.disconnected())
+        unheard_since = min((each for each in since if each is not None), default=None)
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
@@ -276,7 +278,7 @@ class Conversation:
         audio = self._append(self._uplink.tick(now))
         lost = report_lost_audio(self._uplink.take_overflow_secs(now))
         told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
-        ended = self._end.tick(now, speaking=self._responses.speaking)
+        ended = self._end.tick(now, heard_at=self._responses.heard_at)
         if ended and self._end.is_repeated:
             self._talk.understood()
         return told + ended

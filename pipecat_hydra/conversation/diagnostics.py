@@ -99,8 +99,9 @@ def report_lost_audio(secs: float) -> list[Report]:
     if not secs:
         return []
     message = (
-        f"{secs:.1f} s of what the user said are lost: so much audio came at once that preroll_secs "
-        "could not keep it. Something has blocked the event loop, or the transport sends in bursts"
+        f"{secs:.1f} s of what the user said are lost: so much audio came at once that "
+        "preroll_secs could not keep it. Something has blocked the event loop, or the transport "
+        "sends in bursts"
     )
     return [Report(Severity.WARNING, message)]
 

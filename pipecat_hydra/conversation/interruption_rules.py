@@ -75,10 +75,13 @@ class InterruptionRules:
         return effects
 
     def cancel(self, now: float) -> list[Effect]:
-        """Stop the reply in flight, or the one that is due; its playing stops too."""
+        """Stop the reply in flight, or the one that is due; its playing stops too.
+
+        What waited for the end of that reply is asked for, though the server may not tell it (P1).
+        """
         self._talk.expire(now)
         self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
         self._turns.interrupted()
         if not self._turns.listening:
             self._talk.understood()
-        return self._responses.cancel()
+        return self._talk.conclude(self._responses.cancel(), now)

@@ -31,12 +31,16 @@ SILENCE_SECS: Final = 0.02
 on a line that sends nothing in silence as on one that sends frames of 20 ms."""
 
 # A piece of silence is due when the account is behind by half of its length. So the server is never
-# further from the clock than this, ahead or behind.
+# further from the clock than this, ahead or behind, while nothing comes.
 _LEAD_SECS: Final = SILENCE_SECS / 2
+# A line is sparse while it gives less than a frame in so many times the length of the frame.
 _SPARSE_FACTOR: Final = 1.5
+# Longer than any line waits between two frames of comfort noise.
 _ANEW_SECS: Final = 2.0
+# What comes at once and is longer is a burst, after which nobody waits for another one.
 _LONGEST_FRAME_SECS: Final = 1.0
 _FORGIVE_SECS: Final = 1.0
+# An event loop is seldom so late without having stood still.
 _LATE_SECS: Final = 0.08
 
 

@@ -276,7 +276,7 @@ class OwedReplies:
         return True
 
     def heard(self) -> None:
-        """Record that a response was heard, called a function or is done."""
+        """Record that a response was heard, called a function, is done or is given up."""
         self._asked = False
 
     def cancel(self, *, configuring: bool) -> None:

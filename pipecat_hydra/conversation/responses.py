@@ -123,6 +123,11 @@ class Responses:
         return self._reply is not None and self._reply.active and not self._reply.rests
 
     @property
+    def heard_at(self) -> float | None:
+        """When the last part of the response in flight came; None if none is in flight."""
+        return self._reply.progress_at if self._reply is not None and self.speaking else None
+
+    @property
     def quiet(self) -> bool:
         """Whether no response is current, or the current one is dead or rests."""
         return self._reply is None or self._reply.dead or self._reply.rests

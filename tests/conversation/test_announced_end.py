@@ -1,12 +1,14 @@
 """An end that the server announces and does not bring about."""
 
+import struct
+
 import pytest
 from support import wire
-from support.driver import PCM, Driver
+from support.driver import PCM, Driver, sent
 
 from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.effects import Effect, Fail, FailureKind
-from pipecat_hydra.wire.events import ErrorDetail
+from pipecat_hydra.wire.events import ErrorDetail, InputAudioAppend
 
 
 def given_up(driver: Driver, at: float) -> list[Fail]:
@@ -60,12 +62,43 @@ def test_a_close_that_follows_is_all_there_is(driver: Driver):
 def test_a_session_that_goes_on_after_an_internal_error_is_kept(driver: Driver):
     driver.receive(wire.response_created(), wire.audio(PCM), wire.error("internal_error"))
     # It goes on the short way.
+    driver.now = 0.9
     driver.receive(wire.audio(PCM))
     assert given_up(driver, 1.0) == []
     driver.receive(wire.audio_done(), wire.done(), wire.error("internal_error"))
     driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"))
     driver.receive(wire.audio_done("r2"), wire.done("r2"))
     assert given_up(driver, 3.0) == []
+
+
+def test_a_response_that_nothing_more_comes_of_is_no_sign_that_the_session_goes_on(driver: Driver):
+    driver.receive(wire.response_created(), wire.audio(PCM), wire.error("internal_error"))
+    driver.now = 0.2
+    driver.receive(wire.audio(PCM))
+    assert len(given_up(driver, 1.0)) == 1
+
+
+def test_what_the_user_says_after_the_end_was_announced_is_heard_by_the_next_session(
+    driver: Driver,
+):
+    def say(first: int, last: int) -> None:
+        for number in range(first, last):
+            driver.now = number * 0.02
+            driver.conversation.microphone(struct.pack("<h", number + 1000) * 320, driver.now)
+
+    say(0, 100)
+    driver.receive(wire.error("session_ended"))
+    # Longer than what every new session hears again.
+    say(100, 200)
+    assert len(given_up(driver, driver.now)) == 1
+    driver.conversation.disconnected(driver.now)
+    driver.conversation.connected(driver.now)
+    effects = driver.receive(wire.created(), wire.configured())
+    for _ in range(200):
+        driver.now += 0.02
+        effects += driver.conversation.tick(driver.now)
+    heard = {event.audio[:2] for event in sent(effects) if isinstance(event, InputAudioAppend)}
+    assert {struct.pack("<h", number + 1000) for number in range(100, 200)} <= heard
 
 
 def test_a_response_that_failed_is_no_sign_that_the_session_goes_on(driver: Driver):
@@ -84,10 +117,10 @@ def test_an_internal_error_is_repeated_for_a_minute():
     end = AnnouncedEnd()
     for at, is_repeated in ((0.0, False), (60.0, True), (121.0, False)):
         end.take(ErrorDetail(code="internal_error"), at)
-        assert len(end.tick(at + 1.0, speaking=False)) == 1
+        assert len(end.tick(at + 1.0, heard_at=None)) == 1
         assert end.is_repeated is is_repeated
     end.take(ErrorDetail(code="session_ended"), 123.0)
-    assert len(end.tick(124.0, speaking=True)) == 1
+    assert len(end.tick(124.0, heard_at=124.0)) == 1
     assert not end.is_repeated
 
 
@@ -109,7 +142,7 @@ def test_the_first_word_of_the_end_counts():
     end.take(ErrorDetail(code="session_ended"), 0.0)
     end.take(ErrorDetail(code="internal_error"), 0.5)
     end.model_is_heard()
-    (fail,) = end.tick(1.0, speaking=False)
+    (fail,) = end.tick(1.0, heard_at=None)
     assert isinstance(fail, Fail)
     assert "session_ended" in fail.message
-    assert end.tick(2.0, speaking=False) == []
+    assert end.tick(2.0, heard_at=None) == []

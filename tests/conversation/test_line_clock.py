@@ -1,4 +1,4 @@
-"""How much silence a line is owed, and when: against the clock, however the line gives its audio."""
+"""How much silence a line is owed, and when: against the clock, whatever frames the line gives."""
 
 import random
 from collections.abc import Iterable

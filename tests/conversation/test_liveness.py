@@ -45,6 +45,8 @@ LONGEST_TURN_SECS = 20.0
 BOUND_SECS = LONGEST_TURN_SECS + 8.0
 # The model is asked about one batch of calls after the other.
 BATCH_SECS = 8.0
+# Words that have no answer are sent again to the next session, and heard before it is asked.
+REPLAY_SECS = 4.0
 # Longer than a story.
 IDLE_SECS = 1000.0
 
@@ -172,7 +174,10 @@ class Application:
         """Let the server give one reply."""
         response = f"lawful {next(self._ids)}"
         return self.receive(
-            wire.response_created(response), wire.audio(PCM, response), wire.done(response)
+            wire.response_created(response),
+            wire.audio(PCM, response),
+            wire.audio_done(response),
+            wire.done(response),
         )
 
     def assert_at_rest(self) -> None:
@@ -222,14 +227,14 @@ class Application:
         sessions = self.conversation.sessions
         self.replace()
         assert self.conversation.sessions == sessions + 1
-        # Words that have no answer are sent again, and nothing is asked before they are heard.
-        self.wait(4.0)
+        self.wait(REPLAY_SECS)
 
     def rests(self) -> None:
         """The session is closed when nobody uses it for long, and another one can be opened."""
         self.wait(IDLE_SECS + 1.0)
         assert self.rested
         self.reconnect()
+        self.wait(REPLAY_SECS)
 
 
 Answer: TypeAlias = tuple[float, bool, bool]

@@ -26,6 +26,7 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.wire.events import (
     ResponseCancel,
+    ResponseCreate,
     ServerEvent,
 )
 
@@ -343,6 +344,22 @@ def test_another_interruption_cancels_the_response_by_its_id(driver: Driver):
     assert sent(driver.interrupted()) == []
     late = driver.receive(wire.audio(PCM), wire.done(status="cancelled", reason="client_cancelled"))
     assert kinds(late) == [ResponseFinished]
+
+
+def test_what_waits_for_a_response_is_asked_for_when_that_is_cancelled(driver: Driver):
+    """Though the server never says that it is done."""
+    driver.receive(wire.response_created())
+    assert creates(driver.conversation.send_message("Hello?", 0.0)) == 0
+    assert [type(event) for event in sent(driver.interrupted())] == [ResponseCancel, ResponseCreate]
+
+
+def test_a_call_of_a_response_that_is_cancelled_is_given_up_after_a_second(driver: Driver):
+    """Though the server never says that the response is done."""
+    driver.receive(wire.response_created(), wire.call_delta("", "c1", "f"))
+    driver.interrupted()
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(1.0)
+    assert driver.conversation.at_turn_boundary
 
 
 def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver):

@@ -535,6 +535,7 @@ def test_the_sum_of_what_is_sent_is_what_the_clock_says(stretches: list[tuple[fl
     for now, pcm in sent:
         total += len(pcm) / 32_000
         at = now
-        assert total <= now + CHUNK_SECS * (2 + len(stretches))
+        # Silence may be ahead by half a piece, and a frame more, when somebody speaks again.
+        assert total <= now + 0.04 + 0.03 * len(stretches)
         assert total >= now - 0.44 - forgiven - 2 * CHUNK_SECS
     assert at >= sum(wait for wait, _ in steps) + 1.9
