@@ -104,7 +104,7 @@ async def test_a_reply_that_is_done_before_its_last_deltas_is_heard_whole(
 async def test_the_last_deltas_of_a_reply_that_is_done_are_heard_before_the_end(shape: Shape):
     spoken = say(1.5, WORDS)
     async with (
-        emulator(Script([spoken]), late_audio_after_done_ms=400, delivery_speed=2) as hydra,
+        emulator(Script([spoken]), late_audio_after_done_ms=900, delivery_speed=1.5) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         await talk.say("hello")
