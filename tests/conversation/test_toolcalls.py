@@ -166,7 +166,7 @@ def test_a_call_that_only_items_told_of_is_made_once_whichever_response_they_see
     calls.answer(call.call_id, 0.1, respond=True)
     assert calls.take_settled(4.0)
     output = ConversationItem(type="function_call", call_id="a", name="f", arguments="{}")
-    calls.complete(ResponseInfo(id="r", status="completed", output=(output,)), "r", 4.0)
+    calls.complete(ResponseInfo(id="r", status="completed", output=[output]), "r", 4.0)
     assert made(calls, 5.0) == []
     # From now on it is known whose it was, so a later response may use the id again.
     calls.call("a", "later", 6.0, name="f", arguments="{}")
