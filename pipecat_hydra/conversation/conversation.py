@@ -231,8 +231,15 @@ class Conversation:
 
     @property
     def at_turn_boundary(self) -> bool:
-        """Whether the session can be replaced with nothing lost."""
+        """Whether nobody speaks, nothing is generated or due, and no call is open."""
         return self._talk.at_boundary
+
+    def may_be_replaced(self, now: float) -> bool:
+        """Whether the session can be replaced with nothing lost.
+
+        At a turn boundary the last audio of a reply that is done may still be to come.
+        """
+        return self._talk.at_boundary and not self._responses.may_go_on(now)
 
     @property
     def uplink(self) -> Uplink:
