@@ -26,8 +26,8 @@ WEB_PORT ?= 7860
 SEED ?= 1
 MINUTES ?= 1
 
-.PHONY: help demo web test test-realtime test-browser chaos random soak mutants bench bench-full
-.PHONY: check format clean venv
+.PHONY: help demo web test test-uvloop test-realtime test-browser chaos random soak mutants
+.PHONY: bench bench-full check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -43,6 +43,10 @@ web: $(VENV)/web.stamp ## Serve a page to talk to it in a browser
 # A worker for each core: these tests wait for nothing but computing.
 test: $(VENV)/development.stamp ## Run the tests that need no clock, and list the slowest ten
 	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser --durations=10
+
+# The tests of `test` once more, on the event loop that most telephone bots run on.
+test-uvloop: $(VENV)/development.stamp ## Run the tests that need no clock on uvloop
+	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser --uvloop
 
 # By pairs. A process or a WebRTC peer that starts on a busy machine takes its time.
 test-realtime: $(VENV)/development.stamp ## Run the tests of processes, threads and WebRTC peers

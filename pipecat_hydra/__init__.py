@@ -5,17 +5,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pipecat_hydra.service.llm import HydraLLMService
+    from pipecat_hydra.service.metrics import HydraSessionMetricsData
     from pipecat_hydra.service.settings import HydraLLMSettings
     from pipecat_hydra.session.keys import KeySource
     from pipecat_hydra.session.retries import RetryPolicy
 
-__all__ = ["HydraLLMService", "HydraLLMSettings", "KeySource", "RetryPolicy"]
+__all__ = [
+    "HydraLLMService",
+    "HydraLLMSettings",
+    "HydraSessionMetricsData",
+    "KeySource",
+    "RetryPolicy",
+]
 
 # Importing the service takes two seconds, most of it Pipecat. `--help` needs nothing of Pipecat,
 # and the emulator only its voice activity detector.
 _HOMES = {
     "HydraLLMService": "pipecat_hydra.service.llm",
     "HydraLLMSettings": "pipecat_hydra.service.settings",
+    "HydraSessionMetricsData": "pipecat_hydra.service.metrics",
     "KeySource": "pipecat_hydra.session.keys",
     "RetryPolicy": "pipecat_hydra.session.retries",
 }

@@ -17,6 +17,12 @@ from support.virtual_time import VirtualTimeLoop
 # isort: split
 from support.models import models_run_cheaply
 
+# The tests' own clients reach this machine directly, whatever proxy the environment names.
+for _name in ("NO_PROXY", "no_proxy"):
+    os.environ[_name] = ",".join(
+        filter(None, [os.environ.get(_name), "localhost", "127.0.0.1", "::1"])
+    )
+
 # How long an example takes says how busy the machine is, and not whether the code is right.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # Elsewhere each run tries other sequences; where a change is judged, it is by the same ones.
@@ -24,14 +30,56 @@ settings.register_profile("ci", settings.get_profile("unhurried"), derandomize=T
 settings.load_profile("ci" if os.environ.get("CI") else "unhurried")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have the event loop and the kind of its tasks chosen."""
+    parser.addoption("--uvloop", action="store_true", help="run coroutines on uvloop")
+    parser.addoption(
+        "--eager-tasks", action="store_true", help="run tasks at once, as Python 3.12 and later can"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse what this Python cannot do."""
+    if config.getoption("--eager-tasks") and sys.version_info < (3, 12):
+        raise pytest.UsageError("--eager-tasks needs Python 3.12 or later")
+
+
 @pytest.hookimpl
 def pytest_asyncio_loop_factories(
     item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Run each coroutine in virtual time, unless its test is marked `realtime`."""
-    if item.get_closest_marker("realtime") is not None:
-        return {"realtime": asyncio.new_event_loop}
-    return {"virtual": VirtualTimeLoop}
+    real: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    virtual: Callable[[], asyncio.AbstractEventLoop] = VirtualTimeLoop
+    if item.config.getoption("--uvloop"):
+        import uvloop
+        from support.virtual_uvloop import VirtualUvloop
+
+        real, virtual = uvloop.new_event_loop, VirtualUvloop
+    is_real = item.get_closest_marker("realtime") is not None
+    name, chosen = ("realtime", real) if is_real else ("virtual", virtual)
+    eager = item.config.getoption("--eager-tasks")
+    return {name: _with_eager_tasks(chosen) if eager else chosen}
+
+
+def _with_eager_tasks(
+    make_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> Callable[[], asyncio.AbstractEventLoop]:
+    def make() -> asyncio.AbstractEventLoop:
+        loop = make_loop()
+        loop.set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+        return loop
+
+    return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _libuv(request: pytest.FixtureRequest) -> None:
+    """Have libuv open what it keeps open in a process: the pipe that signals come by."""
+    if request.config.getoption("--uvloop"):
+        import uvloop
+
+        uvloop.new_event_loop().close()
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_the_service_brings_in_only_what_it_needs():
 
 async def test_the_snippets_for_a_bot_in_the_readme_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SMALLEST_API_KEY", "sk-none")
-    with_aggregators, without, with_retries = SNIPPETS[:3]
+    with_aggregators, without, with_retries, with_limit = SNIPPETS[:4]
 
     names = await _run(with_aggregators, transport=VirtualTransport())
     assert isinstance(names["llm"], HydraLLMService)
@@ -87,7 +87,8 @@ async def test_the_snippets_for_a_bot_in_the_readme_work(monkeypatch: pytest.Mon
     names = await _run(without, transport=VirtualTransport())
     assert names["llm"] in names["pipeline"].processors
 
-    assert isinstance((await _run(with_retries))["llm"], HydraLLMService)
+    for snippet in (with_retries, with_limit):
+        assert isinstance((await _run(snippet))["llm"], HydraLLMService)
 
 
 def test_the_readme_lists_what_a_lost_session_is_worth():
@@ -98,7 +99,7 @@ def test_the_readme_lists_what_a_lost_session_is_worth():
 
 
 async def test_the_test_in_the_readme_passes():
-    names = await _run(SNIPPETS[3])
+    names = await _run(SNIPPETS[4])
     await names["test_the_bot_speaks_first"]()
 
 

@@ -3,15 +3,14 @@
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
 from loguru import logger
@@ -23,9 +22,6 @@ from pipecat_hydra.wire.protocol import (
     DEFAULT_MODEL,
     KEY_VARIABLE,
 )
-
-if TYPE_CHECKING:
-    from pipecat_hydra.emulator import Activity, HydraEmulator
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -149,6 +145,15 @@ def talk(
 def web(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 7860,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Host name by which the page may be opened, for instance that of a proxy; may be "
+            "given many times.",
+            show_default="localhost, IP addresses, this machine's names",
+        ),
+    ] = None,
     emulator: Emulated = False,
     model: Model = DEFAULT_MODEL,
     voice: Voice = None,
@@ -168,7 +173,7 @@ def web(
     The page shows what happens as it happens: turns, replies, interruptions, function calls
     with arguments and results, times to first audio. It needs the extra `web`: pip install
     'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
-    so that by default only this machine can open it.
+    so that by default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
@@ -177,6 +182,7 @@ def web(
         options = page.WebOptions(
             host=host,
             port=port,
+            allowed_hosts=tuple(allow_host or ()),
             api_key=key or None,
             base_url=base_url,
             model=model,
@@ -203,8 +209,38 @@ def emulator(
         float, typer.Option(min=0.0, help="Seconds between the end of a turn and the response.")
     ] = 0.05,
     transcripts: Annotated[
-        bool, typer.Option("--transcripts", help="Send transcripts of replies.")
+        bool | None,
+        typer.Option(
+            "--transcripts/--no-transcripts",
+            help="Send transcripts of replies.",
+            show_default="if the script has any",
+        ),
+    ] = None,
+    requested_rate: Annotated[
+        bool, typer.Option("--requested-rate", help="Reply at the rate that the client asks for.")
     ] = False,
+    voices: Annotated[
+        Literal["known", "by_model", "any"],
+        typer.Option(help="Voices that are accepted: all known ones, those of the model, or any."),
+    ] = "known",
+    gap_ends_turn: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECS",
+            min=0.1,
+            help="Let so many seconds without audio end the user's turn.",
+            show_default="only silence does",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="A web page that may connect, such as http://localhost:3000; may be given many "
+            "times.",
+            show_default="none",
+        ),
+    ] = None,
     max_sessions: Annotated[
         int | None, typer.Option(min=1, help="Sessions at a time.", show_default="no limit")
     ] = None,
@@ -223,7 +259,9 @@ def emulator(
 ) -> None:
     """Serve Hydra's protocol on this machine, for work without an account.
 
-    It hears speech with a real voice activity detector, answers it, and can be interrupted.
+    It hears speech with a real voice activity detector, answers it, and can be interrupted. A
+    client of anybody can be pointed at it: `--requested-rate`, `--voices any`, `--gap-ends-turn`
+    and `--allow-origin` are for clients that rely on what Hydra is not known to do.
 
     Faults, for instance `--fault drop:during=response,secs=0.3,how=1011,times=2`; each takes
     `first=N` and `times=N`, the first connection that has it and how many do (all):
@@ -237,6 +275,8 @@ def emulator(
 
     - `reject_voice` rejects any voice
 
+    - `reject_configuration` rejects any configuration
+
     - `drop:sent=5,of=response.output_audio.delta,how=reset` ends the connection, by `reset`,
       `eof` or a close code, after the nth event `sent` or `received`; or `secs` into the moment
       `during=upgrade`, `session`, `configured`, `user_speech`, `response` or `tool_call`
@@ -247,7 +287,9 @@ def emulator(
 
     - `late_audio:ms=400` goes on with audio of a cancelled response
 
-    - `odd_splits` cuts audio anywhere
+    - `late_end:ms=400,texts=true` ends a response before the last of its audio and texts
+
+    - `odd_splits` cuts audio anywhere, `encoding:key=audio,lines=true` encodes it otherwise
 
     - `duplicate:probability=0.1`, `reorder:probability=0.1` send events twice, or after the
       next; all faults of single events take `of=TYPE`
@@ -264,12 +306,19 @@ def emulator(
     - `random:violence=0.5` is a mixture of these, made from the seed, that ends
     """
     with _edge(verbose, key):
+        from pipecat_hydra.cli import emulator as serving
         from pipecat_hydra.emulator import EmulatorSettings, FaultPlan, HydraEmulator
 
+        if not verbose:
+            serving.show_warnings()
         settings = EmulatorSettings(
             delivery_speed=speed,
             response_latency_secs=latency,
             transcripts=transcripts,
+            honour_output_rate=requested_rate,
+            voices=voices,
+            gap_ends_turn_secs=gap_ends_turn,
+            allowed_origins=tuple(allow_origin or ()),
             max_sessions=max_sessions,
             record=False,
         )
@@ -280,41 +329,9 @@ def emulator(
             api_key=key,
             settings=settings,
             faults=FaultPlan.parse(fault or (), seed=fault_seed),
-            on_activity=_show_activity,
+            on_activity=serving.show_activity,
         )
-        asyncio.run(_serve(hydra))
-
-
-async def _serve(hydra: "HydraEmulator") -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has none of this: there Ctrl-C ends it as a KeyboardInterrupt.
-        with suppress(NotImplementedError):
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with hydra:
-        say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
-        say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
-        say(f"  {KEY_VARIABLE}={hydra.api_key} {BASE_URL_VARIABLE}={hydra.url} python any_bot.py")
-        if hydra.faults.faults:
-            say(f"faults: {hydra.faults}")
-        await ended.wait()
-    say("ended")
-
-
-def _show_activity(activity: "Activity") -> None:
-    """Print an activity, except for audio events, which come dozens of times a second."""
-    session, record, injected = activity.session, activity.record, activity.fault
-    if injected is not None:
-        about = f" ({injected.detail})" if injected.detail else ""
-        say(f"{session.id} {injected.time:8.2f} s  !! {injected.fault}{about}")
-    elif record is None:
-        code = f", code {session.close_code}" if activity.kind == "closed" else ""
-        say(f"{session.id} {session.elapsed:8.2f} s  {activity.kind}{code}")
-    elif not record.audio_bytes:
-        arrow = "->" if activity.kind == "sent" else "<-"
-        # A client chooses the type of an event, which may contain terminal escapes.
-        kind = record.type if record.type.isprintable() else ascii(record.type)
-        say(f"{session.id} {record.time:8.2f} s  {arrow} {kind}")
+        asyncio.run(serving.serve(hydra))
 
 
 def _endpoint(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:
@@ -374,13 +391,18 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and the exit code for an error; no message if it is not expected."""
     try:
         from pipecat_hydra.cli.talk import ExitCode, TalkError
-        from pipecat_hydra.emulator import EmulatorPortInUseError, FaultError, ScriptError
+        from pipecat_hydra.emulator import (
+            EmulatorPortInUseError,
+            FaultError,
+            OriginError,
+            ScriptError,
+        )
     except Exception:
         # The import of this class itself has failed, because the machine lacks a library.
         return "", 1
     if isinstance(error, TalkError):
         return str(error), error.exit_code
-    if isinstance(error, FaultError | ScriptError):
+    if isinstance(error, FaultError | OriginError | ScriptError):
         return str(error), ExitCode.USAGE
     if isinstance(error, EmulatorPortInUseError):
         return error.strerror or str(error), ExitCode.FAILED

@@ -3,8 +3,9 @@
 Theory of operation. `OpenCalls` knows the calls; this module knows what else they depend on:
 
 **A call belongs to a response.** Its events name the response, or belong to the current one. An
-item does not name its response: while none is current, nothing but the name is taken from it. Calls
-of a cancelled response do not count. While arguments come, the response has not stalled.
+item does not name its response: while none is current, nothing but the name is taken from it. An
+item that is done may be all that the server says of a call. Calls of a cancelled response do not
+count. While arguments come, the response has not stalled.
 
 **A settled batch of calls wants a reply**, unless no function asks for one. If an interruption
 cancelled a call, the reply is withheld until the user's turn is decided. If the turn was noise, the
@@ -24,7 +25,11 @@ from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.user_turns import UserTurns
-from pipecat_hydra.wire.events import FunctionCallArgumentsDelta, FunctionCallArgumentsDone
+from pipecat_hydra.wire.events import (
+    ConversationItem,
+    FunctionCallArgumentsDelta,
+    FunctionCallArgumentsDone,
+)
 
 __all__ = ["CallRules", "EventHandlers"]
 
@@ -64,10 +69,25 @@ class CallRules:
             # An item does not name its response. It may be late, of a cancelled response.
             self._calls.name(call_id, name or "")
 
+    def item_is_done(self, item: ConversationItem, now: float) -> None:
+        """Record a complete call, if its item is done and has its arguments."""
+        if not item.call_id or item.status not in (None, "completed"):
+            return
+        self.named(item.call_id, item.name)
+        if item.arguments is not None and self._responses.is_any:
+            self._calls.call(
+                item.call_id,
+                self._responses.current_id,
+                now,
+                name=item.name,
+                arguments=item.arguments or None,
+                sure=False,
+            )
+
     def _on_arguments_delta(self, event: FunctionCallArgumentsDelta, now: float) -> list[Effect]:
         if event.call_id is None or self._calls.is_void(event.response_id):
             return []
-        self._responses.adopt(event.response_id)
+        self._responses.line.adopt(event.response_id)
         self._responses.progressed(now)
         call_id, name = self._calls.announce(
             event.call_id,
@@ -82,7 +102,7 @@ class CallRules:
         if event.call_id is None:
             return [report_call_without_id()]
         if not self._calls.is_void(event.response_id):
-            self._responses.adopt(event.response_id)
+            self._responses.line.adopt(event.response_id)
             self._responses.progressed(now)
             self._calls.call(
                 event.call_id,

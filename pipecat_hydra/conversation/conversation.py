@@ -18,12 +18,17 @@ that no other room sees. Some rooms have a deadline:
                        `playback.py`: what is being played; `unheard.py`: what was cut)
     `owed_replies.py`  which replies the model owes, and when it may be asked for one
     `toolcalls.py`     the function calls, each to be answered once
-    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again)
+    `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again;
+                       `line_clock.py`: what silence the line owes)
+    `open_microphone.py`
+                       whether somebody is heard on a microphone that is open all the time
     `rest_timer.py`    when a session is closed because nobody uses it
+    `session_clock.py` how long sessions and the call last
 
-The rules that need more than one room are in three modules: `turn_taking.py` has those between
-user turns, responses and owed replies, `call_rules.py` those about function calls, and
-`session_rules.py` those about the session as a whole. `Conversation` makes the rooms, routes each
+The rules that need more than one room are in modules of their own: `turn_taking.py` has those
+between user turns, responses and owed replies, `interruption_rules.py` those about interruptions,
+`call_rules.py` those about function calls, `session_rules.py` those about the session as a whole,
+and `error_rules.py` those about errors. `Conversation` makes the rooms, routes each
 step to them, and puts their effects in order.
 
 **Audio takes a short way.** Nearly all steps take a chunk of the user's audio, or a delta of the
@@ -35,23 +40,25 @@ Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
+from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
-    report_error,
-    report_malformed,
-    report_tool_timeout,
-    report_unknown,
-    report_warning,
+    report_lost_audio,
 )
-from pipecat_hydra.conversation.effects import Effect, Send
+from pipecat_hydra.conversation.effects import AudioChunk, Effect, Send, ToolCalls, VoiceStarted
+from pipecat_hydra.conversation.error_rules import ErrorRules
 from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.handshake import Handshake, Phase
+from pipecat_hydra.conversation.interruption_rules import InterruptionRules
 from pipecat_hydra.conversation.messages import Messages
+from pipecat_hydra.conversation.open_microphone import OpenMicrophone
 from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
+from pipecat_hydra.conversation.session_clock import SessionClock
 from pipecat_hydra.conversation.session_rules import SessionRules
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.turn_taking import TurnTaking
@@ -59,26 +66,22 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
     AudioDelta,
-    AudioDone,
-    ErrorDetail,
-    ErrorEvent,
     FunctionTool,
     InputAudioAppend,
     ItemCreate,
-    MalformedMessage,
     MessageRole,
     ServerEvent,
     SessionConfiguration,
-    UnknownEvent,
-    WarningEvent,
 )
-from pipecat_hydra.wire.protocol import ErrorCode
 
 __all__ = ["Conversation", "Phase"]
 
 
 class Conversation:
-    """One conversation with Hydra, over however many connections it takes."""
+    """One conversation with Hydra, over however many connections it takes.
+
+    It has more than 350 lines, because each step of the core is a method that is described here.
+    """
 
     def __init__(
         self,
@@ -88,8 +91,11 @@ class Conversation:
         handshake_timeout_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        max_session_secs: float | None = None,
+        max_call_secs: float | None = None,
         longest_turn_secs: float = 60.0,
         resume_after_noise: bool = True,
+        joined_audio_secs: float = 0.0,
     ):
         """Make a conversation that is offline.
 
@@ -98,19 +104,34 @@ class Conversation:
             uplink: Paces the user's audio; one with the default limits if None.
             handshake_timeout_secs: How long each step of the handshake may take, in seconds.
             unused_timeout_secs: How many seconds a session is kept that nobody configures, or None.
-            idle_timeout_secs: How long a live session is kept, in seconds, in which no audio
-                of the user comes, and no response; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which nobody says
+                anything; None for ever.
+            max_session_secs: How long a session may be open, in seconds; None for ever.
+            max_call_secs: How long the call may last, in seconds; None for ever.
             longest_turn_secs: After how many seconds a turn that does not stop counts as stopped.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end.
+            joined_audio_secs: How much reply audio is joined to one chunk, in seconds, while the
+                listener has enough ahead; 0 to pass each delta on.
         """
         event_ids = self._event_ids = EventIds()
         self._handshake = Handshake(model, timeout_secs=handshake_timeout_secs, event_ids=event_ids)
         self._messages = Messages(event_ids)
         self._turns = UserTurns(longest_turn_secs=longest_turn_secs)
-        self._responses = Responses(event_ids=event_ids, resume_after_noise=resume_after_noise)
+        self._responses = Responses(
+            event_ids=event_ids,
+            resume_after_noise=resume_after_noise,
+            joined_audio_secs=joined_audio_secs,
+        )
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
+        self._end = AnnouncedEnd()
         self._uplink = uplink or Uplink()
+        self.open_microphone: Final = OpenMicrophone()
+        """The room that tells sound from silence in the user's audio."""
+        self.clock: Final = SessionClock(
+            max_session_secs=max_session_secs, max_call_secs=max_call_secs
+        )
+        """The room that measures sessions and the call."""
         self._rest = RestTimer(
             unused_timeout_secs=unused_timeout_secs, idle_timeout_secs=idle_timeout_secs
         )
@@ -123,6 +144,13 @@ class Conversation:
             uplink=self._uplink,
             rest=self._rest,
         )
+        self._interruptions = InterruptionRules(
+            self._talk,
+            handshake=self._handshake,
+            turns=self._turns,
+            responses=self._responses,
+            owed=self._owed,
+        )
         self._session = SessionRules(
             handshake=self._handshake,
             messages=self._messages,
@@ -131,22 +159,20 @@ class Conversation:
             owed=self._owed,
             calls=self._calls,
             uplink=self._uplink,
+            open_microphone=self.open_microphone,
             rest=self._rest,
+            clock=self.clock,
             talk=self._talk,
         )
         self._handlers: EventHandlers = {
             **self._talk.handlers,
             **self._session.handlers,
-            WarningEvent: lambda event, now: [report_warning(event, model=self.model)],
-            AudioDone: lambda event, now: [],
-            ErrorEvent: self._on_error,
-            UnknownEvent: lambda event, now: [report_unknown(event)],
-            MalformedMessage: lambda event, now: [report_malformed(event)],
+            **ErrorRules(
+                handshake=self._handshake, owed=self._owed, calls=self._calls, end=self._end
+            ).handlers,
         }
 
-    #
     # What can be asked
-    #
 
     @property
     def model(self) -> str:
@@ -217,18 +243,19 @@ class Conversation:
         """When `tick` has something to do next, or None."""
         deadlines = (
             self._handshake.deadline,
+            self._end.deadline,
             self._rest.deadline,
+            self.clock.deadline,
             self._turns.deadline,
             self._responses.deadline,
+            self.audio_deadline,
             self._uplink.deadline,
             self._calls.deadline,
             self._owed.deadline,
         )
         return min((d for d in deadlines if d is not None), default=None)
 
-    #
     # What the connection does
-    #
 
     def connected(self, now: float) -> list[Effect]:
         """Record that a socket is open. The server sends the first event."""
@@ -241,17 +268,27 @@ class Conversation:
             now: The time.
             unheard_since: When the server was last heard from, if it went away without a word.
         """
+        since = (unheard_since, self._end.disconnected())
+        unheard_since = min((each for each in since if each is not None), default=None)
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        return audio + self._talk.tick(now) + self._session.tick(now)
+        lost = report_lost_audio(self._uplink.take_overflow_secs(now))
+        told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
+        ended = self._end.tick(now, heard_at=self._responses.heard_at)
+        if ended and self._end.is_repeated:
+            self._talk.understood()
+        return told + ended
 
-    #
     # What the application does
-    #
+
+    def claim(self, now: float) -> None:
+        """Record that the application uses the conversation: the call begins."""
+        self._rest.claim()
+        self.clock.call_began(now)
 
     def configure(
         self,
@@ -276,12 +313,16 @@ class Conversation:
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
-        self._rest.used(now)
-        return self._append(self._uplink.push(chunk, now))
+        sent: list[bytes] = []
+        for heard in self.open_microphone.push(chunk):
+            sent += self._uplink.push(heard, now)
+        if self.open_microphone.hears_somebody:
+            self._rest.used(now)
+        return self._append(sent)
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
-        return self._talk.may_be_noise(now)
+        return self._interruptions.may_be_noise(now)
 
     def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
         """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
@@ -291,11 +332,11 @@ class Conversation:
             late: Whether it is the echo of the last turn, which is over. The answer to that turn
                 goes on.
         """
-        return self._talk.interrupted(now, late=late)
+        return self._interruptions.interrupted(now, late=late)
 
     def cancel_response(self, now: float) -> list[Effect]:
         """Stop the reply in flight, or the one that is due; its playing stops too."""
-        return self._talk.cancel(now)
+        return self._interruptions.cancel(now)
 
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free.
@@ -379,31 +420,33 @@ class Conversation:
         """Forget the audio so far: no report will come whether it was heard."""
         self._responses.playback.clear()
 
-    #
     # What the server says
-    #
+
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take audio of the response that is being said, which most events have.
+
+        Afterwards nothing is due earlier than before, except audio in hand (`audio_deadline`).
+
+        Returns:
+            The effects; None, and nothing is done, if `receive` must take the event.
+        """
+        return self._responses.go_on(event, now)
+
+    @property
+    def audio_deadline(self) -> float | None:
+        """When audio in hand must be passed on; None if there is none."""
+        return self._responses.audio_deadline
 
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
-        """Take one server event, in whatever state, and never fail on it (S3).
-
-        If the only effect is an `AudioChunk`, a response goes on, and nothing is due earlier than
-        before.
-        """
-        if isinstance(event, AudioDelta) and (said := self._responses.go_on(event, now)):
-            return said
+        """Take one server event, in whatever state, and never fail on it (S3)."""
+        if isinstance(event, AudioDelta) and (said := self.go_on(event, now)) is not None:
+            return [*said]
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
+        if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
+            self._end.model_is_heard()
         return effects + report_dropped_fields(event)
-
-    def _on_error(self, event: ErrorEvent, now: float) -> list[Effect]:
-        error = event.error or ErrorDetail()
-        self._owed.refused(error.event_id)
-        if failed := self._handshake.rejected(error):
-            return failed
-        if error.code == ErrorCode.TOOL_RESPONSE_TIMEOUT:
-            return [report_tool_timeout(error, [*self._calls.abandon_oldest().values()])]
-        return [report_error(error)]
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:
         return [Send(InputAudioAppend(audio=chunk)) for chunk in chunks]

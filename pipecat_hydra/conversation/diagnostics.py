@@ -1,7 +1,8 @@
-"""Reports on what the server says about itself: warnings, errors, and events of no known shape.
+"""Reports on what goes wrong in a session: what the server says about itself, and lost audio.
 
-Pure functions from an event to the `Report` that tells a developer of it. None of these events
-ends the session (S3). A report never holds what users say.
+Pure functions to the `Report` that tells a developer, mostly from an event: a warning, an error, an
+event of no known shape. None of these events ends the session (S3). A report never holds what
+users say.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "report_call_without_id",
     "report_dropped_fields",
     "report_error",
+    "report_lost_audio",
     "report_malformed",
     "report_tool_timeout",
     "report_unfinished",
@@ -90,6 +92,18 @@ def report_malformed(event: MalformedMessage) -> Report:
     """Report a message that is no event."""
     message = f"Hydra sent a message that is no event ({event.reason}, {event.size} bytes)"
     return Report(Severity.WARNING, message)
+
+
+def report_lost_audio(secs: float) -> list[Report]:
+    """Report user audio that came faster than it may be sent and was too much to keep, if any."""
+    if not secs:
+        return []
+    message = (
+        f"{secs:.1f} s of what the user said are lost: so much audio came at once that "
+        "preroll_secs could not keep it. Something has blocked the event loop, or the transport "
+        "sends in bursts"
+    )
+    return [Report(Severity.WARNING, message)]
 
 
 def report_dropped_fields(event: ServerEvent) -> list[Report]:

@@ -14,6 +14,9 @@ from pipecat_hydra.wire.events import ClientEvent, SessionInfo, Usage
 
 __all__ = [
     "AudioChunk",
+    "CallLimitNear",
+    "CallLimitReached",
+    "ClockEffect",
     "Connected",
     "ConnectionEffect",
     "Discard",
@@ -34,6 +37,7 @@ __all__ = [
     "Rested",
     "Retrying",
     "Send",
+    "SessionOld",
     "SessionStarted",
     "Severity",
     "TextChunk",
@@ -44,6 +48,7 @@ __all__ = [
     "TurnDiscarded",
     "UserStarted",
     "UserStopped",
+    "UserTranscript",
     "VoiceEnded",
     "VoiceStarted",
 ]
@@ -219,6 +224,23 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionOld:
+    """The session nears the limit on its length, and is to be replaced at a turn boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimitNear:
+    """The call reaches the limit on its length in `secs_left` seconds."""
+
+    secs_left: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimitReached:
+    """The call has reached the limit on its length, and is to end."""
+
+
+@dataclass(frozen=True, slots=True)
 class UserStarted:
     """The user has begun to speak. Playback must stop."""
 
@@ -235,6 +257,13 @@ class UserStopped:
 
     discarded: bool
     silence_secs: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UserTranscript:
+    """What the user has said in a turn, in words, as the server has understood it."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,9 +400,13 @@ ConnectionEffect: TypeAlias = (
 )
 """Effects that tell the pipeline about the connection."""
 
+ClockEffect: TypeAlias = SessionOld | CallLimitNear | CallLimitReached
+"""Effects that tell that something has lasted long enough."""
+
 PipelineEffect: TypeAlias = (
     UserStarted
     | UserStopped
+    | UserTranscript
     | TurnConfirmed
     | TurnDiscarded
     | Flush
@@ -387,6 +420,7 @@ PipelineEffect: TypeAlias = (
     | ToolCalls
     | ToolArguments
     | Report
+    | ClockEffect
     | ConnectionEffect
 )
 """Effects that are for the pipeline."""

@@ -13,14 +13,16 @@ later. It goes out once: what Hydra has been told is frozen, except for the tool
 `session.update` changes. Tools that change during the handshake are put in force when it is over. A
 configuration that is given to a session that has one is for the session that follows.
 
-Each wait for the server has a deadline. A server that misses it, or that rejects the voice, fails
-the session.
+Each wait for the server has a deadline. A server that misses it fails the session. So does one that
+rejects the configuration, whatever of it: the same configuration would be rejected again, whether
+the server closes the connection or not. Only another voice may be tried in its place.
 
 The configuration is kept when the connection is lost, for a session that nobody configures anew.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §2.
 """
 
+import json
 from enum import Enum, auto
 from typing import Final
 
@@ -51,10 +53,13 @@ from pipecat_hydra.wire.protocol import (
     MODELS,
     UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE,
     VOICE_PARAM,
+    ErrorCode,
 )
 
 __all__ = ["Handshake", "Phase"]
 
+# Errors that are about the session or the server, whatever was asked for.
+_NO_REJECTIONS: Final = (ErrorCode.SERVER_FULL, ErrorCode.SESSION_ENDED, ErrorCode.INTERNAL)
 _SANE_SAMPLE_RATES: Final = range(8_000, 192_001)
 
 
@@ -91,6 +96,8 @@ class Handshake:
         self._tools_in_force: tuple[FunctionTool, ...] = ()
         self._output_sample_rate: int | None = None
         self._sessions = 0
+        # The event that configures this session.
+        self._configure_id: str | None = None
 
     @property
     def phase(self) -> Phase:
@@ -141,7 +148,7 @@ class Handshake:
     def disconnected(self) -> None:
         """Record that the socket is gone."""
         self._phase = Phase.OFFLINE
-        self._deadline = None
+        self._deadline = self._configure_id = None
 
     def configure(self, configuration: SessionConfiguration, now: float) -> list[Effect]:
         """Set the configuration; send it now if the session is created, else once it is."""
@@ -174,7 +181,8 @@ class Handshake:
         self._phase = Phase.CONFIGURING
         self._tools_in_force = configuration.tools or ()
         self._deadline = now + self._timeout
-        event = SessionConfigure(session=configuration, event_id=self._event_ids.next())
+        self._configure_id = self._event_ids.next()
+        event = SessionConfigure(session=configuration, event_id=self._configure_id)
         effects: list[Effect] = [Send(event)]
         size = len(encode(event))
         if size > CONFIGURATION_WARNING_BYTES:
@@ -220,14 +228,34 @@ class Handshake:
         return [Send(SessionUpdate.of(self._tools_wanted, event_id=self._event_ids.next()))]
 
     def rejected(self, error: ErrorDetail) -> list[Effect]:
-        """Give the session up if an `error` event rejects its voice; ignore any other error."""
-        if self._phase is not Phase.CONFIGURING or error.param != VOICE_PARAM:
+        """Give the session up if an `error` event rejects its configuration; ignore any other."""
+        if self._phase in (Phase.OFFLINE, Phase.LIVE) or not self._is_of_configuration(error):
             return []
-        # What the server does next is open (protocol §2); it does not accept the voice.
+        # What the server does next is open (protocol §2); it does not accept the configuration.
         self._deadline = None
         voice = self._configuration.voice if self._configuration else None
-        message = f"Hydra's {self.model} has no voice {voice!r}: {error.message or error.code}"
-        return [Fail(FailureKind.CONFIGURATION, message, is_of_voice=voice is not None)]
+        says = error.message or error.code
+        param = error.param or ""
+        if param == VOICE_PARAM or param.rpartition(".")[2] == "voice":
+            message = f"Hydra's {self.model} has no voice {voice!r}: {says}"
+            return [Fail(FailureKind.CONFIGURATION, message, is_of_voice=voice is not None)]
+        at = f" (at {param})" if param else ""
+        message = (
+            f"Hydra's {self.model} rejects the configuration of the session{at}: {says}. The same "
+            "would be rejected again: correct the settings or the tools"
+        )
+        return [Fail(FailureKind.CONFIGURATION, message)]
+
+    def _is_of_configuration(self, error: ErrorDetail) -> bool:
+        """Whether an error that comes during the handshake is about what the session shall be."""
+        if error.code in _NO_REJECTIONS:
+            return False
+        if error.event_id is not None and error.event_id == self._configure_id:
+            return True
+        if error.param and error.code != ErrorCode.INVALID_REQUEST:
+            return error.param.startswith("session")
+        # Nothing else has been asked of the server by then.
+        return error.code in (ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_FRAME)
 
     def tick(self, now: float) -> list[Effect]:
         """Give the session up if the server has not answered by `now`."""
@@ -247,8 +275,12 @@ class Handshake:
 
 
 def _oversize_message(configuration: SessionConfiguration, size: int) -> str:
-    instructions = len((configuration.instructions or "").encode())
-    tools = sum(len(tool.model_dump_json()) for tool in configuration.tools or ())
+    instructions = len((configuration.instructions or "").encode(errors="replace"))
+    dumped = (tool.model_dump() for tool in configuration.tools or ())
+    tools = sum(
+        len(json.dumps(tool, ensure_ascii=False, separators=(",", ":")).encode(errors="replace"))
+        for tool in dumped
+    )
     return (
         f"session.configure has {size} bytes (instructions {instructions}, tools {tools}). Hydra "
         "was seen to send no audio at all above some 18 kB: shorten the "

@@ -260,12 +260,12 @@ class OwedReplies:
         if not self._due.expected:
             self._set_aside.withdraw()
         self._due.withdraw()
+        self._asked = self._asked and (self._due.expected > 0 or self.due_before_turn)
 
     def refused(self, event_id: str | None) -> None:
         """Count a response as not coming if the server refuses the event that asked for it."""
         if event_id in self._create_ids:
             self.withdraw()
-            self._asked = self._asked and self._due.expected > 0
 
     def expire(self, now: float) -> bool:
         """Give up due responses whose time is over. Return whether there were any."""
@@ -276,7 +276,7 @@ class OwedReplies:
         return True
 
     def heard(self) -> None:
-        """Record that a response was heard, called a function or is done."""
+        """Record that a response was heard, called a function, is done or is given up."""
         self._asked = False
 
     def cancel(self, *, configuring: bool) -> None:

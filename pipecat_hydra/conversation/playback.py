@@ -43,6 +43,8 @@ class Playback:
         # one last piece of what was cut, and then reports neither its end nor, within three
         # seconds, the next start.
         self._started_at: float | None = None
+        # When all that is remembered has been heard, if playing has started.
+        self._plays_until = 0.0
         # Whether the transport reports playback. If not, nobody knows what was heard.
         self._reported = False
         self._overrun = False
@@ -56,13 +58,19 @@ class Playback:
         """
         if not self._stretches or self._stretches[-1].complete:
             self._stretches.append(_Stretch())
-        self._secs += self._stretches[-1].add(part, now)
+        secs = self._stretches[-1].add(part, now)
+        self._secs += secs
+        self._plays_until = max(self._plays_until, now) + secs
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
         if self._secs > limit:
             # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
             for stretch in self._stretches:
                 stretch.pieces.clear()
+
+    def plays(self, now: float) -> bool:
+        """Whether the listener hears something of what entered the pipeline so far."""
+        return self._started_at is not None and now < self._started_at + self._secs
 
     def end(self) -> None:
         """Record that the stretch is complete."""
@@ -73,6 +81,16 @@ class Playback:
         """The listener begins to hear the oldest stretch, or something else if there is none."""
         self._reported = True
         self._started_at = now
+        self._plays_until = now + self._secs
+
+    def plays_until(self, now: float) -> float:
+        """When the listener has heard what entered the pipeline so far, or will have at the latest.
+
+        That is `now` if the transport does not report what is heard.
+        """
+        if not self._reported:
+            return now
+        return now + self._secs if self._started_at is None else self._plays_until
 
     def stopped(self) -> None:
         """The listener has heard the oldest stretch to its end.

@@ -11,6 +11,9 @@ and has a bracket in the pipeline that is open or closed: `ReplyStarted`, then
 `ReplyEnded`. Leaving ACTIVE closes what is open, at once. A reply that is resumed opens
 a second bracket, marked so.
 
+An ACTIVE reply of which nothing comes may rest: its bracket is closed, and nothing waits for it. If
+more of it comes, it wakes and opens another bracket.
+
 `responses.py` and `turn_taking.py` say when each state is entered. Pure.
 """
 
@@ -28,15 +31,19 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.conversation.joined_audio import JoinedAudio
+from pipecat_hydra.conversation.reply_texts import ReplyTexts
 from pipecat_hydra.wire.audio import WholeSamples
 from pipecat_hydra.wire.events import AudioDelta
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
-__all__ = ["Reply", "ReplyState"]
+__all__ = ["STALL_SECS", "Reply", "ReplyState"]
 
 _HELD_BYTES: Final = 120 * 48_000 * 2
 _EARLY_PHRASES: Final = 1_000
-_NO_SPACE_BEFORE: Final = tuple(" \t\n.,;:!?)]}%…'\u2019")
+STALL_SECS: Final = 12.0
+"""How long nothing may come of a reply, which Hydra sends ten times faster than it is spoken."""
+_REST_SECS: Final = 0.5
 
 
 class ReplyState(Enum):
@@ -48,21 +55,41 @@ class ReplyState(Enum):
 
 
 class Reply:
-    """One response on its way into the pipeline."""
+    """One response on its way into the pipeline.
 
-    def __init__(self, response_id: str | None, *, asked_at: float | None, sample_rate: int):
+    It has more than 16 fields: each is one fact about the response, by which `ReplyLine` and
+    `Responses` decide.
+    """
+
+    def __init__(
+        self,
+        response_id: str | None,
+        *,
+        asked_at: float | None,
+        sample_rate: int,
+        joined: JoinedAudio,
+        now: float = 0.0,
+    ):
         """Make an active reply whose bracket is closed.
 
         Args:
             response_id: The response; None as long as the server has not named it.
             asked_at: When it was asked for, in seconds, if that is known.
             sample_rate: Rate of its audio in Hz.
+            joined: Joins its audio; empty once its bracket is closed.
+            now: The time.
         """
         self.id = response_id
         self.asked_at = asked_at
+        self.announced = True
+        """Whether `response.created` came, and not only a part of it."""
         self.state = ReplyState.ACTIVE
         self.generated = False
-        """Whether the server has finished generating it."""
+        """Whether the server has finished generating it. The last of it may still come."""
+        self.audio_is_whole = False
+        """Whether the server has said that no more audio comes."""
+        self.progress_at = now
+        """When the last part of it came, in seconds."""
         self.heard = False
         """Whether any of its audio has entered the pipeline."""
         self.began_over_user_at: float | None = None
@@ -77,10 +104,15 @@ class Reply:
         self._voiced = False
         self.sample_rate = sample_rate
         """Rate of its audio in Hz; known for sure once the session is configured."""
-        self._last_text = ""
+        self.items: Final[set[str]] = set()
+        """The items that were begun in it."""
+        self.texts: Final = ReplyTexts()
+        """What was told of its text."""
         # Text that came before the first audio, to whose bracket it belongs.
         self._early: deque[TextChunk] = deque(maxlen=_EARLY_PHRASES)
         self._samples = WholeSamples()
+        self.joined = joined
+        """Joins its audio."""
         self._held: list[AudioChunk | TextChunk] = []
         self._held_bytes = 0
 
@@ -99,13 +131,31 @@ class Reply:
         """Whether its audio and text are dropped."""
         return self.state is ReplyState.DEAD
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether its audio is being heard, and more of it is to come."""
+        is_over = self.generated or self.audio_is_whole or self.may_rest
+        return self.active and self._voiced and not is_over
+
+    @property
+    def deadline(self) -> float | None:
+        """When it rests or counts as stalled, if nothing comes of it; None if it does neither."""
+        if self.dead or self.rests or (self.generated and not self.active):
+            return None
+        return self.quiet_at if self.may_rest and self.active else self.progress_at + STALL_SECS
+
+    @property
+    def quiet_at(self) -> float:
+        """When nothing has come of it for a moment."""
+        return self.progress_at + _REST_SECS
+
     def begin(self) -> list[PipelineEffect]:
         """Open the bracket."""
         self._open = True
         return [ReplyStarted(self.id)]
 
-    def go_on(self, event: AudioDelta) -> AudioChunk | None:
-        """Take a delta of this reply, if its audio passes and has begun to; None if it is not."""
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take a delta of this reply, if its audio passes and has begun to; None if it has not."""
         if not self._voiced or self.state is not ReplyState.ACTIVE or self.id is None:
             return None
         if event.response_id != self.id or event.dropped_fields:
@@ -113,7 +163,8 @@ class Reply:
         if len(event.delta) < BYTES_PER_SAMPLE:
             # It may be half a sample, which gives no audio yet.
             return None
-        return AudioChunk(self._samples.push(event.delta), self.sample_rate)
+        chunk = self.joined.push(self._samples.push(event.delta), self.sample_rate, now)
+        return [chunk] if chunk is not None else []
 
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""
@@ -126,20 +177,16 @@ class Reply:
         """Take a phrase; phrases come without the spaces between them (protocol §3)."""
         if self.dead or not delta:
             return []
-        if self._last_text and not (
-            self._last_text[-1].isspace() or delta.startswith(_NO_SPACE_BEFORE)
-        ):
-            delta = f" {delta}"
-        self._last_text = delta
-        return self._take(TextChunk(delta), now)
+        return self._take(TextChunk(self.texts.spaced(delta)), now)
 
     def hold(self) -> list[PipelineEffect]:
         """Keep back audio and text from now on: the user may be speaking over them."""
         self.state = ReplyState.HELD
+        self._held += self.joined.take()
         return self.close(interrupted=True)
 
     def resume(self, unheard: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
-        """Go on after a rest, or because the user did not speak after all or this is the answer.
+        """Go on, because the user did not speak after all, or because this is the answer.
 
         Args:
             unheard: The parts that entered the pipeline before and were not heard. They go
@@ -151,27 +198,37 @@ class Reply:
         if self.generated and not held:
             return []
         self._open = True
-        effects: list[PipelineEffect] = [ReplyStarted(self.id, resumed=True)]
-        for part in held:
-            effects += self._pass(part, None)
-        return effects
+        return [ReplyStarted(self.id, resumed=True), *self._pass_all(held)]
+
+    def follow(self) -> list[PipelineEffect]:
+        """Begin, if it was held from the first because another reply had to end before it."""
+        self.state = ReplyState.ACTIVE
+        held, self._held, self._held_bytes = self._held, [], 0
+        return [*self.begin(), *self._pass_all(held)]
 
     def rest(self) -> list[PipelineEffect]:
-        """Close the bracket. `resume` must come before more audio or text."""
+        """Close the bracket. `wake` must come before more audio or text."""
         self.rests = True
         return self.close(interrupted=False)
 
+    def wake(self) -> list[PipelineEffect]:
+        """End the rest, if it rests: more of it has come."""
+        if not (self.rests and self.active):
+            return []
+        self.rests = False
+        self._open = True
+        return [ReplyStarted(self.id, resumed=True)]
+
     def say_again(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
         """Say parts that were thrown away once more, in the open bracket, if there is one."""
-        if not self.active or not self._open:
-            return []
-        return [effect for part in parts for effect in self._pass(part, None)]
+        return self._pass_all(parts) if self.active and self._open else []
 
     def kill(self) -> list[PipelineEffect]:
         """Drop the parts that were kept back, and all that still come."""
         self.state = ReplyState.DEAD
         self._held, self._held_bytes = [], 0
         self._early.clear()
+        self.joined.take()
         return self.close(interrupted=True)
 
     def close(self, *, interrupted: bool) -> list[PipelineEffect]:
@@ -180,7 +237,7 @@ class Reply:
             return []
         voice: list[PipelineEffect] = self._take_early()
         if self._voiced:
-            voice = [VoiceEnded(self.id, interrupted)]
+            voice = [*self.joined.take(), VoiceEnded(self.id, interrupted)]
         self._open = self._voiced = False
         return [*voice, ReplyEnded(self.id, interrupted)]
 
@@ -194,7 +251,7 @@ class Reply:
 
     def _pass(self, part: AudioChunk | TextChunk, now: float | None) -> list[PipelineEffect]:
         if self._voiced:
-            return [part]
+            return [*self.joined.take(), part]
         if isinstance(part, TextChunk):
             self._early.append(part)
             return []
@@ -203,6 +260,9 @@ class Reply:
             waited = max(0.0, now - self.asked_at)
         self._voiced = self.heard = True
         return [VoiceStarted(self.id, waited), *self._take_early(), part]
+
+    def _pass_all(self, parts: Sequence[AudioChunk | TextChunk]) -> list[PipelineEffect]:
+        return [effect for part in parts for effect in self._pass(part, None)]
 
     def _take_early(self) -> list[PipelineEffect]:
         early: list[PipelineEffect] = [*self._early]

@@ -1,9 +1,7 @@
-"""The responses of a session: which is current, held or dead, and what is said of it.
+"""The responses of a session: which are heard, held or dead, and what is said of them.
 
-Theory of operation. At most one response is current; `reply.py` describes a single one. It becomes
-current by `response.created`, or by its first delta if that event is missing. It ceases to be
-current at `response.done`, or when another takes its place. Its id is then retired: nothing with a
-retired id ever passes (A5).
+Theory of operation. `reply.py` describes a single response, and `reply_line.py` how one follows
+another. This module says what the user and others do to the current one.
 
 A response over which the user begins to speak is held, because it is not known yet whether the user
 interrupts it. If this is a barge-in, the server cancels the response, completes the user's item or
@@ -22,8 +20,7 @@ An interruption by somebody other than the user kills the current response and c
 A response that was announced and then stops arriving has stalled. After a while it is cancelled by
 its id and given up (P1). A response whose calls are answered and not to be spoken about need not
 be done before the model is asked to speak (protocol §6). It rests when nothing comes of it for a
-moment: for the pipeline it is over, it does not stall, and nothing waits for it. If more of it
-comes, it is resumed.
+moment.
 
 The audio of a response waits in the transport for seconds, and an interruption throws it away.
 `playback.py` remembers it, so that noise costs the listener nothing: `unheard.py` keeps the parts
@@ -32,9 +29,9 @@ that were cut until the turn is decided, and they are said again if the turn was
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from pipecat_hydra.conversation.effects import (
@@ -51,19 +48,22 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.conversation.event_ids import EventIds
+from pipecat_hydra.conversation.joined_audio import JoinedAudio
 from pipecat_hydra.conversation.playback import Playback
-from pipecat_hydra.conversation.reply import Reply
+from pipecat_hydra.conversation.reply import STALL_SECS, Reply
+from pipecat_hydra.conversation.reply_line import ReplyLine
 from pipecat_hydra.conversation.unheard import Unheard
-from pipecat_hydra.wire.events import AudioDelta, ResponseCancel, ResponseInfo
+from pipecat_hydra.wire.events import (
+    AudioDelta,
+    ConversationItem,
+    ResponseCancel,
+    ResponseInfo,
+)
 
 __all__ = ["EndedResponse", "Responses"]
 
-_REMEMBERED_IDS: Final = 256
 # How long before `speech_stopped` an answer to the user may begin.
 _QUICK_SECS: Final = 1.0
-# Hydra sends a reply ten times faster than it is spoken (protocol §5).
-_STALL_SECS: Final = 12.0
-_REST_SECS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +88,32 @@ class EndedResponse:
 
 
 class Responses:
-    """The current response, and the ids of those that are over."""
+    """The responses of a conversation."""
 
-    def __init__(self, *, event_ids: EventIds, resume_after_noise: bool):
+    def __init__(
+        self, *, event_ids: EventIds, resume_after_noise: bool, joined_audio_secs: float = 0.0
+    ):
         """Start with no response.
 
         Args:
             event_ids: Numbers what is sent.
             resume_after_noise: Whether the parts that noise cut off are said again.
+            joined_audio_secs: How much audio is joined to one chunk, in seconds; see `JoinedAudio`.
         """
         self._event_ids = event_ids
-        self._reply: Reply | None = None
-        self._progress_at = 0.0  # when the last part of the current response came
-        self._retired: deque[str] = deque(maxlen=_REMEMBERED_IDS)
-        self._finished: deque[str] = deque(maxlen=_REMEMBERED_IDS)
+        self.line: Final = ReplyLine()
+        """The current response, the next one, and the ids of those that are over."""
         self._begun = 0
         self.playback: Final = Playback()
         """What is being played, as the output transport reports it."""
+        self._new_joined = partial(JoinedAudio, self.playback, chunk_secs=joined_audio_secs)
         self.unheard: Final = Unheard(self.playback, resume_after_noise=resume_after_noise)
         """The parts that an interruption, which may be by noise, threw away unplayed."""
         self._bot_was_heard = False
+
+    @property
+    def _reply(self) -> Reply | None:
+        return self.line.current
 
     # What can be asked
 
@@ -115,6 +121,11 @@ class Responses:
     def speaking(self) -> bool:
         """Whether a response is in flight that the listener hears, and does not rest."""
         return self._reply is not None and self._reply.active and not self._reply.rests
+
+    @property
+    def heard_at(self) -> float | None:
+        """When the last part of the response in flight came; None if none is in flight."""
+        return self._reply.progress_at if self._reply is not None and self.speaking else None
 
     @property
     def quiet(self) -> bool:
@@ -143,11 +154,8 @@ class Responses:
 
     @property
     def deadline(self) -> float | None:
-        """When the current response rests or counts as stalled; None if it does neither."""
-        reply = self._reply
-        if reply is None or reply.dead or reply.generated or reply.rests:
-            return None
-        return self._progress_at + (_REST_SECS if reply.may_rest and reply.active else _STALL_SECS)
+        """When the current response rests, counts as stalled or gives its place to the next."""
+        return self.line.deadline
 
     @property
     def current_id(self) -> str | None:
@@ -156,7 +164,7 @@ class Responses:
 
     @property
     def is_any(self) -> bool:
-        """Whether a response is current."""
+        """Whether a response is current: it goes on, or parts of it may still come."""
         return self._reply is not None
 
     @property
@@ -171,25 +179,6 @@ class Responses:
 
     # From its beginning to its end
 
-    def is_known(self, response_id: str | None) -> bool:
-        """Whether a response was announced before; a response without an id was not."""
-        return response_id is not None and (
-            response_id == self.current_id or response_id in self._retired
-        )
-
-    def is_first_sign(self, response_id: str | None) -> bool:
-        """Whether a delta is the first sign of a response that was not announced."""
-        if response_id is None or response_id in self._retired:
-            return False
-        self.adopt(response_id)
-        return response_id != self.current_id
-
-    def adopt(self, response_id: str | None) -> None:
-        """Set the id of the current response, if it was announced without one."""
-        reply = self._reply
-        if reply is not None and reply.id is None and response_id not in self._retired:
-            reply.id = response_id
-
     def replace(
         self,
         response_id: str | None,
@@ -198,8 +187,9 @@ class Responses:
         asked_at: float | None,
         sample_rate: int,
         over_user: bool,
+        announced: bool = True,
     ) -> list[Effect]:
-        """Make another response the current one, and return the end of the one before.
+        """Make another response the current one or the next, and return what that ends.
 
         Args:
             response_id: The response; None if the server has not named it.
@@ -208,73 +198,114 @@ class Responses:
             sample_rate: Rate of its audio in Hz, as far as it is known.
             over_user: Whether it was due before the user began to speak, who still speaks. It
                 is held.
+            announced: Whether `response.created` came, and not only a delta.
         """
-        effects = [] if over_user else self._resume_what_was_due()
-        effects += self._end(interrupted=False)
         self._begun += 1
-        self._reply = Reply(response_id, asked_at=asked_at, sample_rate=sample_rate)
-        self._progress_at = now
+        reply = Reply(
+            response_id,
+            asked_at=asked_at,
+            sample_rate=sample_rate,
+            joined=self._new_joined(),
+            now=now,
+        )
+        reply.announced = announced
+        effects = self.line.advance(now)
+        if not over_user:
+            effects += self._resume_what_was_due()
+        effects += self.line.put(reply)
         if over_user:
-            self._reply.began_over_user_at = now
-            effects += self._reply.hold()
+            reply.began_over_user_at = now
+            effects += reply.hold()
         return effects
 
     def begin(self, *, doomed: bool) -> list[Effect]:
         """Open the bracket of the new response unless it is held; cancel it if it is doomed."""
         reply = self._reply
-        if reply is None:
+        if reply is None or self.line.is_any_next:
             return []
         reply.doomed = doomed
         if doomed and not reply.held:
             return self._drop(reply)
         return [] if reply.held else [*reply.begin()]
 
-    def go_on(self, event: AudioDelta, now: float) -> list[Effect]:
-        """Take audio of the response that is being said; nothing is done with other audio."""
-        chunk = self._reply.go_on(event) if self._reply is not None else None
-        if chunk is None:
-            return []
-        self._progress_at = now
-        self.playback.add(chunk, now)
-        return [chunk]
+    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
+        """Take audio of the response that is being said; None, and nothing done, if it is not."""
+        reply = self.line.current
+        if reply is None or (said := reply.go_on(event, now)) is None:
+            return None
+        reply.progress_at = now
+        for chunk in said:
+            self.playback.add(chunk, now)
+        return said
+
+    @property
+    def audio_deadline(self) -> float | None:
+        """When audio in hand must be passed on; None if there is none."""
+        return self._reply.joined.deadline if self._reply is not None else None
+
+    def take_due_audio(self, now: float) -> list[AudioChunk]:
+        """Pass on the audio in hand if the listener has nearly heard what came before."""
+        return self._reply.joined.take_due(now) if self._reply is not None else []
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
-        reply = self._reply
-        if reply is None or response_id not in (None, reply.id):
+        reply = self.line.find(response_id)
+        if reply is None or (reply.generated and reply.audio_is_whole):
             return []
-        return [*self._wake(reply, now), *reply.audio(delta, now)]
+        return [*self.line.wake(reply, now), *reply.audio(delta, now)]
 
-    def text(self, response_id: str | None, delta: str, now: float) -> list[Effect]:
+    def text(
+        self, response_id: str | None, delta: str, now: float, *, item_id: str | None = None
+    ) -> list[Effect]:
         """Take a phrase; without an id it belongs to the current response."""
-        reply = self._reply
-        if reply is None or response_id not in (None, reply.id):
+        reply = self.line.find(response_id)
+        if reply is None or not delta or not reply.texts.is_new_phrase(item_id, delta):
             return []
-        return [*self._wake(reply, now), *reply.text(delta, now)]
+        return [*self.line.wake(reply, now), *reply.text(delta, now)]
 
-    def _wake(self, reply: Reply, now: float) -> list[Effect]:
-        """Record that more of a response has come; end its rest."""
-        self._progress_at = now
-        return [*reply.resume(())] if reply.rests and reply.active else []
+    def whole_text(
+        self, response_id: str | None, text: str, now: float, *, item_id: str | None
+    ) -> list[Effect]:
+        """Take the whole text of an item, unless it has come before, in phrases or whole."""
+        reply = self.line.find(response_id)
+        return [] if reply is None else self._take_whole(reply, item_id, text, now)
+
+    def _take_whole(self, reply: Reply, item_id: str | None, text: str, now: float) -> list[Effect]:
+        rest = reply.texts.rest_of(item_id, text) if text else ""
+        return [*self.line.wake(reply, now), *reply.text(rest, now)] if rest else []
+
+    def item_is_done(self, item: ConversationItem, now: float) -> list[Effect]:
+        """Take the text of an item that the model has said, if the item has any."""
+        reply = self.line.of_item(item.id)
+        if reply is None or item.status not in (None, "completed"):
+            return []
+        return self._take_whole(reply, item.id, item.words, now)
 
     def progressed(self, now: float) -> None:
         """Record that the current response has not stalled, although no audio or text came."""
-        self._progress_at = now
+        if self._reply is not None and not self.line.is_any_next:
+            self._reply.progress_at = now
 
     def calls_are_settled(self, response_id: str | None, now: float) -> None:
         """Let a response rest, if it is current: no reply about its calls is wanted."""
         if self._reply is not None and self._reply.id == response_id:
             self._reply.may_rest = True
-            self._progress_at = now
+            self._reply.progress_at = now
 
     def give_up_stalled(self, now: float) -> list[Effect]:
-        """Cancel the current response if it has stalled, or let it rest if it may."""
+        """Cancel the current response if it has stalled, or let it rest if it may.
+
+        If another one is next, that takes its place instead: the user has interrupted this one.
+        """
         reply, deadline = self._reply, self.deadline
         if reply is None or deadline is None or now < deadline:
             return []
+        if self.line.is_any_next:
+            self.unheard.forget()
+            return self.line.supersede(now)
         if reply.may_rest and reply.active:
             return [*reply.rest()]
-        message = f"Hydra began a response and did not go on with it for {_STALL_SECS:.0f} s"
+        message = f"Hydra began a response and did not go on with it for {STALL_SECS:.0f} s"
         return [*self._drop(reply), Report(Severity.WARNING, message)]
 
     def negotiated(self, sample_rate: int) -> None:
@@ -284,71 +315,45 @@ class Responses:
 
     def done(self, info: ResponseInfo, now: float) -> EndedResponse | None:
         """End a response that the server has finished; return None if it had ended before."""
-        if info.id is not None:
-            if info.id in self._finished:
-                return None
-            self._finished.append(info.id)
-        self.adopt(info.id)
-        reply = self._reply
-        if reply is None or info.id not in (None, reply.id):
-            announced = info.id is None or info.id in self._retired
-            if info.id is not None and not announced:
-                self._retired.append(info.id)
-            return EndedResponse([], info.id, announced=announced)
-        cancelled = info.status == "cancelled"
-        took = None
-        if not cancelled and reply.asked_at is not None:
-            took = max(0.0, now - reply.asked_at)
-        return EndedResponse(
-            self._generated(reply, cancelled=cancelled),
-            reply.id,
-            current=True,
-            answered=info.status == "completed" and reply.active,
-            took=took,
-        )
-
-    def _generated(self, reply: Reply, *, cancelled: bool) -> list[Effect]:
-        """End the generated response; if it is held, keep it until the turn is decided."""
-        if reply.held and not cancelled:
-            reply.generated = True
-            return []
-        # The server has cancelled what the listener still hears, although nobody speaks.
-        flush = cancelled and reply.active and reply.heard
-        if cancelled:
-            self.unheard.forget()
-        effects = self._end(interrupted=cancelled)
-        return [*effects, Flush()] if flush else effects
-
-    def _end(self, *, interrupted: bool) -> list[Effect]:
-        """End the current response and retire its id, so that nothing with that id passes."""
-        reply, self._reply = self._reply, None
+        was_announced = self.line.was_announced(info.id)
+        reply, is_new = self.line.done(info.id)
+        if not is_new:
+            return None
         if reply is None:
-            return []
-        if reply.id is not None:
-            self._retired.append(reply.id)
-        return [*reply.close(interrupted=interrupted)]
+            return EndedResponse([], info.id, announced=was_announced)
+        is_cancelled = info.status == "cancelled"
+        took = None
+        if not is_cancelled and reply.asked_at is not None:
+            took = max(0.0, now - reply.asked_at)
+        answered = info.status == "completed" and reply.active
+        if is_cancelled:
+            self.unheard.forget()
+        effects: list[Effect] = []
+        for item in () if is_cancelled else info.output or ():
+            if item.type == "message":
+                effects += self._take_whole(reply, item.id, item.words, now)
+        effects += self.line.generated(reply, info.status, now)
+        return EndedResponse(effects, reply.id, current=True, answered=answered, took=took)
 
     def disconnected(self) -> list[Effect]:
         """End the current response and forget all ids: the session is gone."""
-        effects = self._end(interrupted=True)
         self.unheard.forget()
         self._begun = 0
-        self._retired.clear()
-        self._finished.clear()
-        return effects
+        return self.line.clear()
 
     # User turns and interruptions
 
     def turn_started(self) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
         self.playback.turn_started()
+        effects = self.line.turn_started()
         reply = self._reply
         if reply is None:
-            return []
+            return effects
         if not reply.doomed:
             # One that began over an earlier turn is cut by this one like any other.
             reply.began_over_user_at = None
-        return [*reply.hold()] if reply.active else []
+        return [*effects, *reply.hold()] if reply.active else effects
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
         """Resume a response that began while the user spoke, now that the user has stopped.
@@ -387,20 +392,21 @@ class Responses:
         unheard = self.unheard.take()
         if not unheard:
             return []
-        if self._reply is not None:
-            return [*self._reply.say_again(unheard)]
+        reply = self._reply
+        if reply is not None and not (reply.active and reply.rests):
+            return [*reply.say_again(unheard)]
         # The response is over; only its playing was interrupted.
-        finished = Reply(None, asked_at=None, sample_rate=0)
+        finished = Reply(None, asked_at=None, sample_rate=0, joined=self._new_joined())
         return [*finished.resume(unheard), *finished.close(interrupted=False)]
 
     def cancel(self) -> list[Effect]:
         """Stop the current response for good, at the server and in the pipeline."""
         self.playback.clear()
         self.unheard.forget()
-        reply = self._reply
-        if reply is None or reply.dead:
-            return [Discard()]
-        return [Discard(), *self._drop(reply)]
+        effects: list[Effect] = [Discard()]
+        for reply in self.line.take_all():
+            effects += [] if reply.dead else self._drop(reply)
+        return effects
 
     def _drop(self, reply: Reply) -> list[Effect]:
         """Let no more of a response be heard, and cancel what is still to be generated."""
@@ -420,7 +426,7 @@ class Responses:
     def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
         """Resume the current reply, which was held, and end it if it is generated whole."""
         effects: list[Effect] = [*reply.resume(unheard)]
-        return effects + (self._end(interrupted=False) if reply.generated else [])
+        return effects + (self.line.end(interrupted=False) if reply.generated else [])
 
     # Playing
 

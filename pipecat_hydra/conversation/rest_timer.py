@@ -2,10 +2,15 @@
 
 Theory of operation. A session costs money for as long as it is open. Two kinds of session are
 closed: one that is opened ahead of time and is not configured within a while, and one that is live
-and not used for long. Both have a deadline here. Audio of the user, a user turn, a response and a
-request of the application count as use.
+and not used for long. Both have a deadline here.
 
-A session that is being configured has no such deadline: the handshake has one of its own.
+Sound on the microphone, a user turn, a response and a request of the application count as use.
+Silence on an open microphone does not (`open_microphone.py`), and neither does another session that
+takes the place of this one: the time without use goes on in it. After a rest it begins anew.
+
+A session that is being configured has no such deadline: the handshake has one of its own. Once the
+application uses the service, each session is configured as soon as it can be, and none is closed
+for not being so.
 
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
@@ -22,13 +27,15 @@ class RestTimer:
         Args:
             unused_timeout_secs: How long a session is kept, in seconds, that nobody
                 configures; None for ever.
-            idle_timeout_secs: How long a live session is kept, in seconds, in which nothing
-                happens; None for ever.
+            idle_timeout_secs: How long a live session is kept, in seconds, in which nobody says
+                anything; None for ever.
         """
         self._unused_timeout = unused_timeout_secs
         self._idle_timeout = idle_timeout_secs
         self._deadline: float | None = None
+        self._used_at: float | None = None
         self._live = False
+        self._claimed = False
 
     @property
     def deadline(self) -> float | None:
@@ -42,9 +49,15 @@ class RestTimer:
             return f"nothing was said for {self._idle_timeout} s"
         return f"the session was not used for {self._unused_timeout} s"
 
+    def claim(self) -> None:
+        """Stop the timer of an unused session for good: each session will be configured."""
+        self._claimed = True
+        if not self._live:
+            self._deadline = None
+
     def opened(self, now: float) -> None:
         """Start the timer of an unused session: a socket is open, no configuration is given."""
-        if self._unused_timeout is not None:
+        if self._unused_timeout is not None and not self._claimed:
             self._deadline = now + self._unused_timeout
 
     def configured(self) -> None:
@@ -52,19 +65,25 @@ class RestTimer:
         self._deadline = None
 
     def live(self, now: float) -> None:
-        """Start the timer of an idle session: the session is live."""
+        """Go on with the timer of an idle session: the session is live."""
         self._live = True
-        self.used(now)
+        self.used(now if self._used_at is None else self._used_at)
 
     def used(self, now: float) -> None:
         """Start the timer of an idle session anew: the session is used."""
+        self._used_at = now
         if self._live and self._idle_timeout is not None:
             self._deadline = now + self._idle_timeout
 
     def closed(self) -> None:
-        """Stop the timer: the session is gone."""
+        """Stop the timer: the session is gone, and another one follows."""
         self._live = False
         self._deadline = None
+
+    def rested(self) -> None:
+        """Stop the timer: the session is closed because nobody uses it."""
+        self.closed()
+        self._used_at = None
 
     def is_due(self, now: float) -> bool:
         """Whether the deadline has come."""

@@ -7,7 +7,8 @@ it is; this module knows what its beginning and its end mean for the other rooms
 is sent again, the model answers it by itself. Else the session gives the reply that is owed.
 
 **A session is at a turn boundary** when nobody speaks, nothing is generated or due and no call is
-open. It can then be replaced, or closed because nobody uses it, with nothing lost.
+open. It can then be replaced, or closed because nobody uses it, with nothing lost. It is
+not closed while the bot is heard.
 
 **A loss** may come at any moment. The open turn and the open reply are closed. The audio of user
 turns that have no answer is sent again on the next connection and answered there. Other replies
@@ -24,9 +25,11 @@ from pipecat_hydra.conversation.call_rules import EventHandlers
 from pipecat_hydra.conversation.effects import Effect, Rest, Send
 from pipecat_hydra.conversation.handshake import Handshake, Phase
 from pipecat_hydra.conversation.messages import Messages
+from pipecat_hydra.conversation.open_microphone import OpenMicrophone
 from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
+from pipecat_hydra.conversation.session_clock import SessionClock
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.turn_taking import TurnTaking
 from pipecat_hydra.conversation.uplink import Uplink
@@ -56,7 +59,9 @@ class SessionRules:
         owed: OwedReplies,
         calls: OpenCalls,
         uplink: Uplink,
+        open_microphone: OpenMicrophone,
         rest: RestTimer,
+        clock: SessionClock,
         talk: TurnTaking,
     ):
         """Join the rooms of one conversation.
@@ -69,7 +74,9 @@ class SessionRules:
             owed: The replies that the model owes.
             calls: The function calls.
             uplink: Keeps the user's audio while there is no session.
+            open_microphone: Keeps back the user's silence while a session rests.
             rest: Says when a session is closed because nobody uses it.
+            clock: Says when a session or the call has lasted long enough.
             talk: Says whether the session is at a turn boundary.
         """
         self._handshake = handshake
@@ -79,7 +86,9 @@ class SessionRules:
         self._owed = owed
         self._calls = calls
         self._uplink = uplink
+        self._open_microphone = open_microphone
         self._rest = rest
+        self._clock = clock
         self._talk = talk
         self.handlers: Final[EventHandlers] = {
             SessionCreated: handshake.created,
@@ -97,6 +106,9 @@ class SessionRules:
     def connected(self, now: float) -> list[Effect]:
         """Record that a socket is open. The server sends the first event."""
         self._handshake.connected(now)
+        self._clock.opened(now)
+        for chunk in self._open_microphone.wake():
+            self._uplink.push(chunk, now)
         if not self._handshake.is_configured:
             self._rest.opened(now)
         return []
@@ -129,6 +141,7 @@ class SessionRules:
         self._owed.session_began(now, greeted=self._responses.any_begun)
         self._responses.negotiated(self._handshake.expected_sample_rate)
         if self._uplink.keeping:
+            self._rest.used(now)
             self._turns.replay(self._uplink.waiting_secs, now)
         audio = [Send(InputAudioAppend(audio=chunk)) for chunk in self._uplink.open(now)]
         return [*effects, *self._messages.send(), *audio]
@@ -155,17 +168,25 @@ class SessionRules:
         self._calls.session_lost()
         self._uplink.close(unheard_since=unheard_since)
         self._rest.closed()
+        self._clock.closed(now)
         return effects
 
     def tick(self, now: float) -> list[Effect]:
-        """Fail a handshake that takes too long, and close a session that nobody uses."""
-        effects = self._handshake.tick(now)
+        """Fail a handshake that takes too long, tell what is old, and close what nobody uses."""
+        effects = [*self._handshake.tick(now), *self._clock.tick(now)]
         return effects + (self._close_if_unused(now) if self._rest.is_due(now) else [])
 
     def _close_if_unused(self, now: float) -> list[Effect]:
-        if self._handshake.live and not self._talk.at_boundary:
+        was_live = self._handshake.live
+        if was_live and (not self._talk.at_boundary or self._responses.playback.plays(now)):
             self._rest.used(now)
             return []
         rest = Rest(self._rest.reason)
+        if was_live:
+            # Nobody has said anything that the next session would have to hear.
+            self._uplink.mark()
+            self._open_microphone.rest()
         # At once, so that nothing is sent to a socket that is being closed.
-        return [*self.disconnected(now), rest]
+        closed = self.disconnected(now)
+        self._rest.rested()
+        return [*closed, rest]

@@ -6,7 +6,9 @@ when the calls of a response are to be made, and takes the one answer of each.
 
 The calls of one response are a batch, and the model is asked to go on once for each batch (F2).
 A batch is settled when all its calls are answered: at once if the response is known to be done,
-else 200 ms after the last answer.
+else 200 ms after the last answer. Whether `response.done` comes before the reply about the calls is
+open (protocol §6). Once a session has shown that it does, it is waited for, for calls of one
+response may come far apart.
 
 Missing parts of a call may come until a second after its response is over: done, superseded or
 given up. The call is then made with what has come of its arguments. A call of which only the name
@@ -30,83 +32,24 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 import json
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from pipecat_hydra.conversation.effects import ToolCall, ToolCalls
+from pipecat_hydra.conversation.call_batch import Batch, Call
+from pipecat_hydra.conversation.effects import ToolCalls
 from pipecat_hydra.wire.events import ResponseInfo
 
 __all__ = ["OpenCalls", "Settled"]
 
 _SETTLE_SECS: Final = 0.2
-_GATHER_SECS: Final = 0.02
+# How long an answered batch waits for the `response.done` that the session is known to send.
+_DONE_SECS: Final = 3.0
 # How long the arguments of a call may come after its response is done (protocol §6).
 _LATE_ARGUMENTS_SECS: Final = 1.0
 _REMEMBERED_CALLS: Final = 256
 # More than any model calls at a time, and more than it writes: bounds for a server gone wild.
 _MAX_OPEN_CALLS: Final = 256
 _MAX_ARGUMENT_CHARS: Final = 1_000_000
-
-
-@dataclass(slots=True)
-class _Call:
-    # The id under which it is handed out.
-    call_id: str
-    name: str = ""
-    fragments: list[str] = field(default_factory=list[str])
-    size: int = 0
-    complete: bool = False
-    answered: bool = False
-
-    @property
-    def gathered(self) -> str:
-        return "".join(self.fragments)
-
-
-@dataclass(slots=True)
-class _Batch:
-    # By the server's ids.
-    calls: dict[str, _Call] = field(default_factory=dict[str, _Call])
-    ready: list[ToolCall] = field(default_factory=list[ToolCall])
-    ready_at: float = 0.0
-    done: bool = False
-    # Until when missing parts of its calls may come; None while the response goes on.
-    complete_by: float | None = None
-    respond: bool = False
-    cancelled: bool = False
-    answered_at: float = 0.0
-    # How many turns the user had begun before it.
-    turns_before: int = 0
-
-    @property
-    def answered(self) -> bool:
-        return all(call.answered for call in self.calls.values())
-
-    @property
-    def unanswered(self) -> dict[str, str]:
-        """The calls that are complete and have no answer: the ids handed out, to names."""
-        calls = self.calls.values()
-        return {c.call_id: c.name for c in calls if c.complete and not c.answered}
-
-    @property
-    def awaited(self) -> bool:
-        """Whether a call was handed out to be made, and has no answer."""
-        return bool(self.unanswered.keys() - {call.call_id for call in self.ready})
-
-    @property
-    def gathered_at(self) -> float | None:
-        """When the calls may be made together; None if that is not known yet."""
-        if not all(call.complete for call in self.calls.values()):
-            return self.complete_by
-        if not self.ready:
-            return None
-        return self.ready_at if self.done else self.ready_at + _GATHER_SECS
-
-    def make(self, call: _Call, arguments: str, now: float) -> None:
-        """Add a complete call to those that are to be made."""
-        call.complete = True
-        self.ready.append(ToolCall(call.call_id, call.name, arguments))
-        self.ready_at = now
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +72,15 @@ class OpenCalls:
 
     def __init__(self) -> None:
         """Start with no calls."""
-        self._batches: dict[str | None, _Batch] = {}
+        self._batches: dict[str | None, Batch] = {}
+        self._newest: Batch | None = None
         # Names of calls that are known only from their items, by the server's ids.
         self._names: dict[str, str] = {}
         # Calls already dealt with, each with its response, by the server's ids: the server may
         # repeat itself, we may not.
         self._settled: deque[tuple[str | None, str]] = deque(maxlen=_REMEMBERED_CALLS)
+        # Whether `response.done` came before the model was asked about the calls of a response.
+        self._done_comes_first = False
         # The ids handed out.
         self._given: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
         # Calls whose turn or session is gone, by the ids handed out.
@@ -171,9 +117,25 @@ class OpenCalls:
         if not self._batches:
             return None
         batches = self._batches.values()
-        settled = [b.answered_at + _SETTLE_SECS for b in batches if b.answered]
+        settled = [self._settled_at(batch) for batch in batches if batch.answered]
         gathered = [at for at in (b.gathered_at for b in batches) if at is not None]
         return min(settled + gathered, default=None)
+
+    def _settled_at(self, batch: Batch) -> float:
+        """When an answered batch is settled, if its response is not done before."""
+        goes_on = batch is self._newest and batch.complete_by is None
+        is_waited_for = self._done_comes_first and goes_on
+        return batch.answered_at + (_DONE_SECS if is_waited_for else _SETTLE_SECS)
+
+    def response_began(self, response_id: str | None) -> None:
+        """Forget the calls of an earlier response that had the same id."""
+        if response_id is None:
+            return
+        self._settled = deque(
+            (call for call in self._settled if call[0] != response_id), _REMEMBERED_CALLS
+        )
+        if response_id in self._cancelled:
+            self._cancelled.remove(response_id)
 
     def name(self, call_id: str, name: str) -> None:
         """Record the name of a call that may never come."""
@@ -221,7 +183,7 @@ class OpenCalls:
         """Wait for no call that was made before the user's last turn, which is answered."""
         self._turns_answered = self._turns
 
-    def _is_overtaken(self, batch: _Batch) -> bool:
+    def _is_overtaken(self, batch: Batch) -> bool:
         return batch.turns_before < self._turns_answered
 
     def session_lost(self) -> None:
@@ -233,6 +195,7 @@ class OpenCalls:
         self._names.clear()
         self._settled.clear()
         self._cancelled.clear()
+        self._done_comes_first = False
 
     def abandon_oldest(self) -> dict[str, str]:
         """Make orphans of the oldest batch that waits for answers; return them, id to name."""
@@ -309,6 +272,7 @@ class OpenCalls:
                 self._settled.append((response_id, call_id))
             elif _is_object(call.gathered):
                 batch.make(call, call.gathered, now)
+        self._done_comes_first = self._done_comes_first or info.status == "completed"
         batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
@@ -385,7 +349,7 @@ class OpenCalls:
         for response_id, batch in list(self._batches.items()):
             if not batch.answered:
                 continue
-            if batch.done or now >= batch.answered_at + _SETTLE_SECS:
+            if batch.done or now >= self._settled_at(batch):
                 settled.append(Settled(response_id, batch.respond, batch.cancelled))
                 self._put_away(response_id)
         return settled
@@ -395,7 +359,7 @@ class OpenCalls:
         batch = self._batches.pop(response_id)
         self._settled.extend((response_id, call_id) for call_id in batch.calls)
 
-    def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> _Call | None:
+    def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> Call | None:
         """Find the call of a response, or begin it; None if it has been dealt with."""
         if any(call_id == i and (not sure or r in (response_id, None)) for r, i in self._settled):
             return None
@@ -408,8 +372,10 @@ class OpenCalls:
                 return call
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
-        call = _Call(self._give_id(call_id), self._names.pop(call_id, ""))
-        batch = self._batches.setdefault(response_id, _Batch(turns_before=self._turns))
+        call = Call(self._give_id(call_id), self._names.pop(call_id, ""))
+        if response_id not in self._batches:
+            self._newest = self._batches[response_id] = Batch(turns_before=self._turns)
+        batch = self._batches[response_id]
         return batch.calls.setdefault(call_id, call)
 
     def _give_id(self, call_id: str) -> str:

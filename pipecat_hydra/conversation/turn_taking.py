@@ -34,16 +34,16 @@ from typing import Final
 from pipecat_hydra.conversation.call_rules import CallRules, EventHandlers
 from pipecat_hydra.conversation.diagnostics import report_unfinished
 from pipecat_hydra.conversation.effects import (
-    Discard,
     Effect,
     ResponseFinished,
     ToolCalls,
     TurnConfirmed,
     TurnDiscarded,
     UserStarted,
+    UserTranscript,
     VoiceStarted,
 )
-from pipecat_hydra.conversation.handshake import Handshake, Phase
+from pipecat_hydra.conversation.handshake import Handshake
 from pipecat_hydra.conversation.owed_replies import OwedReplies
 from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.rest_timer import RestTimer
@@ -52,6 +52,8 @@ from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.conversation.user_turns import UserTurns, Verdict
 from pipecat_hydra.wire.events import (
     AudioDelta,
+    AudioDone,
+    ConversationItem,
     ItemAdded,
     ItemDone,
     ResponseCreated,
@@ -60,6 +62,7 @@ from pipecat_hydra.wire.events import (
     SpeechStarted,
     SpeechStopped,
     TranscriptDelta,
+    TranscriptDone,
 )
 
 __all__ = ["TurnTaking"]
@@ -105,7 +108,11 @@ class TurnTaking:
             ItemDone: self._on_item_done,
             ResponseCreated: self._on_response_created,
             AudioDelta: self._on_audio_delta,
+            AudioDone: lambda event, now: self._responses.line.audio_is_whole(
+                event.response_id, now
+            ),
             TranscriptDelta: self._on_transcript_delta,
+            TranscriptDone: self._on_transcript_done,
             ResponseDone: self._on_response_done,
             **self._call_rules.handlers,
         }
@@ -137,22 +144,28 @@ class TurnTaking:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due at `now`, after `expire`."""
-        told = [*self._give_up(now), *self._call_rules.take_gathered(now)]
+        due = self._responses.take_due_audio(now)
+        told = [*due, *self._give_up(now), *self._call_rules.take_gathered(now)]
         self.note(told, now)
         if self._turns.take_replayed(now):
             # There was no turn in the audio that was sent again.
-            self._understood()
+            self.understood()
         return [*told, *self.go_on_after_calls(now)]
 
     def _give_up(self, now: float) -> list[Effect]:
         """Give up turns and responses on which the server does nothing for long (P1)."""
         effects: list[Effect] = []
+        if self._turns.is_answered_over(now):
+            resumed, _ = self._responses.turn_stopped(now)
+            effects += [*self._answer_turn(), *resumed]
         if self._turns.is_too_long(now):
-            # Noise does not last that long, so the turn counts as real. The server may not answer
-            # it, so what is wanted is asked for.
+            # Noise does not last that long, so the turn counts as real. The server, which hears
+            # it go on, does not answer it, so what is wanted is asked for.
             effects += self._decide_turn(answers_typed=False)
             effects += self._responses.drop_what_was_cut()
-            effects += self._stop_turn(now, answer_due=not self._owed.waiting)
+            effects += self._stop_turn(now, answer_due=False)
+            self._owed.heard()
+            self.understood()
         if self._turns.is_never_decided(now):
             effects += self._discard_turn(now)
         if self._calls.awaited:
@@ -161,7 +174,7 @@ class TurnTaking:
         if stalled := self._responses.give_up_stalled(now):
             self._owed.heard()
             if not self._turns.listening:
-                self._understood()
+                self.understood()
         return effects + stalled
 
     def note(self, effects: Sequence[Effect], now: float) -> None:
@@ -171,12 +184,12 @@ class TurnTaking:
             if isinstance(effect, VoiceStarted | ToolCalls):
                 self._owed.heard()
                 if not self._turns.listening:
-                    self._understood()
+                    self.understood()
 
     def expire(self, now: float) -> None:
         """Give up due responses whose time is over."""
         if self._owed.expire(now) and not self._turns.listening:
-            self._understood()
+            self.understood()
 
     def ask(self, now: float) -> list[Effect]:
         """Ask for the next reply that is wanted, if the way is free."""
@@ -223,7 +236,7 @@ class TurnTaking:
         elif self._turns.settle():
             self._owed.turn_is_over()
         if self._responses.voiced:
-            self._understood()
+            self.understood()
         return [*stopped, *resumed]
 
     def _end_real_turn(self, now: float) -> list[Effect]:
@@ -238,10 +251,26 @@ class TurnTaking:
             self._call_rules.named(item.call_id, item.name)
         elif item.role == "user":
             self._turns.name(item.id)
+        elif item.type == "message":
+            self._responses.line.item_began(item.id)
         return []
 
     def _on_item_done(self, event: ItemDone, now: float) -> list[Effect]:
-        match self._turns.judge(event.item) if event.item is not None else Verdict.NONE:
+        item = event.item
+        if item is None:
+            return []
+        if item.type == "function_call":
+            self._call_rules.item_is_done(item, now)
+            return []
+        if item.role == "assistant":
+            return self._responses.item_is_done(item, now)
+        words = self._turns.transcripts.take(item) if item.role == "user" else None
+        transcript = [UserTranscript(words)] if words else []
+        return [*transcript, *self._judge(item, now)]
+
+    def _judge(self, item: ConversationItem, now: float) -> list[Effect]:
+        """Decide the turn of the user whose item is done."""
+        match self._turns.judge(item):
             case Verdict.NONE:
                 return []
             case Verdict.NOISE:
@@ -284,7 +313,7 @@ class TurnTaking:
         self._owed.turn_was_noise(now)
         return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
 
-    def _understood(self) -> None:
+    def understood(self) -> None:
         """Count the user's turn as understood, so that its audio is not sent again."""
         if self._uplink.keeping:
             self._uplink.mark()
@@ -292,45 +321,7 @@ class TurnTaking:
             self._owed.understood()
             self._calls.turn_is_answered()
 
-    # Interruptions
-
-    def may_be_noise(self, now: float) -> bool:
-        """Whether an interruption now is the echo of a turn that may be noise, or was (F4)."""
-        undecided = self._turns.may_be_noise or self._turns.was_noise
-        return undecided and self._turns.echo_is_due(now)
-
-    def interrupted(self, now: float, *, late: bool = False) -> list[Effect]:
-        """Handle an interruption of the pipeline: the echo of a user turn, or by somebody else.
-
-        Args:
-            now: The time.
-            late: Whether it is the echo of the last turn, which is over.
-        """
-        was_noise = self._turns.was_noise
-        answered = late and not (self._turns.undecided or was_noise)
-        self._responses.unheard.cut(now, answered=answered)
-        if not (self._turns.take_echo(now) or (late and not was_noise)):
-            return self.cancel(now)
-        if self._turns.may_be_noise:
-            if not self._turns.speaking:
-                self._turns.await_decision(now, soon=self._responses.holds_back)
-            return []
-        if not (answered or was_noise):
-            self._responses.unheard.forget()
-            return []
-        # Before its echo came the turn was discarded as noise, or answered.
-        effects: list[Effect] = [Discard(), *self._responses.say_again()]
-        self.note(effects, now)
-        return effects
-
-    def cancel(self, now: float) -> list[Effect]:
-        """Stop the reply in flight, or the one that is due; its playing stops too."""
-        self.expire(now)
-        self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
-        self._turns.interrupted()
-        if not self._turns.listening:
-            self._understood()
-        return self._responses.cancel()
+    # What the application wants
 
     def request(self, now: float) -> list[Effect]:
         """Record that the application wants a reply, and ask for it if the way is free."""
@@ -343,23 +334,37 @@ class TurnTaking:
 
     def _on_response_created(self, event: ResponseCreated, now: float) -> list[Effect]:
         response_id = event.response.id if event.response else None
-        return [] if self._responses.is_known(response_id) else self._begin(response_id, now)
+        return [] if self._responses.line.is_known(response_id) else self._begin(response_id, now)
 
     def _on_audio_delta(self, event: AudioDelta, now: float) -> list[Effect]:
         effects = self._begin_if_new(event.response_id, now)
         return effects + self._responses.audio(event.response_id, event.delta, now)
 
+    def _on_audio_done(self, event: AudioDone, now: float) -> list[Effect]:
+        return self._responses.line.audio_is_whole(event.response_id, now)
+
     def _on_transcript_delta(self, event: TranscriptDelta, now: float) -> list[Effect]:
         effects = self._begin_if_new(event.response_id, now)
-        return effects + self._responses.text(event.response_id, event.delta, now)
+        return effects + self._responses.text(
+            event.response_id, event.delta, now, item_id=event.item_id
+        )
+
+    def _on_transcript_done(self, event: TranscriptDone, now: float) -> list[Effect]:
+        return self._responses.whole_text(
+            event.response_id, event.transcript, now, item_id=event.item_id
+        )
 
     def _begin_if_new(self, response_id: str | None, now: float) -> list[Effect]:
-        return self._begin(response_id, now) if self._responses.is_first_sign(response_id) else []
+        if not self._responses.line.is_first_sign(response_id):
+            return []
+        return self._begin(response_id, now, announced=False)
 
-    def _begin(self, response_id: str | None, now: float) -> list[Effect]:
+    def _begin(
+        self, response_id: str | None, now: float, *, announced: bool = True
+    ) -> list[Effect]:
         """Begin a response. It decides the user's turn, unless it was due before the turn."""
         self._rest.used(now)
-        over_user = self._turns.speaking and self._owed.due_before_turn
+        over_user = self._owed.due_before_turn and self._turns.may_be_spoken_over(now)
         doomed, asked_at = self._owed.announced(over_user=over_user)
         effects = self._responses.replace(
             response_id,
@@ -367,27 +372,37 @@ class TurnTaking:
             asked_at=asked_at,
             sample_rate=self._handshake.expected_sample_rate,
             over_user=over_user,
+            announced=announced,
         )
-        if not over_user:
-            effects += self._decide_turn()
-            self._turns.answer()
+        self._calls.response_began(response_id)
+        if over_user:
+            self._turns.spoken_over()
+        else:
+            effects += self._answer_turn()
         return effects + self._responses.begin(doomed=doomed)
+
+    def _answer_turn(self) -> list[Effect]:
+        """Record that the server answers the user's turn, which is thereby real."""
+        confirmed = self._decide_turn()
+        self._turns.answer()
+        return confirmed
 
     def _on_response_done(self, event: ResponseDone, now: float) -> list[Effect]:
         self._rest.used(now)
         info = event.response or ResponseInfo()
-        if info.status == "cancelled" and self._responses.speaking:
-            # The server has cancelled it, because the user speaks on in the same turn.
-            self._turns.answer(broken_off=True)
+        broken_off = info.status == "cancelled" and not self._responses.quiet
         ended = self._responses.done(info, now)
         if ended is None:
             return []
         if ended.current:
             self._owed.heard()
+            if broken_off:
+                # The server has cancelled it, because the user speaks on in the same turn.
+                self._turns.answer(broken_off=True)
         elif not ended.announced:
             self._owed.withdraw()
         if ended.answered and not self._turns.listening:
-            self._understood()
+            self.understood()
         self._calls.complete(info, ended.response_id, now)
         finished = ResponseFinished(info.id, info.status, info.usage, ended.took)
         effects = [*ended.effects, finished, *report_unfinished(info)]

@@ -10,10 +10,12 @@ these rules. So `Uplink` stands between:
   waits its turn, so that the server hears every word in order;
 - when it has caught up, audio passes straight through, except that a burst longer than half a
   second is spread out;
+- when a burst is longer than what is kept, one stretch of it is dropped, the oldest: nothing is
+  sent while the burst still comes, because the audio between would be cut to shreds;
 - when the connection is lost or replaced, it sends again what the server has not answered, before
   anything else (`sent_audio.py` says how much that is);
-- when the microphone falls quiet (mute, pause, a transport that sends nothing) it sends silence in
-  its place, at the microphone's pace;
+- what real time owes and the line has not given (mute, pause, a line that sends nothing in
+  silence) it sends as silence (`line_clock.py` says how much that is and when);
 - when no user audio has come for half a minute, it drops what it still keeps, because nobody waits
   for an answer to that any more. Another service of a switcher has had the call meanwhile.
 
@@ -23,6 +25,7 @@ Pure: time is a parameter, in seconds of any monotonic clock.
 from collections import deque
 from typing import Final
 
+from pipecat_hydra.conversation.line_clock import SILENCE_SECS, LineClock
 from pipecat_hydra.conversation.sent_audio import SentAudio
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
@@ -31,11 +34,37 @@ __all__ = ["Uplink"]
 _BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
 _CATCH_UP_RATE: Final = 2.0
 _BURST_SECS: Final = 0.5
-_POLL_SECS: Final = 0.02
-_SILENCE_CHUNK_SECS: Final = 0.04
-_SILENCE_CHUNK: Final = bytes(int(_SILENCE_CHUNK_SECS * _BYTES_PER_SEC))
-_MAX_SILENCE_CHUNKS: Final = 5
+_BURST_BYTES: Final = int(_BURST_SECS * _BYTES_PER_SEC)
+_ROUNDING_SECS: Final = 1e-6
+_SILENCE: Final = bytes(int(SILENCE_SECS * _BYTES_PER_SEC))
 _STALE_SECS: Final = 30.0
+# How long a burst may go on to come that is too long to be kept.
+_OVERFLOW_SECS: Final = 0.5
+
+
+class _Pace:
+    """Allows twice real time, and half a second at once."""
+
+    def __init__(self):
+        self._allowance = 0.0
+        self._allowed_at = 0.0
+
+    def begin(self, now: float) -> None:
+        """Allow nothing yet."""
+        self._allowance, self._allowed_at = 0.0, now
+
+    def ready_at(self, secs: float) -> float:
+        """When so much audio is allowed."""
+        return self._allowed_at + max(0.0, secs - self._allowance) / _CATCH_UP_RATE
+
+    def take(self, secs: float, now: float) -> bool:
+        """Count audio that is sent, if so much is allowed."""
+        earned = (now - self._allowed_at) * _CATCH_UP_RATE
+        allowance = min(self._allowance + earned, _BURST_SECS)
+        self._allowed_at = now
+        is_allowed = secs <= allowance + _ROUNDING_SECS
+        self._allowance = allowance - secs if is_allowed else allowance
+        return is_allowed
 
 
 class Uplink:
@@ -47,22 +76,21 @@ class Uplink:
         Args:
             preroll_secs: How much audio is kept, in seconds, while it cannot be
                 sent, or may have to be sent again; beyond it the oldest is dropped.
-            silence_after_secs: How long the microphone may be quiet, in seconds,
-                before silence is sent in its place. Shorter than the shortest
-                pause that a network makes would put silence into speech.
+            silence_after_secs: How much later than another one a frame may come, in
+                seconds, before silence takes its place. Shorter than the jitter of a
+                network would put silence into speech.
         """
         self._capacity = int(preroll_secs * _BYTES_PER_SEC)
-        self._silence_after = silence_after_secs
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._sent = SentAudio(self._capacity)
+        self._line = LineClock(silence_after_secs)
+        self._pace = _Pace()
         self._pushed_at = 0.0
-        self._postponed = False
         self._open = False
-        self._allowance = 0.0
-        self._allowed_at = 0.0
-        self._silence_at = 0.0
         self._dropped_bytes = 0
+        # Until when all that is dropped is one stretch.
+        self._overflows_until = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -79,20 +107,31 @@ class Uplink:
         dropped, self._dropped_bytes = self._dropped_bytes, 0
         return dropped / _BYTES_PER_SEC
 
+    def take_overflow_secs(self, now: float) -> float:
+        """How much user audio did not fit while the uplink was open, in seconds.
+
+        Returns:
+            0 while more of the same stretch may have to be dropped.
+        """
+        is_told = self._open and now >= self._overflows_until
+        return self.take_dropped_secs() if is_told else 0.0
+
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next; None while closed."""
         if not self._open:
             return None
-        return self._allowed_at + _POLL_SECS if self._waiting else self._silence_at
+        if self._waiting:
+            ready_at = self._pace.ready_at(len(self._waiting[0]) / _BYTES_PER_SEC)
+            return max(ready_at, self._overflows_until)
+        return max(self._pace.ready_at(SILENCE_SECS), self._line.due_at)
 
     def open(self, now: float) -> list[bytes]:
         """Start to send: the server is configured. Returns the chunks to send now."""
         self._open = True
         self._sent.session_began()
-        self._allowance = 0.0
-        self._allowed_at = now
-        self._silence_at = now + self._silence_after
+        self._pace.begin(now)
+        self._line.begin(now)
         return self._release(now)
 
     def close(self, *, unheard_since: float | None = None) -> None:
@@ -146,67 +185,58 @@ class Uplink:
 
     def push(self, chunk: bytes, now: float) -> list[bytes]:
         """Take a chunk of user audio. Returns the chunks to send now, oldest first."""
-        if now - self._pushed_at > _STALE_SECS:
+        secs = len(chunk) / _BYTES_PER_SEC
+        self._line.give(secs, now)
+        pushed_at, self._pushed_at = self._pushed_at, now
+        if self._open and not self._waiting and self._pace.take(secs, now):
+            self._sent.add(chunk, now)
+            return [chunk]
+        if now - pushed_at > _STALE_SECS:
             # Another service had the call meanwhile: nobody waits for an answer to that audio.
-            self._dropped_bytes += self._waiting_bytes
-            self._waiting.clear()
-            self._waiting_bytes = 0
-        self._pushed_at = now
-        self._postponed = False
+            self._drop(self._waiting_bytes)
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk)
-        while self._waiting_bytes > self._capacity:
-            dropped = len(self._waiting.popleft())
-            self._waiting_bytes -= dropped
-            self._dropped_bytes += dropped
-        self._silence_at = now + self._silence_after
-        return self._release(now) if self._open else []
+        if not self._open:
+            self._drop(self._waiting_bytes - self._capacity)
+            return []
+        if self._waiting_bytes > self._capacity + _BURST_BYTES:
+            self._drop(self._waiting_bytes - self._capacity)
+            if now >= self._overflows_until:
+                self._overflows_until = now + _OVERFLOW_SECS
+        return self._release(now)
 
     def tick(self, now: float) -> list[bytes]:
         """Do what is due at `now`. Returns the chunks to send, live audio or silence."""
         if not self._open:
             return []
         if self._waiting:
-            released = self._release(now)
-            self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
-            return released
-        if now - self._silence_at > 2 * _SILENCE_CHUNK_SECS and not self._postponed:
-            # This tick is late, because the event loop stood still. The audio that the microphone
-            # recorded meanwhile follows, and no silence belongs before it.
-            self._postponed, self._silence_at = True, now + self._silence_after
+            return self._release(now)
+        due_at = max(self._pace.ready_at(SILENCE_SECS), self._line.due_at)
+        if self._line.excuse(now, due_at=due_at):
             return []
-        self._postponed = False
-        due = 0
-        while self._silence_at <= now and due < _MAX_SILENCE_CHUNKS:
-            self._silence_at += _SILENCE_CHUNK_SECS
-            due += 1
-        if due == _MAX_SILENCE_CHUNKS:
-            # The clock has jumped: silence that was not sent in time is not owed.
-            self._silence_at = max(self._silence_at, now + _SILENCE_CHUNK_SECS)
-        self._spend(due * _SILENCE_CHUNK_SECS, now)
-        self._sent.add_silence(due * len(_SILENCE_CHUNK))
-        return [_SILENCE_CHUNK] * due
+        silence: list[bytes] = []
+        while self._line.due_at <= now and self._pace.take(SILENCE_SECS, now):
+            self._line.fill()
+            self._sent.add_silence(len(_SILENCE))
+            silence.append(_SILENCE)
+        return silence
 
     def _release(self, now: float) -> list[bytes]:
         """Take as many waiting chunks as may be sent by now."""
-        self._accrue(now)
         released: list[bytes] = []
-        while self._waiting:
-            secs = len(self._waiting[0]) / _BYTES_PER_SEC
-            if secs > self._allowance:
-                break
-            self._allowance -= secs
+        if now < self._overflows_until:
+            return released
+        while self._waiting and self._pace.take(len(self._waiting[0]) / _BYTES_PER_SEC, now):
             chunk = self._waiting.popleft()
             self._waiting_bytes -= len(chunk)
             released.append(chunk)
             self._sent.add(chunk, now)
         return released
 
-    def _spend(self, secs: float, now: float) -> None:
-        self._accrue(now)
-        self._allowance = max(0.0, self._allowance - secs)
-
-    def _accrue(self, now: float) -> None:
-        earned = (now - self._allowed_at) * _CATCH_UP_RATE
-        self._allowance = min(self._allowance + earned, _BURST_SECS)
-        self._allowed_at = now
+    def _drop(self, size: int) -> None:
+        """Drop the oldest chunks that wait, as many as make up at least so many bytes."""
+        left = self._waiting_bytes - size
+        while self._waiting_bytes > left:
+            dropped = len(self._waiting.popleft())
+            self._waiting_bytes -= dropped
+            self._dropped_bytes += dropped

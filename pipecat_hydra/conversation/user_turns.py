@@ -14,6 +14,10 @@ The server may answer a turn before it sends `speech_stopped`, which may then co
 is done, or never. Such a turn owes no response and blocks nothing. The user counts as not speaking
 in it, unless the server breaks its answer off.
 
+A response that was due before the turn may begin *over* the user. A server that hears the user
+speak cancels it. If the server goes on with it for a while after the turn began, the turn is
+answered. A response that begins later than that is the answer in any case.
+
 Each turn has an end (P1). A turn that does not stop is taken for stopped after a bound. A turn
 that is over and is never decided is taken for noise after a while; the while is shorter when the
 turn keeps the listener from hearing something.
@@ -34,6 +38,7 @@ from enum import Enum, auto
 from typing import Final
 
 from pipecat_hydra.conversation.effects import Effect, UserStopped
+from pipecat_hydra.conversation.transcripts import Transcripts
 from pipecat_hydra.wire.events import ConversationItem
 
 __all__ = ["UserTurns", "Verdict"]
@@ -43,6 +48,8 @@ _REPLAY_SECS: Final = 3.0
 # How long after its end a turn may be decided: if it holds nothing back, and if it does.
 _DECIDE_SECS: Final = 8.0
 _DECIDE_SOON_SECS: Final = 3.0
+# How long after the start of a turn a response that was due before may begin, or be cancelled.
+_SPOKEN_OVER_SECS: Final = 3.0
 _UNDECIDED_TURNS: Final = 8
 
 
@@ -64,10 +71,13 @@ class _Turn:
     """The user's turn that is open or not yet decided."""
 
     item_id: str | None
+    began_at: float
     stops_by: float
     speaking: bool = True
     real: bool = False
     answered: bool = False
+    # When it counts as answered by the response that began over it; None if none did.
+    answered_by: float | None = None
     # When it is taken for noise, unless it is decided before; None while the user speaks.
     decided_by: float | None = None
     # The items of turns before it that are not decided either.
@@ -89,6 +99,8 @@ class UserTurns:
         self._was_noise = False
         self._replay_until: float | None = None
         self._understood = 0
+        self.transcripts: Final = Transcripts()
+        """What the user has said in words, as far as the server gives them."""
 
     @property
     def undecided(self) -> bool:
@@ -132,10 +144,11 @@ class UserTurns:
 
     @property
     def deadline(self) -> float | None:
-        """When the replay ends, or the turn is to end or to be decided; None for never."""
-        turn = self._turn
-        bound = None if turn is None else turn.stops_by if turn.speaking else turn.decided_by
-        return min((d for d in (self._replay_until, bound) if d is not None), default=None)
+        """When the replay ends, or the turn is answered, ends or is decided; None for never."""
+        deadlines = [self._replay_until]
+        if (turn := self._turn) is not None:
+            deadlines += [turn.answered_by, turn.stops_by] if turn.speaking else [turn.decided_by]
+        return min((d for d in deadlines if d is not None), default=None)
 
     def is_open(self, item_id: str | None) -> bool:
         """Whether an item is that of the turn in which the user speaks."""
@@ -145,8 +158,9 @@ class UserTurns:
     def start(self, item_id: str | None, now: float) -> list[Effect]:
         """Open a turn, and return the stop of the one before, if that was open."""
         before = self._turn
+        self.transcripts.turn_started()
         stopped = self.stop(discarded=False)
-        self._turn = _Turn(item_id, now + self._longest_turn)
+        self._turn = _Turn(item_id, began_at=now, stops_by=now + self._longest_turn)
         if before is not None and before.item_id is not None and not before.real:
             self._turn.earlier = (*before.earlier, before.item_id)[-_UNDECIDED_TURNS:]
         self._replay_until = None
@@ -205,6 +219,22 @@ class UserTurns:
         """Record that the server answers the open turn, or breaks the answer off."""
         if self.speaking and self._turn is not None:
             self._turn.answered = not broken_off
+            self._turn.answered_by = None
+
+    def may_be_spoken_over(self, now: float) -> bool:
+        """Whether a response that begins now may be one that was due before the open turn."""
+        turn = self._turn
+        return turn is not None and turn.speaking and now < turn.began_at + _SPOKEN_OVER_SECS
+
+    def spoken_over(self) -> None:
+        """Record that a response that was due before the open turn has begun over it."""
+        if self._turn is not None:
+            self._turn.answered_by = self._turn.began_at + _SPOKEN_OVER_SECS
+
+    def is_answered_over(self, now: float) -> bool:
+        """Whether the server goes on for so long over the open turn that this is the answer."""
+        answered_by = self._turn.answered_by if self.speaking and self._turn is not None else None
+        return answered_by is not None and now >= answered_by
 
     def is_too_long(self, now: float) -> bool:
         """Whether the open turn has lasted so long that it is to be taken for stopped."""
@@ -248,6 +278,7 @@ class UserTurns:
     def count_understood(self) -> None:
         """Count one more turn as understood: answered, or never to be."""
         self._understood += 1
+        self.transcripts.understood()
 
     def replay(self, secs: float, now: float) -> None:
         """Begin a replay: the user's audio is sent again from now on.
@@ -269,4 +300,5 @@ class UserTurns:
     def disconnected(self) -> None:
         """Forget the turn, because the connection is gone. Its echo may still come."""
         self._turn = None
+        self.transcripts.disconnected()
         self._replay_until = None

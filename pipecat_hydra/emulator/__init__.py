@@ -27,6 +27,7 @@ from pipecat_hydra.emulator.faults.kinds import (
     Binary,
     Drop,
     Duplicate,
+    Encoding,
     EventFault,
     Fault,
     FaultError,
@@ -37,11 +38,13 @@ from pipecat_hydra.emulator.faults.kinds import (
     Hang,
     Jitter,
     LateAudio,
+    LateEnd,
     Missing,
     Moment,
     OddSplits,
     Rate,
     Refuse,
+    RejectConfiguration,
     RejectVoice,
     Reorder,
     SlowReader,
@@ -55,7 +58,7 @@ from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
 from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Reply, Say, Step, Turn
 from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
 from pipecat_hydra.emulator.server.stand_in import stand_in
-from pipecat_hydra.emulator.settings import EmulatorSettings
+from pipecat_hydra.emulator.settings import EmulatorSettings, OriginError
 from pipecat_hydra.emulator.wire.ending import Ending
 
 __all__ = [
@@ -71,6 +74,7 @@ __all__ = [
     "EmulatedSession",
     "EmulatorPortInUseError",
     "EmulatorSettings",
+    "Encoding",
     "Ending",
     "EventFault",
     "Fault",
@@ -87,17 +91,20 @@ __all__ = [
     "HydraEmulator",
     "Jitter",
     "LateAudio",
+    "LateEnd",
     "MessageRecord",
     "Missing",
     "Moment",
     "NarrationRecord",
     "Noise",
     "OddSplits",
+    "OriginError",
     "OutputRecord",
     "Pause",
     "Rate",
     "Record",
     "Refuse",
+    "RejectConfiguration",
     "RejectVoice",
     "Reorder",
     "Reply",

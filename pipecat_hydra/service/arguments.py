@@ -80,6 +80,8 @@ _BOUNDS: Final = {
     ),
     "unused_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "idle_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
+    "max_session_secs": _Bounds(1.0, hint=_FOR_EVER),
+    "max_call_secs": _Bounds(above=True, hint=_FOR_EVER),
     "context_limit_bytes": _Bounds(
         2000, hint="less would not hold what a session is told; None is no limit"
     ),
@@ -87,6 +89,7 @@ _BOUNDS: Final = {
     "longest_turn_secs": _Bounds(
         1.0, highest=_HOUR, hint="a turn that is longer is taken to be over; leave it out for 60 s"
     ),
+    "joined_audio_secs": _Bounds(highest=10.0, hint="0 makes a frame of each delta"),
     "function_call_timeout_secs": _Bounds(above=True, hint=_FOR_EVER),
     "no_result_timeout_secs": _Bounds(hint=_FOR_EVER),
     "max_tool_rounds": _Bounds(1, hint=_FOR_EVER),
@@ -119,6 +122,7 @@ class Arguments:
     fixed_phrases: FixedPhrases
     keypad: KeypadUse
     resume_after_noise: bool
+    joined_audio_secs: float
     speakers: SpeakerPolicy
     start_audio_paused: bool
     open_timeout_secs: float
@@ -128,6 +132,8 @@ class Arguments:
     preroll_secs: float
     unused_timeout_secs: float | None
     idle_timeout_secs: float | None
+    max_session_secs: float | None
+    max_call_secs: float | None
     no_result_timeout_secs: float | None
     max_tool_rounds: int | None
     longest_turn_secs: float

@@ -147,6 +147,11 @@ class Contexts:
             self._keyed.remove(text)
         self._briefing.hear(text, aloud=not is_keyed)
 
+    def on_transcript(self, text: str) -> None:
+        """Keep what the user has said, if no context will hold it."""
+        if self._in_force.context is None:
+            self._briefing.note_spoken(text)
+
     def on_interruption(self) -> None:
         """Forget what the listener has not heard; the context has what was heard."""
         self._briefing.interrupted(self._in_force.context)

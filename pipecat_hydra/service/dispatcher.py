@@ -4,40 +4,33 @@ The connection hands the effects on in order, one at a time, so the frames of a 
 pushed from one place only and the start of a user turn comes before the reply to it.
 
 Each kind of effect has an object that makes its frames: `Speaker` and `Writer` for replies,
-`TurnAnnouncements` for user turns, `FunctionCalls` for functions. When a switcher has given the
-call to another service, a reply of this service is cancelled, because it would be heard beside that
-of the other one.
+`TurnAnnouncements` for user turns, `FunctionCalls` for functions; `ConnectionEvents` tells of the
+connection. When a switcher has given the call to another service, a reply of this service is
+cancelled, because it would be heard beside that of the other one.
 """
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from loguru import logger
-from pipecat.frames.frames import Frame
+from pipecat.frames.frames import Frame, TranscriptionFrame
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.llm_service import FunctionCallRunnerItem, LLMService
 from pipecat.utils.errors import ErrorCategory
+from pipecat.utils.time import time_now_iso8601
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import (
     AudioChunk,
-    Connected,
-    ConnectionEffect,
-    Disconnected,
-    FailureKind,
+    CallLimitNear,
+    CallLimitReached,
     Flush,
-    GivenUp,
-    Lost,
     PipelineEffect,
-    Ready,
     ReplyEnded,
     ReplyStarted,
     Report,
     ResponseFinished,
-    Rested,
-    Retrying,
-    SessionStarted,
-    Severity,
+    SessionOld,
     TextChunk,
     ToolArguments,
     ToolCalls,
@@ -45,13 +38,15 @@ from pipecat_hydra.conversation.effects import (
     TurnDiscarded,
     UserStarted,
     UserStopped,
+    UserTranscript,
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.service.call_limit import end_call
 from pipecat_hydra.service.calls import FunctionCalls
+from pipecat_hydra.service.connection_events import ConnectionEvents
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.in_force import InForce
-from pipecat_hydra.service.pipecat_private import call_event_handler
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
@@ -62,7 +57,6 @@ from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.service.writer import Writer
 from pipecat_hydra.session.connection import HydraConnection
 from pipecat_hydra.session.effect_queue import Pause
-from pipecat_hydra.wire.protocol import ErrorCode
 
 __all__ = ["EVENTS", "EffectDispatcher"]
 
@@ -74,27 +68,11 @@ EVENTS = (
     "on_reconnected",
     "on_capacity",
     "on_given_up",
+    "on_call_limit",
     "on_function_call_arguments_delta",
     "on_tool_loop",
 )
 """The events of the service that are raised here; see `HydraLLMService`."""
-
-_CATEGORIES = {
-    FailureKind.AUTHENTICATION: ErrorCategory.AUTHENTICATION,
-    FailureKind.CONFIGURATION: ErrorCategory.INVALID_REQUEST,
-    FailureKind.CAPACITY: ErrorCategory.RATE_LIMIT,
-    FailureKind.CONNECTIVITY: ErrorCategory.CONNECTIVITY,
-    FailureKind.TIMEOUT: ErrorCategory.CONNECTIVITY,
-    FailureKind.SERVER: ErrorCategory.SERVER,
-    FailureKind.ENDED: ErrorCategory.CONNECTIVITY,
-}
-
-# An `error` event rejects one request and never the session, so none of these may be
-# a category that Pipecat takes for permanent.
-_REPORT_CATEGORIES = {
-    ErrorCode.INTERNAL: ErrorCategory.SERVER,
-    ErrorCode.TOOL_RESPONSE_TIMEOUT: ErrorCategory.APPLICATION,
-}
 
 
 class EffectDispatcher:
@@ -180,7 +158,7 @@ class EffectDispatcher:
             clock=lambda: connection.now,
             interrupt=self._interrupt_for_turn,
         )
-        self._is_connected = self._is_lost = False
+        self._events = ConnectionEvents(service, conversation, session)
 
     @property
     def are_replies_known(self) -> bool:
@@ -254,6 +232,8 @@ class EffectDispatcher:
                 if not effect.discarded:
                     self._writer.turn_stopped()
                 await self._turns.stopped(effect.silence_secs)
+            case UserTranscript(text):
+                await self._push_transcript(text)
             case TurnConfirmed():
                 self._calls.on_turn_confirmed()
             case TurnDiscarded():
@@ -268,15 +248,30 @@ class EffectDispatcher:
             case ToolCalls():
                 await self._calls.run(effect.calls)
             case ToolArguments(call_id, name, fragment):
-                await self._raise("on_function_call_arguments_delta", call_id, name, fragment)
+                await self._events.raise_event(
+                    "on_function_call_arguments_delta", call_id, name, fragment
+                )
             case Report():
-                self._report(effect)
+                self._events.report(effect)
+            case SessionOld():
+                self._session.replace_if_outdated()
+            case CallLimitNear(secs_left):
+                await self._events.raise_event("on_call_limit", secs_left)
+            case CallLimitReached():
+                await end_call(self._service)
             case _:
-                await self._on_connection(effect)
+                await self._events.tell(effect)
                 return None
         self._session.on_effect(effect)
         self._replies.on_progress(effect)
         return pause
+
+    async def _push_transcript(self, text: str) -> None:
+        """Push the user's words upstream, unless an STT service gives them."""
+        self._contexts.on_transcript(text)
+        if not self._surroundings.has_transcriber:
+            frame = TranscriptionFrame(text, "", time_now_iso8601())
+            await self._service.push_frame(frame, FrameDirection.UPSTREAM)
 
     def _on_written(self, text: str) -> None:
         self._contexts.on_written(text)
@@ -289,7 +284,7 @@ class EffectDispatcher:
             "an answer without audio was asked for, but Hydra sends no text of what it says, so "
             "nothing of the answer is given; ask with audio_response, or with speech turned on"
         )
-        self._push_error_soon(message, ErrorCategory.APPLICATION)
+        self._events.push_error_soon(message, ErrorCategory.APPLICATION)
 
     async def cancel_response(self) -> None:
         """Stop the reply in flight, at Hydra and in what is being played."""
@@ -339,97 +334,7 @@ class EffectDispatcher:
 
     async def close(self) -> None:
         """Raise `on_disconnected` if a connection is still open; no effect comes any more."""
-        if self._is_connected:
-            await self._on_disconnected("the pipeline has ended")
-
-    #
-    # The connection
-    #
-
-    async def _on_connection(self, effect: ConnectionEffect) -> None:
-        """Log changes of the connection, raise their events and push their errors."""
-        match effect:
-            case Connected():
-                self._is_connected = True
-                await self._raise("on_connected")
-                self._session.replace_if_outdated()
-            case SessionStarted(session_id):
-                logger.debug(f"{self._service}: Hydra session {session_id!r} opened")
-                await self._raise("on_session_started", session_id)
-            case Ready():
-                await self._on_ready(effect)
-            case Disconnected(reason):
-                await self._on_disconnected(reason)
-            case Rested(message, failed):
-                level = "WARNING" if failed else "DEBUG"
-                text = "{}: no session is open until it is used: {}"
-                logger.log(level, text, self._service, message)
-            case Lost():
-                self._is_lost = True
-                self._push_error_soon(effect.message, _CATEGORIES[effect.kind])
-            case Retrying():
-                await self._on_retrying(effect)
-            case GivenUp():
-                await self._on_given_up(effect)
-
-    async def _on_ready(self, ready: Ready) -> None:
-        self._session.on_ready()
-        asked, rate = self._session.wanted, ready.output_sample_rate
-        message = f"Hydra is ready: {asked.model}, {asked.voice or 'a voice of its own'}, {rate} Hz"
-        logger.debug(f"{self._service}: {message}")
-        if self._is_lost:
-            self._is_lost = False
-            restored = self._session.knows_all and not ready.lost_secs
-            await self._raise("on_reconnected", restored)
-
-    async def _on_disconnected(self, reason: str) -> None:
-        self._is_connected = False
-        logger.debug(f"{self._service}: disconnected: {reason}")
-        await self._raise("on_disconnected", reason)
-
-    async def _on_retrying(self, retrying: Retrying) -> None:
-        attempt, delay_secs = retrying.attempt, retrying.delay_secs
-        message = f"attempt {attempt} in {delay_secs:.2f} s: {retrying.message}"
-        logger.debug(f"{self._service}: {message}")
-        await self._raise("on_reconnecting", attempt, delay_secs)
-        if retrying.kind is FailureKind.CAPACITY:
-            await self._raise("on_capacity", attempt, delay_secs)
-
-    async def _on_given_up(self, given_up: GivenUp) -> None:
-        self._session.cancel_kickoff()
-        # First, so that event handlers find the service unusable.
-        await self._service.set_usable(False)
-        # If the application makes the service usable again, the next use may connect.
-        self._session.renew()
-        category = _CATEGORIES[given_up.kind]
-        self._push_error_soon(given_up.message, category, permanent=True)
-        await self._raise("on_given_up", given_up.message)
-
-    #
-    # Reports
-    #
-
-    async def _raise(self, event: str, *args: Any) -> None:
-        await call_event_handler(self._service, event, *args)
-
-    def _report(self, report: Report) -> None:
-        match report.severity:
-            case Severity.INFO:
-                logger.debug(f"{self._service}: {report.message}")
-            case Severity.WARNING:
-                logger.warning(f"{self._service}: {report.message}")
-            case Severity.ERROR:
-                category = _REPORT_CATEGORIES.get(report.code or "", ErrorCategory.UNKNOWN)
-                self._push_error_soon(report.message, category)
-
-    def _push_error_soon(
-        self, message: str, category: ErrorCategory, *, permanent: bool = False
-    ) -> None:
-        """Push an error without waiting for the application's `on_error` handlers."""
-        pushing = self._service.push_error(
-            message, category=category, force_treat_as_permanent=permanent
-        )
-        self._service.create_task(pushing, "error")
+        await self._events.close()
 
 
 async def let_neighbours_run() -> None:

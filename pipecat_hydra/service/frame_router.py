@@ -198,11 +198,11 @@ class FrameRouter:
         self._session.run()
 
     def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
-        self._session.on_user_audio()
         now = self._connection.now
         self._contexts.on_user_audio(now)
         for chunk in self._user_audio.push(frame, now=now):
             self._connection.hear(chunk, now)
+        self._session.on_user_audio()
 
     def _warn_about_several(self) -> None:
         logger.warning(

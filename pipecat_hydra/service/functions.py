@@ -18,6 +18,7 @@ from loguru import logger
 from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
 
 from pipecat_hydra.service.results import result_text
+from pipecat_hydra.wire.text import well_formed
 
 __all__ = ["FunctionAnswers", "parse_arguments"]
 
@@ -52,6 +53,9 @@ def parse_arguments(text: str) -> dict[str, Any] | None:
     """
     try:
         arguments = json.loads(text or "{}")
+        if "\\u" in text:
+            # Half a surrogate pair, which an escape may name, breaks whatever writes it as UTF-8.
+            arguments = json.loads(well_formed(json.dumps(arguments, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else None

@@ -94,6 +94,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
       whether it knows all that was said; Hydra gives no transcript of the user, so it can only be
       true if an STT service does, or nobody has spoken yet.
     - `on_given_up(service, reason)`: there is no session and will be none.
+    - `on_call_limit(service, secs_left)`: the call ends by `max_call_secs` in so many seconds, 10
+      or half of a shorter limit; time to say goodbye. What the bot says then is heard to its end.
     - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model writes the
       arguments of a call.
     - `on_tool_loop(service, rounds, functions)`: the model has called functions so many times in a
@@ -132,6 +134,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         fixed_phrases: FixedPhrases = "model",
         keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
+        joined_audio_secs: float = 0.16,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -141,6 +144,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         preroll_secs: float = 10.0,
         unused_timeout_secs: float | None = 20.0,
         idle_timeout_secs: float | None = 300.0,
+        max_session_secs: float | None = None,
+        max_call_secs: float | None = None,
         no_result_timeout_secs: float | None = 5.0,
         max_tool_rounds: int | None = None,
         longest_turn_secs: float = 60.0,
@@ -194,6 +199,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 `"ignore"`: nothing, and the bot is not interrupted either.
             resume_after_noise: Whether a reply that noise interrupted is heard to its end, from a
                 little before where it stopped.
+            joined_audio_secs: How long the frames of reply audio become, in seconds, by joining,
+                while the listener has 0.3 s or more still to hear; 0 for a frame for each delta.
             speakers: What Hydra hears when the transport gives the audio of several people at a
                 time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
                 audio has come of that one for five seconds.
@@ -210,8 +217,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             unused_timeout_secs: How many seconds a session that nobody uses yet is kept open. It is
                 opened again when somebody does. None for ever.
             idle_timeout_secs: How long a session is kept open, in seconds, in which nobody says
-                anything: no user audio comes, as while the user is muted, and no reply. It is
+                anything: the microphone hears silence or is muted, and no reply comes. It is
                 opened again, and told what was said, when somebody does. None for ever.
+            max_session_secs: How long a session may be open, in seconds. A while before, a fifth
+                of it or a minute, another one that is told what was said follows at a turn
+                boundary, which nobody hears; at the limit at once, as after a loss. None for ever.
+            max_call_secs: How long the call may last, in seconds from the first use of the service
+                on. `on_call_limit` comes before, and then the pipeline is ended. None for ever.
             no_result_timeout_secs: How long a call waits for a result, in seconds, once its
                 function has returned without one. Then Hydra is told there is none, and a later
                 result as text. None until the user speaks, for clients that answer late by RTVI.
@@ -294,10 +306,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     async def request_response(self) -> None:
         """Have the model speak: once the pipeline has started, and no reply is in flight."""
-        if self._run.is_running:
-            self._run.session.ask()
-        else:
-            self._run.postpone(self.request_response)
+        self._run.when_running(self._run.session.ask)
 
     async def cancel_response(self) -> None:
         """Stop the reply in flight, at Hydra and in what is being played."""
@@ -312,10 +321,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         it. This coroutine does not wait for the new session, so a function that the model calls may
         await it. The new session gives a reply that is asked for afterwards.
         """
-        if self._run.is_running:
-            self._run.session.reset_conversation()
-        else:
-            self._run.postpone(self.reset_conversation)
+        self._run.when_running(self._run.session.reset_conversation)
 
     async def renew_session(self) -> None:
         """Begin a new session that is told the conversation so far.
@@ -323,10 +329,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         Hydra gives no transcript of the user, so the new session knows the user's words only if an
         STT service puts them into the context. It begins at the next turn boundary.
         """
-        if self._run.is_running:
-            self._run.session.renew_session()
-        else:
-            self._run.postpone(self.renew_session)
+        self._run.when_running(self._run.session.renew_session)
 
     #
     # Lifecycle

@@ -60,8 +60,11 @@ class PipelineRun:
             handshake_timeout_secs=arguments.handshake_timeout_secs,
             unused_timeout_secs=arguments.unused_timeout_secs,
             idle_timeout_secs=arguments.idle_timeout_secs,
+            max_session_secs=arguments.max_session_secs,
+            max_call_secs=arguments.max_call_secs,
             longest_turn_secs=arguments.longest_turn_secs,
             resume_after_noise=arguments.resume_after_noise,
+            joined_audio_secs=arguments.joined_audio_secs,
         )
         self.connection = HydraConnection(
             lambda: self.session.dial(),
@@ -164,6 +167,21 @@ class PipelineRun:
             logger.warning(f"{self._service}: {message}")
         else:
             self._early.append(ask)
+
+    def when_running(self, ask: Callable[[], None]) -> None:
+        """Ask something of Hydra now, or once the pipeline has started; warn if it has ended.
+
+        Args:
+            ask: Called then.
+        """
+
+        async def ask_later() -> None:
+            ask()
+
+        if self.is_running:
+            ask()
+        else:
+            self.postpone(ask_later)
 
     async def begin(self) -> None:
         """Do what was postponed: the pipeline has started."""

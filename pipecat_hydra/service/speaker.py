@@ -82,6 +82,8 @@ class Speaker:
         self._resampler: StreamResampler | None = None
         self._saying = ""
         self._is_resumed = False
+        # Whether some of the words of the last reply are known, and this bracket has audio.
+        self._is_known = self._has_voice = False
         # What the metrics are not told yet: how long the reply was waited for, and its last audio.
         self._waited: float | None = None
         self._unmeasured: TTSAudioRawFrame | None = None
@@ -102,9 +104,12 @@ class Speaker:
                 await self._push_text(text)
             case ReplyStarted(_, resumed):
                 self._is_resumed = resumed
+                self._is_known = self._is_known and resumed
+                self._has_voice = False
                 await push(self._unspoken(LLMFullResponseStartFrame()))
             case VoiceStarted(_, waited):
                 self._replies += not self._is_resumed
+                self._has_voice = True
                 self._waited = waited
                 await push(TTSStartedFrame())
             case VoiceEnded(_, interrupted):
@@ -112,7 +117,10 @@ class Speaker:
             case ReplyEnded():
                 said, self._saying = self._saying, ""
                 if said:
-                    self._replies_known += not self._is_resumed
+                    # Behind noise only the rest is said; text alone is all of it, after the end.
+                    is_rest = self._is_resumed and self._has_voice
+                    self._replies_known += not (is_rest or self._is_known)
+                    self._is_known = True
                     self._on_said(said, self._is_resumed)
                 await push(self._unspoken(LLMFullResponseEndFrame()))
             case ResponseFinished():

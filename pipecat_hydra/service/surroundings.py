@@ -73,6 +73,7 @@ class _Positions:
         is_tts_below: Whether a TTS service stands below it.
         is_tts_beside: Whether a TTS service stands in a branch beside it that frames go into
             at the same time.
+        is_stt_above: Whether an STT service stands above it.
         keypad: The nearest processor above it that makes texts of keys.
     """
 
@@ -84,6 +85,7 @@ class _Positions:
     is_tts_above: bool = False
     is_tts_below: bool = False
     is_tts_beside: bool = False
+    is_stt_above: bool = False
     keypad: DTMFAggregator | None = None
 
 
@@ -127,6 +129,11 @@ class Surroundings:
         if direction is FrameDirection.UPSTREAM:
             return self._found.is_tts_above
         return self._found.is_tts_below or self._found.is_tts_beside
+
+    @property
+    def has_transcriber(self) -> bool:
+        """Whether an STT service gives the pipeline the words of the user."""
+        return self._found.is_stt_above
 
     @property
     def keypad(self) -> DTMFAggregator | None:
@@ -250,6 +257,7 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
         is_tts_above=_is_tts_in(above),
         is_tts_below=_is_tts_in(below),
         is_tts_beside=_is_tts_in(_beside(holders)),
+        is_stt_above=_is_stt_in(above),
         keypad=next((one for one in above if isinstance(one, DTMFAggregator)), None),
     )
 
@@ -259,6 +267,11 @@ def _is_tts_in(processors: Iterable[FrameProcessor]) -> bool:
     # numbers in all languages, into every bot.
     module = sys.modules.get("pipecat.services.tts_service")
     return module is not None and any(isinstance(one, module.TTSService) for one in processors)
+
+
+def _is_stt_in(processors: Iterable[FrameProcessor]) -> bool:
+    module = sys.modules.get("pipecat.services.stt_service")
+    return module is not None and any(isinstance(one, module.STTService) for one in processors)
 
 
 def _beside(way: list[FrameProcessor]) -> Iterator[FrameProcessor]:

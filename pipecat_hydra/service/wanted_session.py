@@ -16,8 +16,9 @@ application has removed by then (C1). Text that comes while the server takes the
 waits here, and is sent afterwards as far as it is still part of the conversation.
 
 **Whether the session is replaced.** `told_session.py` says whether the session differs from what
-the application now asks for. If it does, a task replaces it at the next turn boundary, where no
-reply and no word is cut; a session that Hydra will never configure it replaces at once. Changes
+the application now asks for, and the conversation whether it is too old. If so, a task replaces
+it at the next turn boundary, where no reply and no word is cut; a session that Hydra will never
+configure, or that has reached the limit on its length, it replaces at once. Changes
 that come together cost one new session.
 
 The conversation remembers each reply that the application asks for, in whatever phase it is
@@ -135,9 +136,13 @@ class WantedSession:
             self._connection.open()
 
     def on_user_audio(self) -> None:
-        """Put the service in use because user audio flows; wait a while for a greeting first."""
+        """Put the service in use because user audio flows; wait a while for a greeting first.
+
+        The conversation has taken the audio by then.
+        """
         if self._begun:
-            if not self._connection.is_in_use:
+            # Silence on an open microphone opens no session that went to rest.
+            if not (self._connection.is_in_use or self._conversation.open_microphone.rests):
                 self.open()
             return
         self.open()
@@ -212,6 +217,8 @@ class WantedSession:
         if self._begun:
             return
         self._begun = True
+        self._conversation.claim(self._now)
+        self._perform([])
         if self.wanted.speaks_first:
             self._request_response()
         if self._is_outdated:
@@ -307,11 +314,12 @@ class WantedSession:
 
     @property
     def _is_outdated(self) -> bool:
-        """Whether there is a session, and it differs from what the application now asks for."""
+        """Whether there is a session that is old, or differs from what is now asked for."""
         if not self._connection.is_connected:
             return False
         is_told = self._conversation.phase in (Phase.CONFIGURING, Phase.LIVE)
-        return self._told.is_for_other_model or (is_told and self._told.is_outdated)
+        is_old = self._conversation.clock.is_old
+        return is_old or self._told.is_for_other_model or (is_told and self._told.is_outdated)
 
     def on_ready(self) -> None:
         """Note that Hydra has taken what the session was told."""
@@ -377,7 +385,8 @@ class WantedSession:
             while self._is_outdated:
                 # Changes come by one frame each; several of them cost one new session.
                 await asyncio.sleep(_SETTLE_SECS)
-                is_time = self._told.is_dead or self._conversation.at_turn_boundary
+                is_late = self._told.is_dead or self._conversation.clock.is_expired(self._now)
+                is_time = is_late or self._conversation.at_turn_boundary
                 if is_time and self._is_outdated:
                     logger.debug(f"{self._service}: replacing a session that is outdated")
                     await self._connection.replace()

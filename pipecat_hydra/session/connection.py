@@ -28,7 +28,6 @@ from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
-    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -52,6 +51,7 @@ from pipecat_hydra.session.supervision import Supervised, log_bug
 from pipecat_hydra.session.websocket import HydraWebSocket
 from pipecat_hydra.wire.codec import decode, encode
 from pipecat_hydra.wire.events import (
+    AudioDelta,
     ClientEvent,
     InputAudioAppend,
     SessionConfigure,
@@ -340,15 +340,22 @@ class HydraConnection:
             event = decode(message)
             if isinstance(event, SessionCreated | SessionConfigured):
                 self._on_handshake()
-            effects = self._conversation.receive(event, self.now)
-            if len(effects) == 1 and isinstance(effects[0], AudioChunk):
-                # Most messages: a response goes on. That postpones what is due, as user audio does.
-                self._effects.put(effects[0])
-            else:
-                self.perform(effects)
+            if not (isinstance(event, AudioDelta) and self._go_on(event)):
+                self.perform(self._conversation.receive(event, self.now))
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
+
+    def _go_on(self, event: AudioDelta) -> bool:
+        """Take a delta of the response that is being said, if it is one, as most messages are."""
+        said = self._conversation.go_on(event, self.now)
+        if said is None:
+            return False
+        for chunk in said:
+            self._effects.put(chunk)
+        if not said:
+            self._deadline.hasten(self._conversation.audio_deadline)
+        return True
 
     def _tick(self) -> None:
         try:

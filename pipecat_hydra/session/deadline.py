@@ -5,6 +5,10 @@ therefore keeps the deadline itself and leaves an armed event loop timer alone a
 that fires early enough: it fires, finds that the deadline is still to come, and sleeps on.
 Only an earlier deadline arms the event loop anew. The time that the event loop's timer is
 armed for is kept here, because uvloop's handle of a timer that is due at once does not have it.
+
+A deadline that is noticed late shows that the event loop stood still: somebody blocked it, or the
+machine was suspended. What the deadline waits for may have come meanwhile and not be read. So it
+is read first, and the deadline has passed a moment later.
 """
 
 import asyncio
@@ -16,6 +20,10 @@ __all__ = ["DeadlineTimer"]
 # Some event loops fire up to a millisecond early. A shorter sleep would be a busy loop.
 _SHORTEST_SLEEP_SECS: Final = 0.001
 
+# An event loop that has time is late by a few milliseconds at most.
+_LATE_SECS: Final = 0.25
+_READING_SECS: Final = 0.1
+
 
 class DeadlineTimer:
     """Calls a function when its deadline has passed; the deadline may be moved at any time."""
@@ -24,8 +32,9 @@ class DeadlineTimer:
         """Make a timer without a deadline.
 
         Args:
-            on_due: Called when the deadline has passed, never before. There is no deadline
-                any more by then; the function may set another.
+            on_due: Called when the deadline has passed, never before, and a moment later when
+                the event loop stood still. There is no deadline any more by then; the function
+                may set another.
         """
         self._on_due = on_due
         self._deadline: float | None = None
@@ -64,6 +73,8 @@ class DeadlineTimer:
         if self._deadline is None:
             return
         now = asyncio.get_running_loop().time()
+        if now > self._deadline + _LATE_SECS:
+            self._deadline = now + _READING_SECS
         if now < self._deadline:
             self._arm(max(self._deadline, now + _SHORTEST_SLEEP_SECS))
             return

@@ -1,10 +1,10 @@
 """Where and how to connect to Hydra: URL, proxy, TLS, and where the key goes (protocol §1)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from ssl import SSLContext
-from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from typing import Final, Literal, Self
+from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 from websockets.proxy import get_proxy
@@ -22,6 +22,11 @@ PROXY_OF_ENVIRONMENT: Final = "environment"
 """Stands for the proxy that the environment names, for instance in `HTTPS_PROXY`."""
 
 _PROXY_SCHEMES: Final = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
+_WEBSOCKET_SCHEMES: Final = {"http": "ws", "https": "wss"}
+
+# What the query says of the session, from arguments of their own.
+_ARGUMENTS: Final = frozenset({"api_key", "model"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Endpoint:
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             message = f"base_url must be a ws:// or wss:// URL, not {parts.scheme or 'nothing'}://"
             raise ValueError(message)
-        keys = {"api_key", "model"} & dict(parse_qsl(parts.query)).keys()
+        keys = _ARGUMENTS & dict(parse_qsl(parts.query)).keys()
         if keys or parts.username is not None:
             raise ValueError("base_url must not carry the key or the model: pass them as arguments")
         if self.proxy not in (None, PROXY_OF_ENVIRONMENT) and proxy_host(self.proxy) is None:
@@ -79,20 +84,32 @@ class Endpoint:
         return urlsplit(self.base_url).netloc
 
     @property
-    def insecure_host(self) -> str | None:
-        """The host, if it is reached unencrypted over a network; else None."""
-        parts = urlsplit(self.base_url)
-        return None if parts.scheme == "wss" or self._is_loopback else parts.hostname
+    def hostname(self) -> str:
+        """The host alone, in lower case."""
+        return urlsplit(self.base_url).hostname or ""
 
     @property
-    def _is_loopback(self) -> bool:
-        name = (urlsplit(self.base_url).hostname or "").rstrip(".")
+    def port(self) -> int:
+        """The port, also if the URL leaves it out."""
+        return _port(urlsplit(self.base_url))
+
+    @property
+    def insecure_host(self) -> str | None:
+        """The host, if it is reached unencrypted over a network; else None."""
+        encrypted = urlsplit(self.base_url).scheme == "wss"
+        return None if encrypted or self._is_this_machine else self.hostname
+
+    @property
+    def _is_this_machine(self) -> bool:
+        name = self.hostname.rstrip(".")
         if name == "localhost" or name.endswith(".localhost"):
             return True
         try:
-            return ip_address(name).is_loopback
+            address = ip_address(name)
         except ValueError:
             return False
+        # Who connects to 0.0.0.0, where a server listens, gets this machine.
+        return address.is_loopback or address.is_unspecified
 
     @property
     def tls(self) -> SSLContext | None:
@@ -107,7 +124,7 @@ class Endpoint:
         """
         if self.proxy != PROXY_OF_ENVIRONMENT:
             return self.proxy
-        return None if self._is_loopback else get_proxy(parse_uri(self.base_url))
+        return None if self._is_this_machine else get_proxy(parse_uri(self.base_url))
 
     def url(self) -> str:
         """Return the URL to connect to, with the key if it goes there. Never log it."""
@@ -117,11 +134,53 @@ class Endpoint:
             query.append(("api_key", self.api_key.get_secret_value()))
         return urlunsplit(parts._replace(query=urlencode(query)))
 
+    def redirected(self, location: str, status: int) -> Self:
+        """Return the endpoint that a redirect leads to, with this one's key and model.
+
+        Args:
+            location: What the server says, relative to the URL or not.
+            status: The HTTP status that the server says it with, for the message.
+
+        Raises:
+            HydraConnectionError: If it is not on the same host and port, or without TLS where
+                this one has TLS: whoever is there must not get the key.
+        """
+        here, there = urlsplit(self.base_url), self._resolved(location)
+        redirects = f"Hydra at {self.host} redirects (HTTP {status})"
+        if there is None:
+            message = f"{redirects} to a malformed URL. Check base_url"
+            raise HydraConnectionError(FailureKind.CONFIGURATION, message)
+        if (there.scheme, there.hostname, _port(there)) != (here.scheme, self.hostname, self.port):
+            address = f"{there.scheme}://{there.netloc.rpartition('@')[2]}"[:120]
+            message = (
+                f"{redirects} to {address!r}, which does not get the API key. If you trust it, "
+                "make it the base_url"
+            )
+            raise HydraConnectionError(FailureKind.CONFIGURATION, message)
+        query = parse_qsl(there.query, keep_blank_values=True)
+        kept = urlencode([(name, value) for name, value in query if name not in _ARGUMENTS])
+        moved = here._replace(path=there.path, query=kept)
+        return replace(self, base_url=urlunsplit(moved))
+
+    def _resolved(self, location: str) -> SplitResult | None:
+        """The URL that a redirect leads to, as a WebSocket's; None if it is malformed."""
+        try:
+            there = urlsplit(urljoin(self.base_url, location))
+            _ = there.port
+        except ValueError:
+            # Its text quotes the URL.
+            return None
+        return there._replace(scheme=_WEBSOCKET_SCHEMES.get(there.scheme, there.scheme))
+
     def headers(self) -> dict[str, str]:
         """Return the headers to add. Never log them."""
         if self.auth == "query":
             return {}
         return {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+
+
+def _port(parts: SplitResult) -> int:
+    return parts.port or (443 if parts.scheme == "wss" else 80)
 
 
 def proxy_host(proxy: str | None) -> str | None:

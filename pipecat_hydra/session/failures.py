@@ -103,7 +103,7 @@ def describe_failure(
         message = f"Hydra at {host} did not answer within {timeout_secs:g} s{via}"
         return HydraConnectionError(FailureKind.TIMEOUT, message)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _describe_certificate(error, host)
+        return _describe_certificate(error, f"{host}{via}")
     if isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
         what = ", base_url and the proxy" if via else " and base_url"
@@ -111,9 +111,18 @@ def describe_failure(
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
     if isinstance(error, InvalidProxyStatus):
         return _describe_proxy_status(error.response.status_code, host, proxy)
-    if isinstance(error, InvalidProxy | ProxyError):
-        message = f"the proxy {proxy or 'named in the environment'} is not usable"
+    if isinstance(error, InvalidProxy):
+        message = (
+            f"the proxy {proxy or 'named in the environment'} has no usable URL. Set HTTPS_PROXY, "
+            "or proxy=, as in http://user:password@host:port"
+        )
+        return HydraConnectionError(FailureKind.CONFIGURATION, message)
+    if isinstance(error, ProxyError):
+        message = f"the proxy {proxy or 'named in the environment'} is not usable. Check it"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
+    if isinstance(error, ImportError) and via:
+        message = f"Hydra at {host} cannot be reached{via}: SOCKS needs `pip install python-socks`"
+        return HydraConnectionError(FailureKind.CONFIGURATION, message)
     if isinstance(error, InvalidHandshake | EOFError):
         message = f"{host} does not speak the WebSocket protocol as Hydra does. Check base_url"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)

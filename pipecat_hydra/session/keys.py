@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.session.time_limits import time_limit
 
 __all__ = ["KeySource", "Keyring"]
 
@@ -77,9 +78,8 @@ async def _within(source: KeySource, timeout_secs: float) -> SecretStr | None:
     # When nobody waits for it any more, asyncio would log how it failed.
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
-        await asyncio.wait({task}, timeout=timeout_secs)
-        if not task.done():
-            raise TimeoutError
+        async with time_limit(timeout_secs):
+            await asyncio.wait({task})
         if task.cancelled():
             raise RuntimeError("cancelled by itself")
         return task.result()

@@ -1,49 +1,34 @@
 """One WebSocket to Hydra: open it, send without waiting, read until it closes.
 
-The key travels in the URL's query by default, and libraries log URLs. So nothing in here
-logs the URL, the WebSocket library gets a logger that is silent below INFO, and each failure
-becomes a `HydraConnectionError` (failures.py), which carries neither the library's exception
-nor its URL.
-
-A connection that is gone without a close is noticed by unanswered pings, or because the server
-takes no data any more. The data that waits on either side is bounded. Two supervised tasks send
-and ping; the caller reads. If one of the two dies, the connection is dropped with that as its
-outcome, since a connection that only reads looks alive for ever.
+A connection that is gone without a close is noticed by its heartbeat (heartbeat.py), or because
+the server takes no data any more. The data that waits on either side is bounded. Two supervised
+tasks send and ping; the caller reads. If one of the two dies, the connection is dropped with that
+as its outcome, since a connection that only reads looks alive for ever.
 
 Protocol: §1.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Final, Self
 
-from loguru import logger
-from typing_extensions import override
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.deadline import DeadlineTimer
-from pipecat_hydra.session.endpoint import Endpoint, proxy_host
-from pipecat_hydra.session.failures import (
-    HydraConnectionError,
-    describe_close,
-    describe_failure,
-)
+from pipecat_hydra.session.endpoint import Endpoint
+from pipecat_hydra.session.failures import HydraConnectionError, describe_close
+from pipecat_hydra.session.heartbeat import Heartbeat
+from pipecat_hydra.session.opening import open_connection
 from pipecat_hydra.session.supervision import Supervised
 
 __all__ = ["HydraWebSocket"]
 
 _CLOSE_TIMEOUT_SECS: Final = 2.0
-
-# A network that goes away closes nothing, and TCP alone notices after a quarter of an hour.
-# This takes 12 to 15 s: longer than a phone needs to find its network again.
-_PING_INTERVAL_SECS: Final = 3.0
-_MAX_UNANSWERED_PINGS: Final = 4
 
 # How long one message may wait for room in the socket. By then all the audio that may
 # wait has been dropped twice.
@@ -58,24 +43,6 @@ _MAX_EVENT_MIB: Final = 16
 # With so many events unread, no more are read, which slows the server. So at most these events
 # wait in here, and the one that is being read.
 _MAX_UNREAD_EVENTS: Final = 1
-
-_hosts_warned_about: set[str] = set()
-
-_library_logger = logging.getLogger("pipecat_hydra.session.websocket.library")
-# The library logs the request line and the headers at DEBUG, and with them the key.
-_library_logger.setLevel(logging.INFO)
-_library_logger.addFilter(lambda record: record.levelno >= logging.INFO)
-
-
-class _Connect(connect):
-    """Connects without following redirects, so that the key and the call reach no other host.
-
-    `websockets` 15.0 takes the headers along to another host.
-    """
-
-    @override
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        return exc
 
 
 class HydraWebSocket:
@@ -94,18 +61,17 @@ class HydraWebSocket:
         self._waiting_bytes = 0
         self._dropped_audio = 0.0
         self._failure: HydraConnectionError | None = None
-        self._heard_at = self._now
+        self._heartbeat = Heartbeat(connection, self._give_up)
         self._refused_with: int | None = None
-        self._listening = False
-        self._unanswered_pings = 0
         self._wake = asyncio.Event()
         # Moved for each message, which an `asyncio.timeout` would make a timer for.
         self._stall = DeadlineTimer(self._on_stall)
+        self._unheard_since: float | None = None
         self._sender = Supervised(
             self._send_waiting(), name="hydra-websocket-sender", on_end=self._on_task_end
         )
         self._pinger = Supervised(
-            self._ping(), name="hydra-websocket-pinger", on_end=self._on_task_end
+            self._heartbeat.beat(), name="hydra-websocket-pinger", on_end=self._on_task_end
         )
 
     @classmethod
@@ -123,33 +89,16 @@ class HydraWebSocket:
         Raises:
             HydraConnectionError: If no connection could be made.
         """
-        _warn_if_insecure(endpoint)
-        connection, failure, proxy = None, None, endpoint.proxy_url()
-        # Of `ws://` the library takes no context, not even None.
-        tls: dict[str, Any] = {"ssl": endpoint.tls} if endpoint.tls is not None else {}
-        try:
-            connection = await _Connect(
-                endpoint.url(),
-                additional_headers=endpoint.headers(),
-                # Deflating base64 audio costs four times what all else does.
-                compression=None,
-                max_size=_MAX_EVENT_MIB * 2**20,
-                max_queue=_MAX_UNREAD_EVENTS,
-                open_timeout=timeout_secs,
-                close_timeout=_CLOSE_TIMEOUT_SECS,
-                # The library's pings wait behind messages that cannot be sent, and answers
-                # that we have not read yet count as missing.
-                ping_interval=None,
-                logger=_library_logger,
-                proxy=proxy,
-                **tls,
-            )
-        except Exception as error:
-            # Any exception: for instance, a package that a proxy needs may be missing.
-            failure = describe_failure(error, endpoint.host, timeout_secs, proxy_host(proxy))
-        # Raised out here, so that the library's exception is not even its context.
-        if connection is None:
-            raise failure or HydraConnectionError(FailureKind.CONNECTIVITY, "no connection")
+        connection = await open_connection(
+            endpoint,
+            timeout_secs=timeout_secs,
+            max_size=_MAX_EVENT_MIB * 2**20,
+            max_queue=_MAX_UNREAD_EVENTS,
+            close_timeout=_CLOSE_TIMEOUT_SECS,
+            # The library's pings wait behind messages that cannot be sent, and answers
+            # that we have not read yet count as missing.
+            ping_interval=None,
+        )
         return cls(connection, endpoint.host, on_congested)
 
     def send(self, message: bytes, *, audio_secs: float = 0.0) -> None:
@@ -178,16 +127,14 @@ class HydraWebSocket:
     async def messages(self) -> AsyncIterator[bytes]:
         """Yield the server's messages until the connection closes, in whatever way."""
         while True:
-            self._listening = True
+            self._heartbeat.listen()
             try:
                 message = await self._connection.recv(decode=False)
             except ConnectionClosed as closed:
                 if closed.sent is not None and not closed.rcvd_then_sent:
                     self._refused_with = closed.sent.code
                 return
-            self._listening = False
-            self._unanswered_pings = 0
-            self._heard_at = self._now
+            self._heartbeat.hear()
             yield message
 
     @property
@@ -196,8 +143,7 @@ class HydraWebSocket:
 
         None unless the connection was given up because nothing came or could be sent.
         """
-        gone = self._failure is not None and self._failure.kind is FailureKind.TIMEOUT
-        return self._heard_at if gone else None
+        return self._unheard_since
 
     def outcome(self) -> HydraConnectionError:
         """Return why the connection closed, after `messages` has ended."""
@@ -242,6 +188,8 @@ class HydraWebSocket:
 
     def _give_up(self, why: str) -> None:
         """Drop the connection to a server that does not answer pings or take data any more."""
+        if self._failure is None:
+            self._unheard_since = self._heartbeat.heard_at
         self._drop(FailureKind.TIMEOUT, f"Hydra at {self._host} {why}")
 
     def _drop(self, kind: FailureKind, message: str) -> None:
@@ -275,32 +223,10 @@ class HydraWebSocket:
             self._waiting_audio = self._dropped_audio = 0.0
 
     def _on_stall(self) -> None:
-        self._heard_at = min(self._heard_at, self._now - _STALL_TIMEOUT_SECS)
         secs = f"{_STALL_TIMEOUT_SECS:g} s"
         self._give_up(f"takes no data: nothing could be sent for {secs}")
-
-    async def _ping(self) -> None:
-        """Send pings; give up a server that sends neither pong nor event while this side reads."""
-        while True:
-            await asyncio.sleep(_PING_INTERVAL_SECS)
-            if self._unanswered_pings >= _MAX_UNANSWERED_PINGS:
-                secs = f"{_MAX_UNANSWERED_PINGS * _PING_INTERVAL_SECS:g} s"
-                self._give_up(f"does not answer any more: nothing came for {secs}")
-                return
-            try:
-                pong = asyncio.ensure_future(await self._connection.ping())
-            except ConnectionClosed:
-                return
-            pong.add_done_callback(self._on_pong)
-            # Counted, not timed: time passes also while our own event loop stands still,
-            # and what a slow pipeline leaves unread may be the pong.
-            self._unanswered_pings += self._listening
-
-    def _on_pong(self, pong: asyncio.Future[float]) -> None:
-        # When the connection closes, the pongs that did not come are cancelled or failed.
-        if not (pong.cancelled() or pong.exception()):
-            self._unanswered_pings = 0
-            self._heard_at = self._now
+        if self._unheard_since is not None:
+            self._unheard_since = min(self._unheard_since, self._now - _STALL_TIMEOUT_SECS)
 
     @property
     def _now(self) -> float:
@@ -315,15 +241,3 @@ class HydraWebSocket:
                     self._on_congested(self._waiting_audio)
                 self._dropped_audio += audio_secs
                 return
-
-
-def _warn_if_insecure(endpoint: Endpoint) -> None:
-    """Warn of an unencrypted connection over a network, once for each host."""
-    host = endpoint.insecure_host
-    if host is None or host in _hosts_warned_about:
-        return
-    _hosts_warned_about.add(host)
-    logger.warning(
-        f"Hydra: the connection to {host} is not encrypted: whoever is on the way can read the "
-        "API key and hear the call. Use wss://"
-    )

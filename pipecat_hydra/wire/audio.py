@@ -40,8 +40,9 @@ _PASSBAND: Final = 0.85
 of 8 kHz audio, which is the whole telephone band, and 6800 Hz of everything wider."""
 
 _PAUSE_SECS: Final = 0.4
-"""Without audio for so long, silence is sent in its place (`conversation/uplink.py`). No shorter:
-a network may keep audio back for a while, and cuts nothing by that."""
+"""When a frame comes so much later than the one before it ends, silence was sent in its place
+(`conversation/uplink.py`). No shorter: a network may keep audio back for a while, and cuts nothing
+by that."""
 
 _FEW_PHASES: Final = 8
 """Up to here one pass for each phase is faster than gathering the taps for each sample."""
@@ -165,7 +166,10 @@ class MicrophoneAudio:
         """
         if now is not None:
             if self._pushed_at is not None and now - self._pushed_at > _PAUSE_SECS:
-                self.flush()
+                # A long frame takes as long to come as it lasts, and there is no pause before it.
+                pause_secs = now - self._pushed_at - _PAUSE_SECS
+                if pause_secs * BYTES_PER_SAMPLE * sample_rate * num_channels > len(pcm):
+                    self.flush()
             self._pushed_at = now
         if (sample_rate, num_channels) != self._format:
             self._change_format(sample_rate, num_channels)

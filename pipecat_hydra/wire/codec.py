@@ -3,7 +3,8 @@
 `decode` turns one WebSocket message into one event and never raises: an unknown type becomes
 an `UnknownEvent`, a message that is no event a `MalformedMessage`, and a field of the wrong
 shape is dropped as if it had been missing, so that a `response.done` with an odd `usage` still
-ends its response.
+ends its response. What can be read although it is not as it should be is no reason to drop
+anything: base64 in lines, and halves of surrogate pairs in texts.
 
 `encode` returns the exact bytes of one client event.
 """
@@ -25,6 +26,7 @@ from pipecat_hydra.wire.events import (
     SessionConfigure,
     UnknownEvent,
 )
+from pipecat_hydra.wire.text import well_formed
 
 __all__ = ["configuration_size", "decode", "encode"]
 
@@ -58,7 +60,7 @@ def decode(message: bytes | str) -> ServerEvent:
 
 
 def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEvent:
-    """Decode a message that is not valid: drop its bad fields, or say what is wrong with it."""
+    """Decode a message that is not valid: mend it, drop its bad fields, or say what is wrong."""
     size = len(message)
     try:
         loaded: object = json.loads(message)
@@ -80,10 +82,12 @@ def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEve
         for problem in problems:
             # The first element of a location is the discriminator's tag.
             location = problem["loc"][1:]
-            _drop(data, location)
-            dropped.append(".".join(map(str, location)))
+            # A message that is no valid JSON is mended by being written again.
+            if location and not _mend(data, location):
+                _drop(data, location)
+                dropped.append(".".join(map(str, location)))
         try:
-            event = _decoder.validate_json(json.dumps(data))
+            event = _decoder.validate_json(well_formed(json.dumps(data, ensure_ascii=False)))
             # The event is frozen, and this is no field of the message.
             vars(event)["dropped_fields"] = tuple(dropped)
             return event
@@ -92,6 +96,14 @@ def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEve
         except (ValueError, RecursionError):
             break
     return MalformedMessage(reason=f"{data['type']} with unusable fields", size=size)
+
+
+def _mend(data: dict[str, Any], location: tuple[int | str, ...]) -> bool:
+    """Join the lines of base64 that is at `location`; return whether there were any."""
+    if len(location) != 1 or not isinstance(text := data.get(str(location[0])), str):
+        return False
+    joined = data[str(location[0])] = "".join(text.split())
+    return joined != text
 
 
 def _drop(data: Any, location: tuple[int | str, ...]) -> None:

@@ -13,7 +13,14 @@ Protocol: §3 (server events), §4 (client events).
 import json
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 
 __all__ = [
     "AudioDelta",
@@ -50,6 +57,7 @@ __all__ = [
     "SpeechStopped",
     "StatusDetails",
     "TranscriptDelta",
+    "TranscriptDone",
     "UnknownEvent",
     "Usage",
     "WarningEvent",
@@ -126,10 +134,12 @@ class ItemContent(_Received):
     Parameters:
         type: `input_audio`, `input_text`, `output_audio` or `output_text`.
         text: The text, or the transcript of audio where the server gives one.
+        transcript: The transcript of audio, likewise.
     """
 
     type: str | None = None
     text: str | None = None
+    transcript: str | None = None
 
 
 class ConversationItem(_Received):
@@ -157,6 +167,12 @@ class ConversationItem(_Received):
     name: _Shown | None = None
     arguments: _JsonText | None = None
     output: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What was said aloud in it, as far as the server gives a transcript."""
+        spoken = (part for part in self.content or () if part.type != "input_text")
+        return " ".join(words for part in spoken if (words := part.text or part.transcript))
 
 
 class Usage(_Received):
@@ -297,11 +313,14 @@ class _ResponsePart(_ServerEvent):
 
 
 class AudioDelta(_ResponsePart):
-    """`response.output_audio.delta`: reply audio, PCM16 LE mono, split at any byte."""
+    """`response.output_audio.delta`: reply audio, PCM16 LE mono, split at any byte.
+
+    The audio may also come as `audio`, as in the client's events.
+    """
 
     type: Literal["response.output_audio.delta"]
     item_id: str | None = None
-    delta: bytes = b""
+    delta: bytes = Field(default=b"", validation_alias=AliasChoices("delta", "audio"))
 
 
 class AudioDone(_ResponsePart):
@@ -317,6 +336,17 @@ class TranscriptDelta(_ResponsePart):
     type: Literal["response.output_audio_transcript.delta"]
     item_id: str | None = None
     delta: str = ""
+
+
+class TranscriptDone(_ResponsePart):
+    """`response.output_audio_transcript.done`: all that the assistant said in an item.
+
+    Undocumented, like the deltas. The text may come as `text`.
+    """
+
+    type: Literal["response.output_audio_transcript.done"]
+    item_id: str | None = None
+    transcript: str = Field(default="", validation_alias=AliasChoices("transcript", "text"))
 
 
 class FunctionCallArgumentsDelta(_ResponsePart):
@@ -387,6 +417,7 @@ KnownServerEvent: TypeAlias = (
     | AudioDelta
     | AudioDone
     | TranscriptDelta
+    | TranscriptDone
     | FunctionCallArgumentsDelta
     | FunctionCallArgumentsDone
     | ResponseDone

@@ -69,7 +69,7 @@ MODEL_DEPRECATED: Final = "model_deprecated"
 SERVER_DEFAULT_VOICE: Final = "sterling"
 """What the server speaks with, on every model, when `session.configure` names no voice."""
 
-VOICES: Final = (
+V1_1_VOICES: Final = (
     "zoe",
     "maya",
     "elena",
@@ -80,6 +80,10 @@ VOICES: Final = (
     "leo",
     "sam",
     "kai",
+)
+"""The voices that the vendor documents for `hydra-v1.1`."""
+
+V1_0_VOICES: Final = (
     "vaughn",
     "brooks",
     "cole",
@@ -95,7 +99,13 @@ VOICES: Final = (
     "emery",
     "sawyer",
 )
-"""The known roster, the same for every model. The first ten are documented for `hydra-v1.1`."""
+"""The voices that the vendor documents for `hydra-v1.0`."""
+
+VOICES: Final = (*V1_1_VOICES, *V1_0_VOICES)
+"""The known roster, the same for every model."""
+
+UNLISTED_VOICES: Final = ("marin",)
+"""Voices that a client of the vendor asks for, and that are in no list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ from support.command import KEY, command, next_line
 from support.web import options
 from support.webrtc import needs_network
 
+import pipecat_hydra.cli.web.calls
+import pipecat_hydra.cli.web.guard
 from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script
 
@@ -305,6 +307,35 @@ async def test_a_key_that_is_rejected(quiet_browser: Browser, pictures: Path):
         await until(lambda: len(web.calls) == 0)
         await page.page.screenshot(path=pictures / "phone-rejected.png")
         assert KEY not in await page.page.content()
+
+
+async def test_no_place_is_free(
+    quiet_browser: Browser, pictures: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pipecat_hydra.cli.web.calls, "_MOST_CALLS", 1)
+    async with emulator() as server, WebServer(options(server)) as web:
+        async with tab(quiet_browser, web.url) as one:
+            await one.call()
+            other = Tab(await quiet_browser.new_page(), web.url)
+            await other.page.goto(web.url)
+            await other.page.click("#call")
+            await other.until_shown("(HTTP 503). The server holds 1 calls", "[role=alert]")
+            await other.page.screenshot(path=pictures / "desktop-full.png")
+            assert "503" in other.complaints.pop()
+            assert other.complaints == []
+        await until(lambda: len(web.calls) == 0)
+        await other.call()
+        assert await other.text("[role=alert]") == ""
+    assert len(server.sessions) == 2
+
+
+async def test_a_request_that_is_too_large(quiet_browser: Browser, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipecat_hydra.cli.web.guard, "_MOST_BODY_BYTES", 1024)
+    async with WebServer(options()) as web:
+        page = Tab(await quiet_browser.new_page(), web.url)
+        await page.page.goto(web.url)
+        await page.page.click("#call")
+        await page.until_shown("(HTTP 413). The request is too large", "[role=alert]")
 
 
 async def test_a_session_that_is_lost_and_comes_back(quiet_browser: Browser):

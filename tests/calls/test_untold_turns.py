@@ -75,14 +75,14 @@ async def test_the_item_tells_that_a_turn_is_over(shape: Shape):
 
 
 @shapes
+@pytest.mark.parametrize("user_items", [True, False])
 async def test_an_answer_is_heard_though_a_reply_that_was_asked_for_before_never_came(
-    shape: Shape,
+    shape: Shape, user_items: bool
 ):
     """Hydra drops what it has not begun when the user speaks."""
+    settings = {"speech_stopped": False, "user_items": user_items, "response_latency_secs": 0.6}
     async with (
-        emulator(
-            Script([Say.tones(0.5)] * 3), speech_stopped=False, response_latency_secs=0.6
-        ) as hydra,
+        emulator(Script([Say.tones(0.5)] * 3), **settings) as hydra,
         call(hydra, shape, settings=NO_GREETING) as talk,
     ):
         await talk.say("hello")

@@ -210,7 +210,7 @@ def _act(rng: random.Random) -> Act:
 
 def any_reading(rng: random.Random) -> dict[str, Any]:
     """Draw a reading of what the protocol leaves open ([open]): settings of the emulator."""
-    return {
+    reading = {
         "min_turn_ms": MIN_TURN_MS,
         "early_audio": rng.choice(("drop", "end")),
         "created_delay_secs": rng.choice((0.0, 0.1)),
@@ -239,4 +239,15 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         "speech_stopped": rng.random() < 0.75,
         "user_items": rng.random() < 0.75,
         "arguments_as_object": rng.random() < 0.25,
+        "late_user_items": rng.random() < 0.25,
+        "item_texts": rng.random() < 0.25,
+        "user_item_text": rng.choice((None, None, "Words of the user.")),
+        "transcript_events": rng.choice(("deltas", "deltas", "done", "both")),
+        "late_transcripts": rng.random() < 0.25,
+        "after_rejection": rng.choice(("wait", "close", "default_voice")),
+        "calls_told": rng.choice(("events", "events", "items", "output")),
     }
+    if reading["calls_done"] not in ("before_arguments_done", "before_outputs"):
+        # The outputs cannot come before `response.done` tells the calls.
+        reading["calls_told"] = rng.choice(("events", "items"))
+    return reading

@@ -37,8 +37,9 @@ from pipecat_hydra.emulator import EmulatedSession, FaultPlan, OutputRecord, Rec
 from pipecat_hydra.wire.protocol import ErrorCode
 
 # In calls 41 and 1016 only its item tells that a turn is over. In call 7113 a response waits for
-# the user to stop speaking until the call is cancelled.
-SEEDS = [*range(1, 36), 41, 1016, 7113]
+# the user to stop speaking until the call is cancelled. In call 12291 no word says that a turn is
+# over, and its answer comes while the server seems to owe another one.
+SEEDS = [*range(1, 36), 41, 1016, 7113, 12291]
 STARTED = "input_audio_buffer.speech_started"
 APPEND = "input_audio_buffer.append"
 

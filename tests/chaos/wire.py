@@ -40,11 +40,12 @@ class Response:
         rate: Rate of its audio in Hz.
         at: When its first event was sent, in seconds of the session.
         pcm: All its audio in the order of the wire, late audio included.
-        passes: How many bytes came while it was in flight.
+        passes: How many bytes came while it was in flight, or late, when it was done already.
         cuts: The turns that began while it was in flight, with how many bytes had come.
         within: The turn that was open when it began; None if there was none.
         over_at: When it ceased to be in flight; None if never.
         cancelled: Whether its `response.done` said so.
+        whole: Whether no more of its audio was to come, as was said.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Response:
     within: Turn | None = None
     over_at: float | None = None
     cancelled: bool = False
+    whole: bool = False
 
     @property
     def audible(self) -> int:
@@ -74,6 +76,7 @@ class Reading:
         self.starts_repeated = 0
         """How many `speech_started` were of a turn that was open, or could not be told from it."""
         self._current: Response | None = None
+        self._late: Response | None = None  # it is done, and the last of it may still come
         self._retired: set[str] = set()
         self._open: Turn | None = None
         self._read()
@@ -98,8 +101,14 @@ class Reading:
                 case {"type": "response.output_audio.delta", "response_id": str(response)}:
                     self._begin(response, record.time)
                     sent[response] = sent.get(response, 0) + record.audio_bytes
-                    if self._current is not None and self._current.id == response:
-                        self._current.passes = sent[response]
+                    self._heard(response, record.time, sent[response])
+                case {"type": "response.output_audio.done", "response_id": str(response)}:
+                    for one in (self._current, self._late):
+                        if one is not None and one.id == response:
+                            one.whole = True
+                case {"type": "conversation.item.added", "item": {"type": "message"}}:
+                    if self._current is not None:
+                        self._current.whole = False
                 case {"type": "response.done", "response": {"id": str(response), **rest}}:
                     self._end(response, record.time, rest.get("status"))
                 case _:
@@ -113,6 +122,7 @@ class Reading:
             if item_id is not None and self._open.item_id == item_id:
                 return
         self._close(at)
+        self._late = None
         self._open = Turn(at, item_id)
         self.turns.append(self._open)
         if self._current is not None:
@@ -136,6 +146,7 @@ class Reading:
             return
         if current is not None:
             self._retire(current, at)
+        self._late = None
         rate = self.session.output_sample_rate
         response = Response(response_id, rate, at, within=self._open)
         self._current = self.responses[response_id] = response
@@ -144,8 +155,18 @@ class Reading:
         if self._current is not None and self._current.id == response_id:
             self._current.cancelled = status == "cancelled"
             self._retire(self._current, at)
-            self._current = None
+            late, self._current = self._current, None
+            if not (late.cancelled or late.cuts):
+                self._late = late
         self._retired.add(response_id)
+
+    def _heard(self, response_id: str, at: float, length: int) -> None:
+        """Count audio of a response, unless it comes too late."""
+        if self._current is not None and self._current.id == response_id:
+            self._current.passes = length
+        elif self._late is not None and self._late.id == response_id and not self._late.whole:
+            self._late.passes = length
+            self._late.over_at = at
 
     def _retire(self, response: Response, at: float) -> None:
         response.over_at = at

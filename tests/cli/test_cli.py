@@ -1,5 +1,6 @@
 """The command: what it says, and what it exits with."""
 
+import json
 import os
 import re
 import shutil
@@ -310,6 +311,33 @@ class TestEmulator:
         result = run("emulator", "--port", 0, "--fault", "full", "--fault", fault)
         assert_failed(result, 2, message)
 
+    def test_bad_origin(self):
+        result = run("emulator", "--port", 0, "--allow-origin", "localhost:3000")
+        assert_failed(result, 2, "'localhost:3000' is no origin of a page")
+
+    @pytest.mark.realtime
+    def test_a_client_of_anybody_can_be_pointed_at_it(self, tmp_path: Path):
+        options = ["--allow-origin", "http://localhost:3000", "--allow-origin", "null"]
+        options += ["--voices", "any", "--requested-rate", "--gap-ends-turn", "0.5"]
+        process = command("emulator", "--port", 0, *options, cwd=tmp_path)
+        found = re.search(r"ws://\S+(?=,)", next_line(process))
+        assert found
+        url = f"{found[0]}?api_key=sk-emulator"
+        with pytest.raises(InvalidStatus, match="403"):
+            connect(url, additional_headers={"Origin": "http://localhost:3001"})
+        for _ in range(2):
+            next_line(process)
+        assert "HTTP 403: Origin not allowed. " in next_line(process)
+        origin = {"Origin": "http://localhost:3000"}
+        with connect(url, additional_headers=origin, close_timeout=1) as websocket:
+            session = {"voice": "wren", "output_audio_sample_rate": 16_000}
+            websocket.send(json.dumps({"type": "session.configure", "session": session}))
+            assert "session.created" in str(websocket.recv())
+            session = json.loads(websocket.recv())["session"]
+        assert (session["voice"], session["output_audio_sample_rate"]) == ("wren", 16_000)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=LONG_SECS)[1] == ""
+
     @pytest.mark.realtime
     def test_it_shows_what_happens_and_ctrl_c_ends_it(self, tmp_path: Path):
         options = ["--key", "sk-mine", "--fault", "refuse:status=403,times=1"]
@@ -333,7 +361,7 @@ class TestEmulator:
                 websocket.recv()
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=LONG_SECS)
-        assert re.search(r"sess_\S+ +\d+\.\d\d s  !! drop:sent=1\n", output)
+        assert re.search(r"[0-9a-f-]{36} +\d+\.\d\d s  !! drop:sent=1\n", output)
         assert "closed, code 1006" in output
         assert output.endswith("\nended\n")
         assert errors == ""

@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from support.web import calling, holding, options, run_in_executor
 from support.webrtc import Browser, needs_network
 
 import pipecat_hydra.cli.web.call
+import pipecat_hydra.cli.web.calls
 import pipecat_hydra.cli.web.main
 from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.cli.web.tools import TOOLS, get_time
@@ -144,6 +147,59 @@ class TestPage:
             for site, status in (("same-origin", 200), ("same-site", 403), ("cross-site", 403)):
                 headers = {**page, "Sec-Fetch-Site": site}
                 assert (await fetched(web, "/api/about", headers=headers))[0] == status
+
+    async def test_which_names_requests_may_use(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(socket, "gethostname", lambda: "MyBox.corp.example")
+        open_to_all = options(host="0.0.0.0", allowed_hosts=("Bot.Example.org", "bücher.example"))
+        answers = {
+            200: "localhost 127.0.0.1 [::1] 192.0.2.7 203.0.113.9 mybox mybox.local "
+            "MYBOX.corp.example bot.example.org bot.example.org. xn--bcher-kva.example",
+            403: "rebound.example.org example.org mybox.example x.bot.example.org 0x7f.1 local "
+            "localhost.example.org",
+        }
+        async with WebServer(open_to_all) as web:
+            for status, hosts in answers.items():
+                for host in hosts.split():
+                    for authority in (host, f"{host}:{web.port}"):
+                        same = {"Host": authority, "Origin": f"http://{authority}"}
+                        got, headers, text = await fetched(web, "/api/about", headers=same)
+                        assert got == status, (authority, text)
+                        assert headers["X-Content-Type-Options"] == "nosniff"
+                        if status == 403:
+                            assert f"--allow-host {host}" in text
+
+    async def test_a_proxys_page_may_call_if_its_name_is_allowed(self):
+        page = {"Origin": "https://bot.example.org"}
+        async with WebServer(options(host="0.0.0.0")) as web:
+            status, _, text = await fetched(web, "/api/about", headers=page)
+            assert status == 403
+            assert "--allow-host" in text
+        async with WebServer(options(allowed_hosts=("bot.example.org",))) as web:
+            assert (await fetched(web, "/api/about", headers=page))[0] == 200
+            other = {"Origin": "https://example.org"}
+            assert (await fetched(web, "/api/about", headers=other))[0] == 403
+
+    async def test_names_that_are_none(self):
+        async with WebServer(options()) as web:
+            for header in ("Host", "Origin"):
+                for name in ("[", "http://[", "a b", ":", "no_host.org", "localhost@example.org"):
+                    status, _, _ = await fetched(web, "/api/about", headers={header: name})
+                    assert status == 403, (header, name)
+
+    async def test_a_request_that_is_too_large(self):
+        most = 256 * 1024
+
+        async def in_pieces(size: int) -> AsyncGenerator[bytes]:
+            yield b" " * (size - 2)
+            yield b"{}"
+
+        async with WebServer(options()) as web:
+            for size, status in ((most, 422), (most + 1, 413), (4 * most, 413)):
+                for body in (b" " * (size - 2) + b"{}", in_pieces(size)):
+                    request = {"data": body, "headers": {"Content-Type": "application/json"}}
+                    got, _, text = await fetched(web, "/api/offer", method="POST", **request)
+                    assert got == status
+                    assert ("at most 256 kB" in text) is (status == 413)
 
     async def test_an_offer_that_cannot_be_read(self):
         no_type = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96"
@@ -370,6 +426,7 @@ class TestCallOverWebRTC:
         self, monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setattr(pipecat_hydra.cli.web.call, "_READY_LIMIT_SECS", 1.0)
+        monkeypatch.setattr(pipecat_hydra.cli.web.calls, "_CONNECT_LIMIT_SECS", 1.0)
         delays = [0.0, 0.02, 0.05, 0.1, 0.2, 0.5]
 
         async def page_goes(web: WebServer, later_secs: float) -> None:
@@ -384,11 +441,7 @@ class TestCallOverWebRTC:
             assert len(web.calls) == 0
             await browser.hang_up()
 
-        peer = RTCPeerConnection()
-        peer.addTransceiver("audio")
-        offer = await peer.createOffer()  # without an ICE candidate, so it never connects
-        body = {"sdp": offer.sdp, "type": offer.type}
-        async with emulator() as hydra:
+        async with emulator() as hydra, an_offer() as body:
             async with WebServer(options(hydra)) as web:
                 assert (await fetched(web, "/api/offer", method="POST", json=body))[0] == 200
                 assert len(web.calls) == 1
@@ -398,7 +451,56 @@ class TestCallOverWebRTC:
             for delay in delays:
                 await server_goes(hydra, delay)
             await until(lambda: hydra.open_sessions == [])
-        await peer.close()
+
+    async def test_an_offer_whose_page_never_connects_takes_a_place_for_a_while_but_no_session(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(pipecat_hydra.cli.web.calls, "_CONNECT_LIMIT_SECS", 2.0)
+        before = asyncio.all_tasks()
+        announced: list[str] = []
+        async with emulator() as hydra, an_offer() as body:
+            async with WebServer(options(hydra), announced.append) as web:
+                serving = asyncio.all_tasks()
+                offers = [fetched(web, "/api/offer", method="POST", json=body) for _ in range(10)]
+                answers = await asyncio.gather(*offers)
+                assert sorted(answer[0] for answer in answers) == [*[200] * 8, *[503] * 2]
+                assert len(web.calls) == 8
+                refused = next(json.loads(text) for status, _, text in answers if status == 503)
+                assert refused["detail"].startswith("The server holds 8 calls")
+                await until(lambda: not len(web.calls))
+                await until(lambda: asyncio.all_tasks() <= serving, asyncio.all_tasks)
+                async with calling(web) as browser:
+                    await browser.until("bot-started-speaking")
+                    # One that is still waiting when the server ends.
+                    assert (await fetched(web, "/api/offer", method="POST", json=body))[0] == 200
+            assert len(hydra.sessions) == 1
+            await until(lambda: asyncio.all_tasks() <= before, asyncio.all_tasks)
+        assert [line.rpartition(" after")[0] or line for line in announced[1:]] == [
+            "call 1 began",
+            "call 1 ended",
+        ]
+
+    async def test_a_call_in_progress_may_renegotiate_when_no_place_is_free(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(pipecat_hydra.cli.web.calls, "_MOST_CALLS", 1)
+        async with emulator() as hydra, WebServer(options(hydra)) as web, calling(web) as one:
+            await one.until("bot-started-speaking")
+            async with an_offer() as body:
+                renewed = {**body, "pc_id": one.answer["pc_id"]}
+                for offer, status in ((body, 503), (renewed, 200)):
+                    answer = await fetched(web, "/api/offer", method="POST", json=offer)
+                    assert answer[0] == status, answer
+
+
+@asynccontextmanager
+async def an_offer() -> AsyncGenerator[dict[str, str]]:
+    """An offer without an ICE candidate, so it never connects."""
+    peer = RTCPeerConnection()
+    peer.addTransceiver("audio")
+    offer = await peer.createOffer()
+    yield {"sdp": offer.sdp, "type": offer.type}
+    await peer.close()
 
 
 class Prebuilt:
@@ -460,7 +562,15 @@ class TestCommand:
     def test_help(self):
         result = run("web", "--help")
         assert result.exit_code == 0
-        for what in ("--host", "--port", "--voice", "--model", "--instructions", "--script"):
+        for what in (
+            "--host",
+            "--port",
+            "--allow-host",
+            "--voice",
+            "--model",
+            "--instructions",
+            "--script",
+        ):
             assert what in result.output
         assert "pip install 'pipecat-hydra[web]'" in result.output
 
@@ -498,6 +608,11 @@ class TestCommand:
         assert_failed(result, 2, "ws://")
         result = run("web", "--port", 0, "--url", f"wss://host/?api_key={KEY}-2", key="other")
         assert_failed(result, 2, "must not carry the key")
+
+    def test_no_such_name(self):
+        for name in ("https://bot.example.org", "bot.example.org:443", "*.example.org", "", "a/b"):
+            failed = run("web", "--port", 0, "--allow-host", name)
+            assert_failed(failed, 2, "--allow-host takes a host name such as bot.example.org")
 
     def test_bad_script(self, tmp_path: Path):
         script = tmp_path / "script.yaml"

@@ -1,5 +1,7 @@
 """The rules between function calls, responses and owed replies."""
 
+from typing import Any
+
 import pytest
 
 from pipecat_hydra.conversation.call_rules import CallRules
@@ -10,6 +12,7 @@ from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.conversation.toolcalls import OpenCalls
 from pipecat_hydra.conversation.user_turns import UserTurns
 from pipecat_hydra.wire.events import (
+    ConversationItem,
     FunctionCallArgumentsDelta,
     FunctionCallArgumentsDone,
     ResponseInfo,
@@ -127,3 +130,44 @@ def test_a_reply_about_a_call_that_noise_has_cancelled_is_wanted_at_once(rooms: 
     rooms.turns.discard()
     rooms.answer(cancelled=True)
     assert rooms.owed.waiting
+
+
+def item(**fields: Any) -> ConversationItem:
+    return ConversationItem.model_validate(
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", **fields}
+    )
+
+
+@pytest.mark.parametrize("status", ["completed", None])
+def test_an_item_that_is_done_may_be_all_there_is_of_a_call(rooms: Rooms, status: str | None):
+    rooms.begin("r1")
+    rooms.rules.item_is_done(item(status=status), 0.0)
+    assert rooms.rules.take_gathered(9.0) == [ToolCalls("r1", (ToolCall("c", "f", "{}"),))]
+    # What tells of it again makes no other call.
+    rooms.call("r1")
+    rooms.rules.item_is_done(item(), 0.0)
+    assert rooms.rules.take_gathered(9.0) == []
+
+
+def test_an_item_without_arguments_completes_nothing(rooms: Rooms):
+    rooms.begin("r1")
+    rooms.rules.item_is_done(item(arguments=None), 0.0)
+    assert rooms.rules.take_gathered(0.5) == []
+    assert rooms.write("{}", 1.0) == [ToolArguments("c", "f", "{}")]
+    rooms.rules.item_is_done(item(arguments=""), 1.0)
+    assert rooms.rules.take_gathered(9.0) == [ToolCalls("r1", (ToolCall("c", "f", "{}"),))]
+
+
+@pytest.mark.parametrize("status", ["incomplete", "in_progress"])
+def test_an_item_that_is_not_complete_calls_nothing(rooms: Rooms, status: str):
+    rooms.begin("r1")
+    rooms.rules.item_is_done(item(status=status), 0.0)
+    rooms.rules.item_is_done(item(call_id=None), 0.0)
+    assert rooms.rules.take_gathered(9.0) == []
+    assert not rooms.calls.unsettled
+
+
+def test_an_item_of_nobody_knows_calls_nothing(rooms: Rooms):
+    """It may be late, of a response that was cancelled."""
+    rooms.rules.item_is_done(item(), 0.0)
+    assert rooms.rules.take_gathered(9.0) == []

@@ -10,6 +10,7 @@ from pipecat_hydra.conversation.effects import (
     ReplyEnded,
     Report,
     Rest,
+    Severity,
     UserStopped,
     VoiceEnded,
 )
@@ -49,6 +50,20 @@ def test_what_was_said_and_could_not_be_kept_is_told():
     effects = driver.receive(wire.created(), wire.configured())
     (report,) = [e for e in effects if isinstance(e, Report)]
     assert report.message.startswith("0.5 s")
+
+
+def test_what_was_too_much_at_once_is_told_while_the_session_goes_on():
+    driver = Driver(Conversation(model="hydra-v1.1", uplink=Uplink(preroll_secs=1.0)))
+    driver.live()
+    for _ in range(200):
+        driver.conversation.microphone(PCM[:640], 0.0)
+    kept_secs = driver.conversation.uplink.waiting_secs
+    assert not [e for e in driver.conversation.tick(0.4) if isinstance(e, Report)]
+    assert driver.conversation.deadline == 0.5
+    (report,) = [e for e in driver.conversation.tick(0.5) if isinstance(e, Report)]
+    assert report.message.startswith(f"{4.0 - kept_secs:.1f} s")
+    assert report.severity is Severity.WARNING
+    assert not [e for e in driver.conversation.tick(0.6) if isinstance(e, Report)]
 
 
 def test_a_session_may_be_replaced_only_between_turns(driver: Driver):

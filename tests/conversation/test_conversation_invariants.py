@@ -67,6 +67,8 @@ class AnyServer(RuleBasedStateMachine):
         self.known: list[str] = []
         self.dead: set[str] = set()
         self.suspended: set[str] = set()
+        self.announced: set[str] = set()
+        self.ended: set[str] = set()
         self.bracket: str | None = None
         self.voice = False
         self.user_speaking = False
@@ -132,6 +134,8 @@ class AnyServer(RuleBasedStateMachine):
         response = RESPONSES[number]
         assert response not in self.dead
         assert response not in self.suspended
+        # Once a response is heard, nothing of an earlier one is.
+        self.dead |= set(self.known[: self.known.index(response)])
         self.heard[response] += pcm
         # In order, whole samples, nothing left out and nothing made up.
         assert self.delivered[response].startswith(self.heard[response])
@@ -171,7 +175,7 @@ class AnyServer(RuleBasedStateMachine):
     def by_the_long_way(self, event: ServerEvent) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        with patch.object(Responses, "go_on", return_value=[]):
+        with patch.object(Responses, "go_on", return_value=None):
             return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
@@ -192,8 +196,10 @@ class AnyServer(RuleBasedStateMachine):
         if self.conversation.phase is Phase.OFFLINE:
             self.configured_times = 0
             # Ids mean nothing beyond their session.
-            for seen in (self.known, self.dead, self.suspended, self.delivered, self.heard):
+            for seen in (self.known, self.dead, self.suspended, self.announced, self.ended):
                 seen.clear()
+            for stream in (self.delivered, self.heard):
+                stream.clear()
             self.check(self.conversation.connected(self.now))
 
     @connected
@@ -248,9 +254,17 @@ class AnyServer(RuleBasedStateMachine):
     @connected
     @rule(response=responses)
     def response_created(self, response: str):
+        if response in self.ended:
+            # An id that is used again.
+            self.ended.remove(response)
+            self.known.remove(response)
+            for seen in (self.dead, self.suspended):
+                seen.discard(response)
+            for stream in (self.delivered, self.heard):
+                stream.pop(response, None)
         if response not in self.known:
             self.known.append(response)
-            self.dead |= set(self.known[:-1])
+            self.announced.add(response)
         self.receive(wire.response_created(response))
 
     @connected
@@ -258,7 +272,6 @@ class AnyServer(RuleBasedStateMachine):
     def audio_delta(self, response: str, size: int):
         if response not in self.known:
             self.known.append(response)
-            self.dead |= set(self.known[:-1])
         number = RESPONSES.index(response)
         stream = self.delivered[response]
         start = len(stream)
@@ -276,7 +289,6 @@ class AnyServer(RuleBasedStateMachine):
     def transcript_delta(self, response: str, text: str):
         if response not in self.known:
             self.known.append(response)
-            self.dead |= set(self.known[:-1])
         self.receive(wire.transcript(text, response))
 
     @connected
@@ -286,7 +298,16 @@ class AnyServer(RuleBasedStateMachine):
             # It ended before it was announced: it never will be.
             self.known.insert(0, response)
             self.dead.add(response)
+        if response in self.announced:
+            self.ended.add(response)
         self.receive(wire.done(response, status))
+        if status == "cancelled":
+            self.dead.add(response)
+
+    @connected
+    @rule(response=responses)
+    def audio_done(self, response: str):
+        self.receive(wire.audio_done(response))
 
     @connected
     @rule(response=responses, call=calls)
@@ -456,6 +477,8 @@ def test_with_a_server_that_keeps_to_the_protocol_nothing_is_lost(
             say(wire.audio(delta, response))
             if not cut:
                 expected += delta
+        if not cut:
+            say(wire.audio_done(response))
         say(wire.done(response, "cancelled" if cut else "completed"))
         for _ in range(int(script["late"])):  # type: ignore[call-overload]
             say(wire.audio(b"late", response))

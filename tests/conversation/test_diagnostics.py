@@ -8,6 +8,7 @@ from pipecat_hydra.conversation.conversation import Phase
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
     report_error,
+    report_lost_audio,
     report_malformed,
     report_tool_timeout,
     report_unfinished,
@@ -150,3 +151,10 @@ def test_an_event_of_an_unknown_type_is_named_in_short():
     report = report_unknown(event)
     assert report.severity is Severity.INFO
     assert len(report.message) < 150
+
+
+def test_lost_audio_is_told_with_its_length():
+    assert report_lost_audio(0.0) == []
+    (report,) = report_lost_audio(2.44)
+    assert report.severity is Severity.WARNING
+    assert report.message.startswith("2.4 s of what the user said are lost")

@@ -336,6 +336,18 @@ def test_an_error_about_anything_but_the_voice_does_not_fail_the_session():
     assert handshake.deadline is None
 
 
+def test_a_configuration_too_large_is_told_whatever_characters_it_has():
+    half = "\ud83d"
+    tool = FunctionTool(name="f", description=half, parameters={"title": half})
+    handshake = made(configured=False)
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    told = SessionConfiguration(instructions=half * 17_000, tools=(tool,))
+    _, report = handshake.configure(told, 0.0)
+    assert isinstance(report, Report)
+    assert "instructions 17000" in report.message
+
+
 def test_the_larger_part_of_a_configuration_is_to_be_shortened():
     big = FunctionTool(name="f", description="x" * 17_000, parameters={})
     handshake = made(configured=False)
@@ -344,3 +356,60 @@ def test_the_larger_part_of_a_configuration_is_to_be_shortened():
     _, report = handshake.configure(SessionConfiguration(tools=(big,)), 0.0)
     assert isinstance(report, Report)
     assert report.message.endswith("shorten the tools")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ErrorDetail(code="invalid_request_error", param="session.configure.session.tools"),
+        ErrorDetail(code="invalid_request_error", param="tools[0].name"),
+        ErrorDetail(code="invalid_request_error"),
+        ErrorDetail(code="invalid_frame"),
+        ErrorDetail(code="invalid_frame", param="session.instructions"),
+        ErrorDetail(code="unheard_of", param="session"),
+        ErrorDetail(code="unheard_of", event_id="evt_0001"),
+    ],
+)
+def test_a_configuration_that_is_rejected_is_given_up_for_good(error: ErrorDetail):
+    handshake = made()
+    handshake.connected(0.0)
+    (_, configure) = handshake.created(server(wire.created()), 0.0)
+    assert isinstance(configure, Send)
+    if error.event_id is not None:
+        error = error.model_copy(update={"event_id": configure.event.event_id})
+    (fail,) = handshake.rejected(error)
+    assert isinstance(fail, Fail)
+    assert fail.kind is FailureKind.CONFIGURATION
+    assert fail.kind.final
+    assert not fail.is_of_voice
+    assert "rejects the configuration" in fail.message
+    assert (error.param or "rejects") in fail.message
+    # No close is waited for.
+    assert handshake.deadline is None
+
+
+@pytest.mark.parametrize("code", ["server_full", "session_ended", "internal_error"])
+def test_an_error_of_the_server_rejects_no_configuration(code: str):
+    handshake = made()
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    assert handshake.rejected(ErrorDetail(code=code, param="session")) == []
+
+
+def test_a_server_that_rejects_the_model_rejects_the_configuration():
+    handshake = made()
+    assert handshake.rejected(ErrorDetail(code="invalid_request_error", param="model")) == []
+    handshake.connected(0.0)
+    (fail,) = handshake.rejected(ErrorDetail(code="invalid_request_error", param="model"))
+    assert isinstance(fail, Fail)
+    assert "(at model)" in fail.message
+
+
+@pytest.mark.parametrize("param", ["voice", "session.voice", "session.configure.session.voice"])
+def test_a_voice_is_rejected_however_it_is_named(param: str):
+    handshake = made()
+    handshake.connected(0.0)
+    handshake.created(server(wire.created()), 0.0)
+    (fail,) = handshake.rejected(ErrorDetail(code="invalid_request_error", param=param))
+    assert isinstance(fail, Fail)
+    assert fail.is_of_voice

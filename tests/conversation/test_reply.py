@@ -11,6 +11,8 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
+from pipecat_hydra.conversation.joined_audio import JoinedAudio
+from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import Reply
 
 PCM = bytes(range(1, 241)) * 4
@@ -19,7 +21,8 @@ CHUNK = AudioChunk(PCM, 24_000)
 
 @pytest.fixture
 def reply() -> Reply:
-    return Reply("r", asked_at=1.0, sample_rate=24_000)
+    joined = JoinedAudio(Playback(), chunk_secs=0.0)
+    return Reply("r", asked_at=1.0, sample_rate=24_000, joined=joined)
 
 
 def test_a_reply_has_one_bracket(reply: Reply):

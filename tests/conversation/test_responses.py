@@ -118,10 +118,12 @@ def test_a_response_announced_without_its_id_is_heard(driver: Driver):
 
 
 def test_a_response_that_never_ended_is_closed_by_the_next(driver: Driver):
-    effects = driver.receive(
-        wire.response_created("r1"), wire.audio(PCM, "r1"), wire.response_created("r2")
-    )
-    assert effects[-3:] == [VoiceEnded("r1"), ReplyEnded("r1", False), ReplyStarted("r2")]
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
+    assert driver.receive(wire.response_created("r2")) == []
+    driver.now = 0.5
+    effects = driver.conversation.tick(driver.now)
+    interrupted = [VoiceEnded("r1", interrupted=True), ReplyEnded("r1", interrupted=True)]
+    assert effects == [*interrupted, Flush(), ReplyStarted("r2")]
     assert driver.receive(wire.audio(PCM, "r1")) == []
 
 
@@ -181,6 +183,7 @@ def test_the_end_of_a_response_that_nobody_waits_for_holds_up_no_request(driver:
 def test_text_that_comes_before_the_audio_is_within_its_bracket(driver: Driver):
     effects = driver.receive(wire.response_created(), wire.transcript("Hello"), wire.audio(PCM))
     assert kinds(effects) == [ReplyStarted, VoiceStarted, TextChunk, AudioChunk]
+    driver.receive(wire.done())
     effects = driver.receive(wire.response_created("r2"), wire.transcript("x", "r2"))
     assert TextChunk not in kinds(effects)
     assert kinds(driver.receive(wire.done("r2")))[:2] == [TextChunk, ReplyEnded]
@@ -240,22 +243,22 @@ def test_a_response_is_current_until_another_is(responses: Responses):
     assert responses.any_begun
     assert begin(responses, "r2") == [ReplyEnded("r1", False), ReplyStarted("r2")]
     assert responses.current_id == "r2"
-    assert responses.is_known("r1")
-    assert responses.is_known("r2")
-    assert not responses.is_known("r3")
-    assert not responses.is_known(None)
+    assert responses.line.is_known("r1")
+    assert responses.line.is_known("r2")
+    assert not responses.line.is_known("r3")
+    assert not responses.line.is_known(None)
     assert responses.audio("r1", PCM, 0.0) == responses.text("r1", "x", 0.0) == []
 
 
 def test_the_first_sign_of_a_response_comes_once(responses: Responses):
-    assert responses.is_first_sign("r1")
-    assert not responses.is_first_sign(None)
+    assert responses.line.is_first_sign("r1")
+    assert not responses.line.is_first_sign(None)
     begin(responses, None)
     # It was announced without its id.
-    assert not responses.is_first_sign("r1")
+    assert not responses.line.is_first_sign("r1")
     assert responses.current_id == "r1"
     end(responses, "r1")
-    assert not responses.is_first_sign("r1")
+    assert not responses.line.is_first_sign("r1")
 
 
 def test_a_doomed_response_is_cancelled_and_never_heard(responses: Responses):
@@ -280,7 +283,7 @@ def test_the_end_of_a_response_is_told_once(responses: Responses):
 
 def test_the_end_of_one_that_was_never_announced(responses: Responses):
     assert not end(responses, "r1").announced
-    assert responses.is_known("r1")
+    assert responses.line.is_known("r1")
     begin(responses, "r2")
     begin(responses, "r3")
     assert end(responses, "r2").announced
@@ -406,7 +409,7 @@ def test_ids_mean_nothing_beyond_their_session(responses: Responses):
     begin(responses, "r1")
     assert responses.disconnected() == [ReplyEnded("r1", True)]
     assert not responses.any_begun
-    assert not responses.is_known("r1")
+    assert not responses.line.is_known("r1")
     begin(responses, "r1")
     assert end(responses, "r1").current
 
@@ -447,7 +450,7 @@ def test_calls_belong_to_a_response_that_lives(responses: Responses):
     assert responses.living == frozenset()
     begin(responses, None)
     assert responses.living == {None}
-    responses.adopt("a")
+    responses.line.adopt("a")
     assert responses.living == {"a"}
     responses.cancel()
     assert responses.living == frozenset()

@@ -384,6 +384,21 @@ def test_a_request_that_was_refused_is_not_owed(driver: Driver):
     assert not driver.conversation.owes_reply
 
 
+def test_a_request_whose_response_is_done_before_it_was_announced_is_not_owed(driver: Driver):
+    driver.conversation.request_response(driver.now)
+    driver.receive(wire.done())
+    lose(driver)
+    assert not driver.conversation.owes_reply
+
+
+def test_a_request_that_a_turn_without_an_end_has_cut_is_not_owed(driver: Driver):
+    driver.conversation.request_response(driver.now)
+    driver.receive(wire.started())
+    driver.conversation.tick(driver.now + 60.0)
+    lose(driver)
+    assert not driver.conversation.owes_reply
+
+
 def asked_for(effects: list[Effect]) -> bool:
     return any(isinstance(event, ResponseCreate) for event in sent(effects))
 

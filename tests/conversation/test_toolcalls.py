@@ -663,3 +663,62 @@ def test_a_call_of_a_response_that_goes_on_may_take_its_time():
     calls.bound({"r2"}, 5.0)
     calls.bound({"r2"}, 5.5)
     assert calls.deadline == 6.0
+
+
+def test_once_done_is_known_to_come_first_a_batch_waits_for_it():
+    """Calls of one response may come far apart: one narration (protocol §6)."""
+    calls = OpenCalls()
+    begin(calls, "a", response="r1")
+    calls.complete(ResponseInfo(id="r1", status="completed"), "r1", 0.0)
+    calls.take_gathered(0.0)
+    calls.answer("a", 0.0, respond=True)
+    assert calls.take_settled(0.0) == [Settled("r1", True, cancelled=False)]
+    begin(calls, "b", response="r2")
+    calls.take_gathered(1.0)
+    calls.answer("b", 1.0, respond=True)
+    assert calls.take_settled(1.9) == []
+    begin(calls, "c", response="r2")
+    calls.take_gathered(3.0)
+    calls.answer("c", 3.0, respond=True)
+    calls.complete(ResponseInfo(id="r2", status="completed"), "r2", 3.5)
+    assert calls.take_settled(3.5) == [Settled("r2", True, cancelled=False)]
+
+
+def test_a_batch_waits_for_done_only_as_long_as_its_response_may_go_on():
+    calls = OpenCalls()
+    begin(calls, "a", response="r1")
+    calls.complete(ResponseInfo(id="r1", status="completed"), "r1", 0.0)
+    calls.take_gathered(0.0)
+    calls.answer("a", 0.0, respond=False)
+    calls.take_settled(0.0)
+    for response, over in (("r2", False), ("r3", True)):
+        begin(calls, response, response=response)
+        calls.take_gathered(1.0)
+        calls.answer(response, 1.0, respond=True)
+        calls.bound(() if over else (response,), 1.0)
+        settled_at = 1.2 if over else 4.0
+        assert calls.deadline == settled_at
+        assert calls.take_settled(settled_at - 0.01) == []
+        assert calls.take_settled(settled_at) == [Settled(response, True, cancelled=False)]
+    # Another session may keep another order.
+    calls.session_lost()
+    begin(calls, "d", response="r4")
+    calls.take_gathered(1.0)
+    calls.answer("d", 1.0, respond=True)
+    assert calls.deadline == 1.2
+
+
+def test_a_response_with_an_id_that_is_used_again_has_calls_of_its_own():
+    calls = OpenCalls()
+    for _ in range(2):
+        begin(calls, "a", response="r1")
+        (made,) = calls.take_gathered(1.0)
+        calls.answer(made.calls[0].call_id, 1.0, respond=False)
+        calls.take_settled(2.0)
+        begin(calls, "a", response="r1")
+        assert calls.take_gathered(3.0) == []
+        calls.response_began("r1")
+    calls.complete(ResponseInfo(id="r1", status="cancelled"), "r1", 3.0)
+    assert calls.is_void("r1")
+    calls.response_began("r1")
+    assert not calls.is_void("r1")

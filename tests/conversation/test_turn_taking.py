@@ -26,6 +26,7 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.wire.events import (
     ResponseCancel,
+    ResponseCreate,
     ServerEvent,
 )
 
@@ -345,6 +346,22 @@ def test_another_interruption_cancels_the_response_by_its_id(driver: Driver):
     assert kinds(late) == [ResponseFinished]
 
 
+def test_what_waits_for_a_response_is_asked_for_when_that_is_cancelled(driver: Driver):
+    """Though the server never says that it is done."""
+    driver.receive(wire.response_created())
+    assert creates(driver.conversation.send_message("Hello?", 0.0)) == 0
+    assert [type(event) for event in sent(driver.interrupted())] == [ResponseCancel, ResponseCreate]
+
+
+def test_a_call_of_a_response_that_is_cancelled_is_given_up_after_a_second(driver: Driver):
+    """Though the server never says that the response is done."""
+    driver.receive(wire.response_created(), wire.call_delta("", "c1", "f"))
+    driver.interrupted()
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(1.0)
+    assert driver.conversation.at_turn_boundary
+
+
 def test_another_interruption_cancels_a_response_that_is_only_due(driver: Driver):
     driver.receive(wire.started(), wire.stopped())
     driver.now = 5.0
@@ -578,6 +595,14 @@ def test_an_answer_that_the_server_breaks_off_is_none(driver: Driver):
     assert driver.conversation.reply_pending
 
 
+def test_a_cancel_of_an_older_response_does_not_break_off_the_answer(driver: Driver):
+    driver.receive(wire.response_created("old"), wire.audio(PCM, "old"), wire.started())
+    driver.receive(wire.response_created("r1"), wire.audio(PCM, "r1"))
+    driver.receive(wire.done("old", "cancelled"), wire.done("r1"))
+    assert driver.conversation.at_turn_boundary
+    assert creates(driver.conversation.send_message("Hello.", 0.0)) == 1
+
+
 def test_a_real_turn_is_told_once_while_a_function_runs(driver: Driver):
     driver.receive(wire.response_created(), wire.call("c1"), wire.done())
     assert TurnConfirmed() not in driver.receive(wire.started("a"))
@@ -652,6 +677,15 @@ def test_a_turn_that_does_not_stop_is_stopped():
     assert creates(effects) == 1
     driver.conversation.request_response(20.5)
     assert creates(driver.conversation.tick(28.0)) == 1
+
+
+def test_a_turn_that_does_not_stop_is_not_answered(driver: Driver):
+    driver.receive(wire.started())
+    driver.conversation.tick(59.9)
+    assert not driver.conversation.at_turn_boundary
+    driver.conversation.tick(60.0)
+    assert driver.conversation.at_turn_boundary
+    assert driver.conversation.user_turns == 1
 
 
 def test_a_response_that_stalls_is_cancelled_and_told_once(driver: Driver):

@@ -213,3 +213,63 @@ def test_what_was_due_before_noise_and_cancelled_in_it_is_cancelled_when_it_come
     driver.receive(wire.stopped(), wire.user_item("incomplete"))
     (cancel,) = sent(driver.receive(wire.response_created("r1")))
     assert isinstance(cancel, ResponseCancel)
+
+
+def test_a_turn_is_answered_by_what_begins_over_it_late_though_another_response_was_due(
+    driver: Driver,
+):
+    """The server has dropped what was due, and no word says that the user has stopped."""
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started())
+    driver.now = 3.0
+    effects = driver.receive(wire.response_created(), wire.audio(PCM), wire.call("c1"), wire.done())
+    assert said(effects) == PCM
+    assert creates(driver.conversation.answer_call("c1", "{}", driver.now)) == 1
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_turn_is_answered_by_what_begins_over_it_and_is_not_cancelled(driver: Driver, done: bool):
+    """Though another response was due, and no word says that the user has stopped."""
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started())
+    driver.now = 1.0
+    effects = driver.receive(wire.response_created(), wire.audio(PCM), wire.call("c1"))
+    effects += driver.receive(wire.done()) if done else driver.conversation.tick(1.5)
+    effects += driver.conversation.answer_call("c1", "{}", 2.0)
+    effects += driver.conversation.tick(2.9)
+    assert said(effects) == b""
+    assert creates(effects) == 0
+    assert driver.conversation.deadline is not None
+    assert driver.conversation.deadline <= 3.0
+    effects = driver.conversation.tick(3.0)
+    assert said(effects) == PCM
+    assert creates(effects) == 1
+    # The word comes after all.
+    driver.now = 4.0
+    driver.receive(wire.stopped(), wire.user_item("completed"))
+    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
+    assert said(effects) == PCM
+    assert driver.conversation.at_turn_boundary
+
+
+def test_a_turn_is_not_answered_by_what_begins_over_it_and_is_cancelled(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.receive(wire.started(), wire.response_created(), wire.audio(PCM))
+    driver.receive(wire.done(status="cancelled", reason="interrupted"))
+    assert said(driver.conversation.tick(3.0)) == b""
+    assert creates(driver.conversation.send_message("Hello.", 4.0)) == 0
+    driver.receive(wire.stopped())
+    assert driver.conversation.reply_pending
+
+
+def test_a_doomed_response_over_the_user_is_cancelled_also_without_a_stop(driver: Driver):
+    driver.conversation.request_response(0.0)
+    driver.interrupted()
+    driver.receive(wire.started(), wire.response_created("r1"), wire.audio(PCM, "r1"))
+    (cancel,) = sent(driver.conversation.tick(3.0))
+    assert isinstance(cancel, ResponseCancel)
+    assert cancel.response_id == "r1"
+    driver.now = 4.0
+    effects = driver.receive(wire.response_created("r2"), wire.audio(PCM, "r2"), wire.done("r2"))
+    assert said(effects) == PCM
+    assert driver.conversation.at_turn_boundary

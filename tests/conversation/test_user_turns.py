@@ -208,6 +208,36 @@ def test_a_user_who_is_silent_is_not_answered():
     assert not turns.answered
 
 
+def test_a_response_may_be_over_the_user_only_shortly_after_the_start_of_a_turn(turns: UserTurns):
+    assert turns.may_be_spoken_over(2.9)
+    assert not turns.may_be_spoken_over(3.0)
+    turns.stop(discarded=False)
+    assert not turns.may_be_spoken_over(1.0)
+    assert not UserTurns().may_be_spoken_over(0.0)
+
+
+def test_a_turn_over_which_the_server_speaks_is_answered_a_while_after_its_start(turns: UserTurns):
+    assert not turns.is_answered_over(3.0)
+    turns.spoken_over()
+    assert turns.deadline == 3.0
+    assert not turns.is_answered_over(2.9)
+    assert turns.is_answered_over(3.0)
+
+
+@pytest.mark.parametrize("how", ["answered", "broken off", "stopped", "another turn"])
+def test_a_turn_is_not_answered_twice(turns: UserTurns, how: str):
+    turns.spoken_over()
+    match how:
+        case "answered" | "broken off":
+            turns.answer(broken_off=how == "broken off")
+        case "stopped":
+            turns.stop(discarded=False)
+        case _:
+            turns.start("b", 1.0)
+    assert not turns.is_answered_over(5.0)
+    assert turns.deadline != 3.0
+
+
 def test_an_item_cannot_make_noise_of_a_turn_that_is_real(turns: UserTurns):
     turns.settle()
     assert turns.judge(item("a", "incomplete")) is Verdict.NONE
@@ -258,6 +288,8 @@ def test_the_deadline_is_the_earlier_of_the_replay_and_the_turn(turns: UserTurns
 def test_nothing_is_awaited_of_a_turn_that_is_not_there():
     turns = UserTurns()
     turns.await_decision(0.0, soon=True)
+    turns.spoken_over()
     turns.name("a")
+    assert not turns.is_answered_over(60.0)
     assert turns.deadline is None
     assert not turns.is_never_decided(60.0)

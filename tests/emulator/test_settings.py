@@ -9,7 +9,14 @@ from pipecat_hydra.emulator import EmulatorSettings
 
 @pytest.mark.parametrize(
     "name",
-    ["delivery_speed", "delta_ms", "arguments_delta_chars", "idle_timeout_secs", "uplink_speed"],
+    [
+        "delivery_speed",
+        "delta_ms",
+        "arguments_delta_chars",
+        "idle_timeout_secs",
+        "uplink_speed",
+        "gap_ends_turn_secs",
+    ],
 )
 def test_a_rate_must_be_greater_than_0(name: str) -> None:
     given: dict[str, Any] = {name: 0}

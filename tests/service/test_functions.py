@@ -76,6 +76,9 @@ def test_a_result_of_any_kind_is_told(hydra: Hydra, value: Any, text: str):
         ("[1]", None),
         ("null", None),
         ("[" * 100_000, None),
+        (r'{"a": "\u00e9 \ud83d\ude00"}', {"a": "é 😀"}),
+        # Nothing that a framework writes as UTF-8 may hold half a surrogate pair.
+        (r'{"a\ud83d": ["\ude00"]}', {"a\ufffd": ["\ufffd"]}),
     ],
 )
 def test_arguments_are_a_json_object_or_nothing(arguments: str, parsed: Any):

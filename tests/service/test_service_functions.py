@@ -9,6 +9,7 @@ from warnings import catch_warnings
 import pytest
 from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
+    EndFrame,
     FunctionCallResultProperties,
     FunctionCallsStartedFrame,
     InputTextRawFrame,
@@ -396,17 +397,23 @@ async def test_a_result_that_is_too_large_is_warned_about(warnings: list[str]):
 
 
 @shapes
-@pytest.mark.parametrize("word", ["late", "never"])
+@pytest.mark.parametrize("word", ["in time", "late", "never"])
 async def test_a_turn_that_is_answered_before_it_stops_delays_no_narration(shape: Shape, word: str):
-    settings = {"stopped_lag_ms": 20, "speech_stopped": word == "late"}
+    """And neither typed text nor the end of the pipeline."""
+    settings = {"stopped_lag_ms": 20 * (word == "late"), "speech_stopped": word != "never"}
     async with (
         emulator(script(ToolCall("quick", {})), **settings) as hydra,
         call(hydra, shape, settings=NO_GREETING, **tools(shape, quick)) as talk,
     ):
         await talk.say("hello")
         await talk.until_pushed(FunctionCallsStartedFrame)
-        await talk.until(lambda: requests(hydra) == 1, within=1.0)
-        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.until(lambda: requests(hydra) == 1, within=0.05)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.worker.queue_frame(InputTextRawFrame("And then?"))
+        await talk.until(lambda: requests(hydra) == 2, within=0.05)
+        await talk.until_pushed(LLMFullResponseEndFrame, 3)
+        await talk.worker.queue_frame(EndFrame())
+        await talk.until(lambda: hydra.sessions[0].close_code, within=0.05)
 
 
 @shapes

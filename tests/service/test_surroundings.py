@@ -18,7 +18,8 @@ from pipecat.processors.aggregators.llm_response_universal import (
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
-from pipecat.services.settings import TTSSettings
+from pipecat.services.settings import STTSettings, TTSSettings
+from pipecat.services.stt_service import STTService
 from pipecat.services.tts_service import TTSService
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies, UserTurnStrategies
@@ -331,6 +332,31 @@ class Voice(TTSService):
     @override
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None]:
         yield None
+
+
+class Transcriber(STTService):
+    """An STT service that a test places in a pipeline."""
+
+    def __init__(self):
+        super().__init__(settings=STTSettings(model=None, language=None))
+
+    @override
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None]:
+        yield None
+
+
+class TestAnSTT:
+    """Above the service it gives the words of the user."""
+
+    def test_above(self):
+        llm = Service()
+        assert around(llm, Pipeline([Transcriber(), pair().user(), llm])).has_transcriber
+
+    def test_elsewhere(self):
+        llm = Service()
+        assert not around(llm, Pipeline([llm, Transcriber()])).has_transcriber
+        branches = ParallelPipeline([llm], [Transcriber()])
+        assert not around(llm, Pipeline([branches])).has_transcriber
 
 
 class TestATTS:

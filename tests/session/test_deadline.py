@@ -1,6 +1,7 @@
 """A deadline that moves: never too early, never missed, and no timer made without need."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -137,3 +138,20 @@ async def test_an_event_loop_that_fires_early_is_not_asked_again_at_once(
     assert len(fired) == 1
     assert fired[0] >= due
     assert len(armed.times) <= 2
+
+
+async def test_what_came_while_the_event_loop_stood_still_is_read_before_a_deadline_has_passed():
+    fired: list[float] = []
+    timer = DeadlineTimer(lambda: fired.append(now()))
+    timer.move(now() + 0.05)
+    time.sleep(10.0)  # noqa: ASYNC251
+    await asyncio.sleep(0.05)
+    assert not fired
+    # This is what came.
+    timer.move(now() + 1.0)
+    await asyncio.sleep(0.9)
+    assert not fired
+    time.sleep(10.0)  # noqa: ASYNC251
+    await asyncio.sleep(0.15)
+    # Nothing came.
+    assert len(fired) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 import traceback
 from typing import Any
 
@@ -94,6 +95,15 @@ async def test_a_function_that_hangs_is_not_waited_for():
     assert error.kind is FailureKind.CONNECTIVITY
     assert "0.05 s" in error.message
     await asyncio.wait_for(ended.wait(), 5)
+
+
+async def test_a_function_that_blocks_the_event_loop_is_still_waited_for():
+    async def mint() -> str:
+        time.sleep(5.0)  # noqa: ASYNC251
+        await asyncio.sleep(0.5)
+        return SECRET
+
+    assert (await Keyring(mint).key(timeout_secs=1.0)).get_secret_value() == SECRET
 
 
 async def test_a_function_that_ignores_a_cancellation_holds_nobody_up():

@@ -7,13 +7,12 @@ from urllib.parse import urlsplit
 import pytest
 from pydantic import SecretStr
 from support.proxy import ConnectProxy
-from support.sockets import KEY, server
-from support.tls import SELF_SIGNED, tls_server
-from websockets.asyncio.server import ServerConnection
+from support.sockets import KEY, port_of, server, until_closed
+from support.tls import INTERCEPTED, INTERCEPTING_AUTHORITY, SELF_SIGNED, tls_server
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.endpoint import Endpoint
-from pipecat_hydra.session.failures import HydraConnectionError, describe_failure
+from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.websocket import HydraWebSocket
 
 
@@ -22,10 +21,6 @@ def _no_proxy_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no", "http", "https", "ws", "wss", "socks", "all"):
         monkeypatch.delenv(f"{name}_proxy", raising=False)
         monkeypatch.delenv(f"{name.upper()}_PROXY", raising=False)
-
-
-async def until_closed(connection: ServerConnection) -> None:
-    await connection.wait_closed()
 
 
 async def reach(endpoint: Endpoint) -> None:
@@ -38,12 +33,6 @@ async def fail(endpoint: Endpoint) -> HydraConnectionError:
         await reach(endpoint)
     assert KEY.get_secret_value() not in str(raised.value)
     return raised.value
-
-
-def port_of(url: str) -> int:
-    port = urlsplit(url).port
-    assert port is not None
-    return port
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -104,6 +93,32 @@ async def test_a_proxy_that_is_not_there_is_named():
     assert f"through the proxy {urlsplit(gone).netloc}: " in error.message
 
 
+@pytest.mark.parametrize("named", ["proxy:3128", "me:secret@proxy:3128", "ftp://proxy"])
+async def test_what_the_environment_names_that_is_no_proxy_is_told_and_not_tried_again(
+    named: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HTTPS_PROXY", named)
+    error = await fail(Endpoint("wss://hydra.invalid/s2s", "hydra-v1.1", KEY))
+    assert error.kind.final
+    assert "the proxy named in the environment has no usable URL" in error.message
+    assert "Set HTTPS_PROXY" in error.message
+    assert "secret" not in error.message
+
+
+async def test_socks_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    async def lacking(*_: Any, **__: Any) -> None:
+        raise ImportError("connecting through a SOCKS proxy requires python-socks")
+
+    # As `websockets` has it where the package is missing.
+    monkeypatch.setattr("websockets.asyncio.client.connect_socks_proxy", lacking)
+    proxy = "socks5h://me:secret@127.0.0.1:9"
+    error = await fail(Endpoint("wss://hydra.invalid/s2s", "hydra-v1.1", KEY, proxy=proxy))
+    assert error.kind.final
+    assert "through the proxy 127.0.0.1:9: " in error.message
+    assert "pip install python-socks" in error.message
+    assert "secret" not in error.message
+
+
 @pytest.mark.parametrize("proxy", ["proxy:3128", "ftp://proxy", "http://", "http://a:secret@x:y"])
 def test_what_is_no_proxy_is_refused(proxy: str):
     with pytest.raises(ValueError, match=r"^proxy must be a URL \(http, https, socks4") as raised:
@@ -133,8 +148,17 @@ async def test_a_context_does_no_harm_to_a_server_without_tls():
         await reach(Endpoint(url, "hydra-v1.1", KEY, ssl=ssl.create_default_context()))
 
 
-def test_a_certificate_that_python_finds_incomplete_is_told_what_to_do():
-    error = ssl.SSLCertVerificationError("bad")
-    error.verify_message = "Missing Authority Key Identifier"
-    told = describe_failure(error, "example.com", 5.0).message
-    assert "ssl.VERIFY_X509_STRICT" in told
+async def test_an_authority_that_intercepts_tls_is_trusted_as_the_message_says(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    context = ssl.create_default_context(cafile=str(INTERCEPTING_AUTHORITY))
+    # As Python has it by default since 3.13.
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    async with tls_server(monkeypatch, INTERCEPTED) as url:
+        endpoint = Endpoint(url, "hydra-v1.1", KEY, ssl=context)
+        error = await fail(endpoint)
+        assert "cannot be verified: Missing Authority Key Identifier." in error.message
+        assert "pass ssl= a context" in error.message
+        assert "without ssl.VERIFY_X509_STRICT in its verify_flags" in error.message
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        await reach(endpoint)

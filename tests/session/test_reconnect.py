@@ -60,7 +60,7 @@ async def test_what_is_said_into_a_network_that_is_gone_is_heard_and_answered(
     shape: Shape, monkeypatch: pytest.MonkeyPatch
 ):
     """Nobody tells of speech, nor of the loss, until some pings are not answered (A1)."""
-    monkeypatch.setattr("pipecat_hydra.session.websocket._PING_INTERVAL_SECS", 1.0)
+    monkeypatch.setattr("pipecat_hydra.session.heartbeat._PING_INTERVAL_SECS", 1.0)
     async with (
         emulator() as hydra,
         HalfOpen(hydra.url) as network,

@@ -2,23 +2,21 @@
 
 import asyncio
 import contextlib
+import socket
 import struct
 import time
 import tracemalloc
 from collections.abc import AsyncGenerator
-from http import HTTPStatus
+from typing import Any
 
 import pytest
 from support.network import HalfOpen
-from support.sockets import KEY, server, websocket
-from websockets.asyncio.server import ServerConnection
+from support.sockets import server, url_of, websocket
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.http11 import Request, Response
+from websockets.frames import Frame, Opcode
 
 from pipecat_hydra.conversation.effects import FailureKind
-from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
-from pipecat_hydra.session.failures import HydraConnectionError
-from pipecat_hydra.session.websocket import HydraWebSocket
 
 MIB = 2**20
 
@@ -26,17 +24,8 @@ MIB = 2**20
 def limit(monkeypatch: pytest.MonkeyPatch, **limits: float) -> None:
     """Have the module wait less long."""
     for name, value in limits.items():
-        monkeypatch.setattr(f"pipecat_hydra.session.websocket._{name}", value)
-
-
-async def test_a_connection_that_can_be_overheard_is_warned_of_once(warnings: list[str]):
-    for path in ("s2s", "other"):
-        with pytest.raises(HydraConnectionError):
-            async with websocket(f"ws://overheard.invalid/{path}"):
-                pass
-    (warning,) = warnings
-    assert "overheard.invalid is not encrypted" in warning
-    assert KEY.get_secret_value() not in warning
+        module = "heartbeat" if "PING" in name else "websocket"
+        monkeypatch.setattr(f"pipecat_hydra.session.{module}._{name}", value)
 
 
 async def test_a_close_is_polite_though_much_is_still_to_be_read():
@@ -51,26 +40,6 @@ async def test_a_close_is_polite_though_much_is_still_to_be_read():
             break
     # Dropped without the server's answer, it would be CONNECTIVITY.
     assert made.outcome().kind is FailureKind.ENDED
-
-
-@pytest.mark.parametrize("auth", ["query", "header"])
-async def test_a_redirect_is_not_followed(auth: AuthStyle):
-    async def handler(connection: ServerConnection):
-        raise AssertionError("it was followed")
-
-    async with server(handler) as elsewhere:
-
-        def redirect(connection: ServerConnection, request: Request) -> Response:
-            response = connection.respond(HTTPStatus.TEMPORARY_REDIRECT, "there")
-            response.headers["Location"] = elsewhere
-            return response
-
-        async with server(handler, process_request=redirect) as url:
-            with pytest.raises(HydraConnectionError, match="307") as raised:
-                await HydraWebSocket.open(
-                    Endpoint(url, "hydra-v1.1", KEY, auth), timeout_secs=5, on_congested=print
-                )
-    assert raised.value.kind is FailureKind.CONFIGURATION
 
 
 async def test_messages_arrive_whole_whatever_their_size_or_kind():
@@ -172,6 +141,23 @@ async def test_a_server_that_takes_nothing_is_left(monkeypatch: pytest.MonkeyPat
         assert "0.2 s" in opened.outcome().message
 
 
+async def test_an_event_loop_that_stood_still_is_not_taken_for_a_server_that_takes_nothing():
+    async def handler(connection: ServerConnection):
+        connection.transport.pause_reading()
+        await asyncio.sleep(1.0)
+        time.sleep(30.0)  # noqa: ASYNC251
+        connection.transport.resume_reading()
+        for _ in range(200):
+            await connection.recv()
+        await connection.send("all of it")
+
+    async with server(handler) as url, websocket(url) as opened:
+        for _ in range(200):
+            opened.send(b"." * 100_000)
+            await asyncio.sleep(0)
+        assert [message async for message in opened.messages()] == [b"all of it"]
+
+
 async def test_what_waits_for_a_server_that_does_not_read_is_bounded():
     async with deaf_server() as url, websocket(url) as opened:
         for _ in range(1_000):
@@ -239,6 +225,77 @@ async def test_a_server_that_only_answers_pings_is_kept(monkeypatch: pytest.Monk
 
     async with server(handler) as url, websocket(url) as opened:
         assert [message async for message in opened.messages()] == [b"at last"]
+
+
+class Pongless(ServerConnection):
+    """A server that answers no pings."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        send_frame = self.protocol.send_frame
+
+        def send_frame_but_pongs(frame: Frame) -> None:
+            if frame.opcode is not Opcode.PONG:
+                send_frame(frame)
+
+        self.protocol.send_frame = send_frame_but_pongs
+
+
+@pytest.mark.parametrize("then", ["sends", "is silent"])
+async def test_a_server_that_answers_no_pings_is_kept(then: str):
+    async def handler(connection: ServerConnection):
+        await asyncio.sleep(1.0)
+        await connection.send("hello")
+        for _ in range(6):
+            await asyncio.sleep(10.0)
+            if then == "sends":
+                await connection.send("still here")
+        await connection.send("bye")
+
+    async with server(handler, create_connection=Pongless) as url, websocket(url) as opened:
+        messages = [message async for message in opened.messages()]
+        assert opened.outcome().kind is FailureKind.ENDED
+    assert messages[0] == b"hello"
+    assert messages[-1] == b"bye"
+
+
+@pytest.mark.parametrize("line", ["silent from the start", "takes no data"])
+async def test_a_server_that_answers_no_pings_is_left_when_it_is_gone(line: str):
+    over = asyncio.Event()
+
+    async def handler(connection: ServerConnection):
+        if line == "takes no data":
+            await asyncio.sleep(1.0)
+            await connection.send("hello")
+            connection.transport.pause_reading()
+        await over.wait()
+        connection.transport.abort()
+
+    with socket.socket() as listening:
+        # What is not read fills it soon, and then nothing more is acknowledged.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        listening.bind(("127.0.0.1", 0))
+        async with (
+            serve(
+                handler,
+                sock=listening,
+                create_connection=Pongless,
+                max_size=None,
+                close_timeout=0.1,
+            ) as running,
+            websocket(url_of(running)) as opened,
+        ):
+            began = asyncio.get_running_loop().time()
+            opened.send(b"." * 4_000_000 if line == "takes no data" else b".")
+            messages = [message async for message in opened.messages()]
+            took = asyncio.get_running_loop().time() - began
+            outcome = opened.outcome()
+            over.set()
+    assert messages == ([b"hello"] if line == "takes no data" else [])
+    assert outcome.kind is FailureKind.TIMEOUT
+    assert took < 20.0
+    assert opened.unheard_since is not None
+    assert opened.unheard_since - began < 6.0
 
 
 async def test_who_is_slow_to_read_is_not_taken_for_a_server_that_is_gone(

@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Any, Final
 
-from support.virtual_time import VirtualTimeLoop
+from support.virtual_time import VirtualClock
 
 __all__ = ["ProcessState", "left_in_loop"]
 
@@ -33,7 +33,7 @@ async def left_in_loop() -> list[str]:
 def _left(loop: asyncio.AbstractEventLoop) -> list[str]:
     tasks = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
     left = [f"task {task.get_name()}: {task.get_coro()}" for task in tasks]
-    if isinstance(loop, VirtualTimeLoop):
+    if isinstance(loop, VirtualClock):
         left += [f"timer {handle}" for handle in loop.timers]
         left += [f"socket {socket}" for socket in loop.sockets]
     return left

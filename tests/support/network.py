@@ -1,10 +1,14 @@
-"""A network that can go away without a word."""
+"""A network that can go away without a word, and addresses that lead nowhere."""
 
 import asyncio
-from contextlib import closing, suppress
+import socket
+from collections.abc import Generator
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
+
+import pytest
 
 
 class HalfOpen:
@@ -59,3 +63,29 @@ class HalfOpen:
             while data := await reader.read(65_536):
                 if self._era == era:
                     writer.write(data)
+
+
+@contextmanager
+def dead_address() -> Generator[tuple[str, int]]:
+    """An address that never answers: its queue of new connections is full, and nobody takes one."""
+    with socket.socket() as listening, socket.socket() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        address: tuple[str, int] = listening.getsockname()
+        waiting.connect(address)
+        yield address
+
+
+def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
+    """Have the running event loop find these addresses for every name."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", a) for a in addresses]
+
+    loop = asyncio.get_running_loop()
+    resolve = loop.getaddrinfo
+
+    async def getaddrinfo(host: str, *args: Any, **kwargs: Any) -> list[Any]:
+        # uvloop asks also for each address that it connects to.
+        is_address = any(host == address for address, _ in addresses)
+        return await resolve(host, *args, **kwargs) if is_address else found
+
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)

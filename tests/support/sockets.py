@@ -3,9 +3,10 @@
 import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from websockets.asyncio.server import Server, serve
+from websockets.asyncio.server import Server, ServerConnection, serve
 
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.websocket import HydraWebSocket
@@ -16,6 +17,17 @@ KEY = SecretStr("sk-1 2&3")
 def url_of(server: Server) -> str:
     host, port = server.sockets[0].getsockname()[:2]
     return f"ws://{host}:{port}/s2s"
+
+
+def port_of(url: str) -> int:
+    port = urlsplit(url).port
+    assert port is not None
+    return port
+
+
+async def until_closed(connection: ServerConnection) -> None:
+    """Handle a connection that the client closes."""
+    await connection.wait_closed()
 
 
 @contextlib.asynccontextmanager

@@ -41,11 +41,11 @@ import selectors
 import subprocess  # noqa: F401
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from typing import Any, Final
 
-__all__ = ["HangError", "VirtualTimeLoop", "real_monotonic"]
+__all__ = ["HangError", "VirtualClock", "VirtualTimeLoop", "real_monotonic"]
 
 _TURN_SECS: Final = 1e-6
 _READING_SECS: Final = 1e-9
@@ -61,11 +61,11 @@ class HangError(Exception):
     """A test waits for what does not come."""
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An event loop that sets its clock to the next timer instead of waiting for it."""
+class VirtualClock(asyncio.AbstractEventLoop):
+    """What event loops with a virtual clock share: the clock, and when it stands still."""
 
     def __init__(self, *, longest_run_secs: float = _LONGEST_RUN_SECS) -> None:
-        """Make a loop whose clock begins at the present time.
+        """Make a clock that begins at the present time.
 
         Args:
             longest_run_secs: How long the loop may run, in seconds of processor time, before
@@ -77,8 +77,6 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._jobs = 0
         self._must_end_by = 0.0
         self._thread = 0
-        self._selector_of_sockets = _JumpingSelector(self)
-        super().__init__(self._selector_of_sockets)
 
     def time(self) -> float:
         """The virtual time, in seconds."""
@@ -96,21 +94,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     @property
     def timers(self) -> list[asyncio.TimerHandle]:
         """The timers that wait, but for the one that wakes the task which asks."""
-        # Asyncio tells nobody of its timers, but this is where they are.
-        scheduled: list[Any] = getattr(self, "_scheduled", [])
         me = asyncio.current_task(self)
-        return [h for h in scheduled if not h.cancelled() and not _wakes(h, me)]
+        return [h for h in self._waiting_timers() if not h.cancelled() and not _wakes(h, me)]
 
     @property
     def sockets(self) -> list[str]:
-        """The sockets that the loop watches, but for the one by which threads wake it."""
-        own: int = getattr(self, "_ssock").fileno()  # noqa: B009
-        keys = self._selector_of_sockets.get_map().values()
-        return [f"{key.fd}: {key.data}" for key in keys if key.fd != own]
+        """The sockets that the loop watches, as far as it tells."""
+        return []
+
+    def _waiting_timers(self) -> Sequence[asyncio.TimerHandle]:
+        raise NotImplementedError
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         """Run a function in an executor; the clock stands still until it is done."""
-        future = super().run_in_executor(executor, func, *args)
+        future = super().run_in_executor(executor, func, *args)  # pyright: ignore[reportAbstractUsage]
         self._jobs += 1
         future.add_done_callback(self._on_job_done)
         return future
@@ -121,7 +118,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Call from any thread; the loop's own thread needs no socket to wake the loop."""
         own = threading.get_ident() == self._thread
         call = self.call_soon if own else super().call_soon_threadsafe
-        return call(callback, *args, context=context)
+        return call(callback, *args, context=context)  # pyright: ignore[reportAbstractUsage]
 
     def _on_job_done(self, _: Any) -> None:
         self._jobs -= 1
@@ -139,7 +136,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._thread = threading.get_ident()
         outer, _running = _running, self
         try:
-            super().run_forever()
+            super().run_forever()  # pyright: ignore[reportAbstractUsage]
         finally:
             _running = outer
 
@@ -165,6 +162,31 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._must_end_by = time.process_time() + self._longest_run_secs
         waiting = "\n".join(sorted(_place(task) for task in asyncio.all_tasks(self)))
         raise HangError(f"{what}, {self._elapsed:.1f} s of virtual time; tasks wait at:\n{waiting}")
+
+
+class VirtualTimeLoop(VirtualClock, asyncio.SelectorEventLoop):
+    """An event loop that sets its clock to the next timer instead of waiting for it."""
+
+    def __init__(self, *, longest_run_secs: float = _LONGEST_RUN_SECS) -> None:
+        """Make a loop whose clock begins at the present time.
+
+        Args:
+            longest_run_secs: See `VirtualClock`.
+        """
+        VirtualClock.__init__(self, longest_run_secs=longest_run_secs)
+        self._selector_of_sockets = _JumpingSelector(self)
+        asyncio.SelectorEventLoop.__init__(self, self._selector_of_sockets)
+
+    def _waiting_timers(self) -> Sequence[asyncio.TimerHandle]:
+        # Asyncio tells nobody of its timers, but this is where they are.
+        return getattr(self, "_scheduled", ())
+
+    @property
+    def sockets(self) -> list[str]:
+        """The sockets that the loop watches, but for the one by which threads wake it."""
+        own: int = getattr(self, "_ssock").fileno()  # noqa: B009
+        keys = self._selector_of_sockets.get_map().values()
+        return [f"{key.fd}: {key.data}" for key in keys if key.fd != own]
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -239,7 +261,7 @@ _REAL_CLOCKS: Final[dict[str, Callable[[], Any]]] = {
     name: getattr(time, name) for name in ("monotonic", "perf_counter", "time", "time_ns")
 }
 _real_sleep = time.sleep
-_running: VirtualTimeLoop | None = None
+_running: VirtualClock | None = None
 
 
 def _clock(name: str) -> Callable[[], Any]:

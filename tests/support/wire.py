@@ -48,6 +48,10 @@ def audio(pcm: bytes, response: str | None = "resp_1") -> ServerEvent:
     return event("response.output_audio.delta", response_id=response, delta=delta)
 
 
+def audio_done(response: str | None = "resp_1") -> ServerEvent:
+    return event("response.output_audio.done", response_id=response)
+
+
 def transcript(text: str, response: str | None = "resp_1") -> ServerEvent:
     return event("response.output_audio_transcript.delta", response_id=response, delta=text)
 

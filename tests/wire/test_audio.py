@@ -178,6 +178,19 @@ class TestMicrophoneAudio:
         chunks = microphone.push(after, 16_000, 1, now=10.0 + secs)
         assert chunks == [before + after if glued else after]
 
+    @pytest.mark.parametrize("rate", [8_000, 16_000, 48_000])
+    @pytest.mark.parametrize("frame_ms", [410, 500, 1_000])
+    def test_a_long_frame_has_no_pause_before_it(self, rate: int, frame_ms: int):
+        pcm = tone(440, rate, 3.0)
+        size = rate * frame_ms // 1000
+        microphone, whole = MicrophoneAudio(), MicrophoneAudio()
+        chunks: list[bytes] = []
+        for n in range(len(pcm) // size):
+            frame = pcm[n * size : (n + 1) * size].tobytes()
+            chunks += microphone.push(frame, rate, 1, now=(n + 1) * frame_ms / 1000)
+        expected = b"".join(whole.push(pcm.tobytes(), rate, 1))
+        assert expected.startswith(b"".join(chunks))
+
     def test_a_pause_leaves_nothing_of_what_was_before_in_the_resampler(self):
         microphone, fresh = MicrophoneAudio(), MicrophoneAudio()
         loud, quiet = b"\xff\x7f" * 480, bytes(2 * 960)

@@ -346,6 +346,51 @@ def test_the_size_of_a_configuration_does_not_count_its_instructions():
     assert configuration_size(with_tool) > configuration_size(short)
 
 
-def test_half_a_surrogate_pair_from_the_server_does_no_harm():
-    event = decode(b'{"type": "error", "event_id": "\\ud800"}')
-    assert isinstance(event, ErrorEvent | MalformedMessage)
+@pytest.mark.parametrize(
+    ("type_", "field"),
+    [
+        ("response.output_audio_transcript.delta", "delta"),
+        ("response.function_call_arguments.delta", "delta"),
+        ("response.function_call_arguments.done", "arguments"),
+    ],
+)
+def test_half_a_surrogate_pair_from_the_server_costs_nothing_but_itself(type_: str, field: str):
+    message = f'{{"type": "{type_}", "call_id": "c", "response_id": "r", "{field}": "a\\ud83db"}}'
+    event = decode(message)
+    assert not isinstance(event, MalformedMessage)
+    assert event.type == type_
+    assert event.dropped_fields == ()
+    assert getattr(event, field) == "a\ufffdb"
+
+
+def test_half_a_surrogate_pair_may_be_anywhere():
+    event = decode(b'{"type": "error", "event_id": "\\ud800", "\\udc00": ["\\ud800"]}')
+    assert isinstance(event, ErrorEvent)
+    assert event.event_id == "\ufffd"
+
+
+@pytest.mark.parametrize("line", ["\n", "\r\n", " ", "\t"])
+def test_base64_may_come_in_lines(line: str):
+    pcm = bytes(range(200))
+    text = base64.b64encode(pcm).decode()
+    lines = "".join(text[n : n + 76] + line for n in range(0, len(text), 76))
+    event = decoded(type="response.output_audio.delta", response_id="r", delta=lines)
+    assert isinstance(event, AudioDelta)
+    assert event.delta == pcm
+    assert event.dropped_fields == ()
+
+
+def test_what_is_no_base64_in_lines_either_is_dropped():
+    event = decoded(type="response.output_audio.delta", delta="!! !")
+    assert isinstance(event, AudioDelta)
+    assert event.delta == b""
+    assert event.dropped_fields == ("delta",)
+
+
+def test_reply_audio_may_come_under_the_name_that_user_audio_has():
+    event = decoded(type="response.output_audio.delta", response_id="r", audio="AQI=")
+    assert isinstance(event, AudioDelta)
+    assert event.delta == b"\x01\x02"
+    bad = decoded(type="response.output_audio.delta", response_id="r", audio=7)
+    assert isinstance(bad, AudioDelta)
+    assert bad.delta == b""

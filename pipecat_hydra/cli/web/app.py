@@ -1,11 +1,10 @@
 """The HTTP application: serves the page and its facts, and answers WebRTC offers."""
 
 import mimetypes
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import PlainTextResponse
@@ -17,6 +16,7 @@ from pipecat.transports.smallwebrtc.request_handler import (
 )
 
 from pipecat_hydra.cli.web.calls import Calls
+from pipecat_hydra.cli.web.guard import BodyLimit, Hosts
 from pipecat_hydra.cli.web.prebuilt import PREBUILT_PATH, add_prebuilt, has_prebuilt
 
 __all__ = ["About", "build_app"]
@@ -59,15 +59,13 @@ class About:
     )
 
 
-def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> FastAPI:
+def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
     """Build the application.
 
     Args:
         calls: Answers the offers.
         about: Facts that the page shows.
-        hosts: Host names that requests may use, `None` for any. On a loopback address the
-            names are known. A request with another name comes from a page of another site,
-            which must not use the key.
+        hosts: Says which requests are refused.
 
     Returns:
         The application.
@@ -76,15 +74,18 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
     mimetypes.add_type("text/javascript", ".js")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
+    app.add_middleware(BodyLimit)
+
+    # It is outside of the limit, because the middleware that is added last is.
     @app.middleware("http")
     async def guard(
         request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
-        if hosts is not None and request.url.hostname not in hosts:
-            return PlainTextResponse("Open the address that the server has printed.\n", 403)
-        if not _is_same_origin(request):
-            return PlainTextResponse("Pages of other sites may not call here.\n", 403)
-        response = await call_next(request)
+        refusal = hosts.refusal(request)
+        if refusal is None:
+            response = await call_next(request)
+        else:
+            response = PlainTextResponse(f"{refusal}\n", 403)
         response.headers.update(_HEADERS)
         # Pipecat's prebuilt page loads files from other sites.
         if not request.url.path.startswith(PREBUILT_PATH):
@@ -120,12 +121,3 @@ def build_app(calls: Calls, about: About, *, hosts: Collection[str] | None) -> F
         add_prebuilt(app, offer, candidates)
     app.mount("/", StaticFiles(directory=_STATIC, html=True))
     return app
-
-
-def _is_same_origin(request: Request) -> bool:
-    """Return whether a request comes from a page of this server, or not from a page."""
-    origin = request.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == request.headers.get("host"):
-        return True
-    # A proxy may change the host. This header is set by the browser, and no page can change it.
-    return request.headers.get("sec-fetch-site") == "same-origin"

@@ -1,4 +1,4 @@
-"""One call with a pipeline of its own, from the offer to the hang-up."""
+"""One call with a pipeline of its own, from the connection of the page to the hang-up."""
 
 import asyncio
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _IDLE_LIMIT_SECS: Final = 300.0
 """Time without speech after which the call ends, so that a forgotten page holds no session."""
 
 _READY_LIMIT_SECS: Final = 15.0
-"""How long the page may take to connect; the page gives up after the same time."""
+"""How long the page may take to say that it is ready, once it has connected."""
 
 _FAREWELL_SECS: Final = 2.0
 """How long the page may take to hang up after it was told that the call ends."""
@@ -193,7 +193,7 @@ class Call:
         try:
             await asyncio.wait_for(self._ready.wait(), _READY_LIMIT_SECS)
         except TimeoutError:
-            await self._worker.cancel(reason="the page never connected")
+            await self._worker.cancel(reason="the page was never ready")
 
     async def _tell(self, message: dict[str, str | bool]) -> None:
         await self._worker.rtvi.send_server_message(message)

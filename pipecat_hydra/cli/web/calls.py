@@ -1,9 +1,17 @@
-"""The calls of a server: starts a call for each offer, and ends all with the server."""
+"""The calls of a server: begins a call when a page has connected, and ends all with the server.
+
+An offer is cheap to make and need not come from anybody who wants to talk, so it opens no session.
+It takes up one of the places for calls. The call, with its pipeline and its session, begins when
+the page that has made the offer has connected over WebRTC. If it does not in time, the place is
+free again.
+"""
 
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Final
 
+from fastapi import HTTPException
 from loguru import logger
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pipecat.transports.smallwebrtc.request_handler import (
@@ -18,8 +26,16 @@ from pipecat_hydra.cli.web.call import Call, Service
 __all__ = ["Calls"]
 
 
+_MOST_CALLS: Final = 8
+
+_CONNECT_LIMIT_SECS: Final = 15.0
+"""How long the page may take to connect; the page gives up after the same time."""
+
+_POLL_SECS: Final = 0.02
+
+
 class Calls:
-    """Starts a call for each offer. `end` must be called at the end."""
+    """Begins a call for each offer whose page connects. `end` must be called at the end."""
 
     def __init__(self, service: Service, announce: Callable[[str], None]):
         """Create the object, without any call.
@@ -33,22 +49,39 @@ class Calls:
         # No STUN server is needed: the page is on this machine or on its network.
         self._handler = SmallWebRTCRequestHandler()
         self._count = 0
-        self._running: dict[Call, asyncio.Task[None]] = {}
+        self._answering = 0
+        self._held: dict[SmallWebRTCConnection, asyncio.Task[None]] = {}
+        self._calls: dict[SmallWebRTCConnection, Call] = {}
 
     def __len__(self) -> int:
-        """Return the number of calls in progress."""
-        return len(self._running)
+        """Return the number of places taken: calls, and offers whose page has yet to connect."""
+        return len(self._held) + self._answering
 
     async def answer(self, offer: SmallWebRTCRequest) -> dict[str, str] | None:
-        """Start a call, or renegotiate one in progress.
+        """Answer an offer, for a new call or to renegotiate one in progress.
 
         Args:
             offer: The page's offer.
 
         Returns:
             The answer, in the form that Pipecat's clients expect.
+
+        Raises:
+            HTTPException: No place is free.
         """
-        return await self._handler.handle_web_request(offer, self._begin)
+        if any(connection.pc_id == offer.pc_id for connection in self._held):
+            return await self._handler.handle_web_request(offer, self._hold_soon)
+        if len(self) >= _MOST_CALLS:
+            raise HTTPException(
+                503,
+                f"The server holds {_MOST_CALLS} calls, and takes no more at a time. Hang up one, "
+                "or try again later.",
+            )
+        self._answering += 1
+        try:
+            return await self._handler.handle_web_request(offer, self._hold_soon)
+        finally:
+            self._answering -= 1
 
     async def add_candidates(self, candidates: SmallWebRTCPatchRequest) -> None:
         """Add ICE candidates of the page to a call."""
@@ -56,25 +89,53 @@ class Calls:
 
     async def end(self) -> None:
         """End all calls; returns when all their tasks have ended."""
-        running = dict(self._running)
-        await asyncio.gather(*(call.end() for call in running), return_exceptions=True)
-        await asyncio.gather(*running.values(), return_exceptions=True)
+        held = dict(self._held)
+        for connection, holding in held.items():
+            if connection not in self._calls:
+                holding.cancel()
+        await asyncio.gather(*(call.end() for call in self._calls.values()), return_exceptions=True)
+        await asyncio.gather(*held.values(), return_exceptions=True)
         await self._handler.close()
 
-    async def _begin(self, connection: SmallWebRTCConnection) -> None:
-        # The answer waits for this coroutine, and the call waits for the answer.
-        self._count += 1
-        call = Call(connection, self._service)
-        self._running[call] = asyncio.create_task(self._hold(call, self._count))
+    async def _hold_soon(self, connection: SmallWebRTCConnection) -> None:
+        # The answer waits for this coroutine, and the page waits for the answer.
+        self._held[connection] = holding = asyncio.create_task(self._hold(connection))
+        holding.add_done_callback(lambda _: self._held.pop(connection))
 
-    async def _hold(self, call: Call, number: int) -> None:
-        began = time.monotonic()
+    async def _hold(self, connection: SmallWebRTCConnection) -> None:
+        """Wait for the page to connect, and hold the call; close a connection that never is."""
+        is_connected = False
+        try:
+            is_connected = await _connects(connection)
+        finally:
+            if not is_connected:
+                await connection.disconnect()
+        if is_connected:
+            await self._talk(connection)
+        else:
+            logger.warning("a page has made an offer, but never connected")
+
+    async def _talk(self, connection: SmallWebRTCConnection) -> None:
+        self._count += 1
+        number, began = self._count, time.monotonic()
         self._announce(f"call {number} began")
         try:
+            call = self._calls[connection] = Call(connection, self._service)
             await call.run()
         except Exception as error:
             message = without_key(f"{type(error).__name__}: {error}", self._service.api_key)
             logger.error(f"call {number} failed: {message}")
         finally:
-            del self._running[call]
+            self._calls.pop(connection, None)
             self._announce(f"call {number} ended after {time.monotonic() - began:.0f} s")
+
+
+async def _connects(connection: SmallWebRTCConnection) -> bool:
+    """Wait until the page has connected; return whether it has."""
+    until = time.monotonic() + _CONNECT_LIMIT_SECS
+    # Polled, because a page that restarts its connection gets another peer behind `pc`.
+    while (state := connection.pc.connectionState) != "connected":
+        if state in ("failed", "closed") or time.monotonic() > until:
+            return False
+        await asyncio.sleep(_POLL_SECS)
+    return True

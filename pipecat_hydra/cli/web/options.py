@@ -21,6 +21,8 @@ class WebOptions:
     Parameters:
         host: Address or name to listen on.
         port: TCP port; 0 for any that is free.
+        allowed_hosts: Host names that requests may use, besides localhost, IP addresses and the
+            names of this machine.
         api_key: The Smallest AI key; `None` for the embedded emulator.
         base_url: The endpoint, without query. Not used with the emulator.
         model: The model.
@@ -32,6 +34,7 @@ class WebOptions:
 
     host: str = "127.0.0.1"
     port: int = 0
+    allowed_hosts: tuple[str, ...] = ()
     api_key: str | None = None
     base_url: str = DEFAULT_BASE_URL
     model: str = DEFAULT_MODEL

@@ -20,14 +20,13 @@ from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, without_key
 from pipecat_hydra.cli.web.app import About, build_app
 from pipecat_hydra.cli.web.call import Service
 from pipecat_hydra.cli.web.calls import Calls
+from pipecat_hydra.cli.web.guard import Hosts
 from pipecat_hydra.cli.web.options import WebOptions
 from pipecat_hydra.wire.protocol import MODELS
 
 __all__ = ["WebServer", "run"]
 
 _OWN_SCRIPT: Final = Path(__file__).parent / "demo" / "script.yaml"
-
-_LOOPBACK_NAMES: Final = ("127.0.0.1", "::1", "localhost")
 
 _CLOSE_LIMIT_SECS: Final = 2
 """How long requests in flight may still take when the server ends."""
@@ -57,7 +56,8 @@ async def run(options: WebOptions, announce: Announce) -> None:
             here = server.url.removeprefix("http://")
             announce(
                 "From another machine a browser gives no microphone to a page without https: "
-                "put an https proxy in front, or forward the port, for instance with "
+                "put an https proxy in front, whose name --allow-host has to give, or forward the "
+                "port, for instance with "
                 f"ssh -L {server.port}:{here}, and open http://localhost:{server.port} there. "
                 "The sound goes over UDP all the same: the two have to reach each other."
             )
@@ -110,6 +110,7 @@ class WebServer:
             ScriptError: The emulator's script cannot be used.
         """
         async with AsyncExitStack() as stack:
+            hosts = self._known_hosts()
             listener = stack.enter_context(_bind(self._options.host, self._options.port))
             address = listener.getsockname()
             self.port = address[1]
@@ -117,12 +118,7 @@ class WebServer:
             service = await self._choose_service(stack)
             self.calls = Calls(service, self._announce)
             stack.push_async_callback(self.calls.end)
-            app = build_app(
-                self.calls,
-                self._about(service),
-                hosts={*_LOOPBACK_NAMES, self._options.host.lower()} if self.is_loopback else None,
-            )
-            server = _Server(app)
+            server = _Server(build_app(self.calls, self._about(service), hosts))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stack.push_async_callback(_stop, server, serving)
             self._stack = stack.pop_all()
@@ -136,6 +132,12 @@ class WebServer:
     ) -> None:
         """Accept no more calls, and end those in progress."""
         await self._stack.aclose()
+
+    def _known_hosts(self) -> Hosts:
+        try:
+            return Hosts(self._options.host, self._options.allowed_hosts)
+        except ValueError as error:
+            raise TalkError(str(error), ExitCode.USAGE) from error
 
     async def _choose_service(self, stack: AsyncExitStack) -> Service:
         """Start the emulator if there is no key; return the service that the page talks to."""

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 from pipecat_hydra.emulator.conversation.function_call import FunctionCall
 from pipecat_hydra.emulator.conversation.outlet import Outlet
+from pipecat_hydra.emulator.conversation.transcript import Transcript
 from pipecat_hydra.emulator.model.sound import phrases, split, to_rate
 from pipecat_hydra.emulator.model.steps import Call, Pause, Reply, Say, Step
 from pipecat_hydra.emulator.settings import EmulatorSettings
@@ -75,6 +76,7 @@ class Delivery:
         heard_secs: float,
     ) -> None:
         self.response_id = new_id("resp")
+        """The id of the response in records."""
         self.created = False
         """Whether `response.created` was sent."""
         self.done = False
@@ -86,12 +88,18 @@ class Delivery:
         self._sample_rate = sample_rate
         self._mute = mute
         self._heard_secs = heard_secs
+        self._transcript = Transcript(outlet, self._named, settings)
         self._message: Event | None = None
-        self._said: list[str] = []
         self._uncalled: list[FunctionCall] = []
         self._output: list[Event] = []
         self._chunks: Iterator[bytes] = iter(())
         self._sent_bytes = 0
+
+    @property
+    def wire_id(self) -> str | None:
+        """The id of the response in events; `None` if they tell none."""
+        told: dict[str, str | None] = {"unique": self.response_id, "reused": "resp_1"}
+        return told.get(self._settings.response_ids)
 
     async def run(self, latency_secs: float) -> None:
         """Send the response. To cancel it, cancel the task and call `cancel`.
@@ -109,17 +117,17 @@ class Delivery:
         self._outlet.send(
             {
                 "type": "response.created",
-                "response": {"id": self.response_id, "status": "in_progress"},
+                "response": {**self._id, "status": "in_progress"},
             }
         )
         self._owner.began()
-        for step, pcm in zip(self._reply, audio, strict=True):
+        for place, (step, pcm) in enumerate(zip(self._reply, audio, strict=True), start=1):
             match step:
                 case Say():
-                    await self._say(pcm, step.transcript)
+                    await self._say(pcm, step.transcript, last=place == len(self._reply))
                 case Call():
                     self._end_message()
-                    await self._call(step)
+                    await self._make_call(step)
                 case Pause():
                     await asyncio.sleep(step.secs)
         self._end_message()
@@ -138,18 +146,35 @@ class Delivery:
         if not self.created:
             return
         self._tell_said()
+        if self.done:
+            return
         self._done("cancelled", {"type": "cancelled", "reason": reason})
         late = self._settings.late_audio_after_cancel_ms * self._sample_rate // 1000
         end = self._sent_bytes + late * BYTES_PER_SAMPLE
         while self._sent_bytes < end and (chunk := next(self._chunks, None)) is not None:
             self._send_audio(chunk)
 
+    def abandon(self) -> None:
+        """Send nothing any more, not even `response.done`, after the task was cancelled."""
+        self.done = True
+        self._tell_said()
+
     def fail(self, code: str = ErrorCode.INTERNAL) -> None:
         """Send `response.done` of a failed response."""
-        if self.created:
-            self._tell_said()
+        if not self.created:
+            return
+        self._tell_said()
+        if not self.done:
             fault = {"code": code, "type": "server_error"}
             self._done("failed", {"type": "failed", "error": fault})
+
+    @property
+    def _id(self) -> Event:
+        return {} if self.wire_id is None else {"id": self.wire_id}
+
+    @property
+    def _named(self) -> Event:
+        return {} if self.wire_id is None else {"response_id": self.wire_id}
 
     async def _prepare(self, step: Step) -> bytes:
         if not isinstance(step, Say) or self._mute:
@@ -158,7 +183,7 @@ class Delivery:
             return step.audio
         return await asyncio.to_thread(to_rate, step.audio, step.sample_rate, self._sample_rate)
 
-    async def _say(self, pcm: bytes, transcript: str) -> None:
+    async def _say(self, pcm: bytes, transcript: str, *, last: bool) -> None:
         self._begin_message()
         texts = phrases(transcript)
         settings = self._settings
@@ -176,10 +201,18 @@ class Delivery:
             # The phrases are spread over the audio, each a little ahead of its sound.
             while texts and sent * total >= (total - len(texts)) * len(pcm):
                 self._send_text(texts.pop(0))
+            if last and not self.done and len(pcm) - sent <= self._late_bytes:
+                self.finish()
             self._send_audio(chunk)
             sent += len(chunk)
         while texts:
             self._send_text(texts.pop(0))
+
+    @property
+    def _late_bytes(self) -> int:
+        """How much audio follows `response.done` of a completed response."""
+        samples = self._settings.late_audio_after_done_ms * self._sample_rate // 1000
+        return samples * BYTES_PER_SAMPLE
 
     def _begin_message(self) -> None:
         if self._message is None:
@@ -189,14 +222,15 @@ class Delivery:
     def _end_message(self) -> None:
         if self._message is None:
             return
+        item = self._message_item("completed")
         self._tell_said()
-        item_id = self._message["id"]
-        self._outlet.send({"type": "response.output_audio.done", **self._ids(item_id)})
-        # Audio items have a null text (§3); the transcript is sent as deltas only.
-        item = message_item(item_id, "assistant", "completed")
+        self._transcript.end_item(item["id"])
+        self._outlet.send({"type": "response.output_audio.done", **self._ids(item["id"])})
         self._outlet.item_done(item)
         self._output.append(item)
         self._message = None
+        if self.done:
+            self._transcript.response_done()
 
     def _send_audio(self, chunk: bytes) -> None:
         if self._message is None:
@@ -209,25 +243,24 @@ class Delivery:
             self._owner.audio_began()
 
     def _send_text(self, text: str) -> None:
-        if self._message is None:
-            return
-        self._said.append(text)
-        if self._settings.transcripts:
-            ids = {"response_id": self.response_id, "item_id": self._message["id"]}
-            self._outlet.send(
-                {"type": "response.output_audio_transcript.delta", **ids, "delta": text}
-            )
+        if self._message is not None:
+            self._transcript.add(self._message["id"], text)
+
+    def _message_item(self, status: str) -> Event:
+        """Return the item of what is being said; its text is null unless the settings say so."""
+        assert self._message is not None
+        text = self._transcript.text if self._settings.item_texts else None
+        return message_item(self._message["id"], "assistant", status, text or None)
 
     def _tell_said(self) -> None:
         if self._message is not None:
-            self._owner.said(" ".join(self._said))
-            self._said.clear()
+            self._owner.said(self._transcript.text)
 
-    async def _call(self, step: Call) -> None:
-        call = FunctionCall(step, self.response_id, self._outlet, self._settings)
+    async def _make_call(self, step: Call) -> None:
+        call = FunctionCall(step, self._named, self._outlet, self._settings)
+        self._uncalled.append(call)
         await call.stream()
         self._output.append(call.item)
-        self._uncalled.append(call)
         if self._settings.calls_done != "before_arguments_done":
             self._complete_calls()
 
@@ -240,7 +273,7 @@ class Delivery:
     def _end_generation(self) -> None:
         calls = any(isinstance(step, Call) for step in self._reply)
         early = self._settings.calls_done in ("before_arguments_done", "before_outputs")
-        if early or not calls:
+        if not self.done and (early or not calls):
             self.finish()
         self._complete_calls()
 
@@ -250,18 +283,25 @@ class Delivery:
         said_secs = self._sent_bytes / (BYTES_PER_SAMPLE * self._sample_rate)
         said = math.ceil(said_secs * _OUTPUT_TOKENS_PER_SEC)
         response: Event = {
-            "id": self.response_id,
+            **self._id,
             "status": status,
-            "output": self._output,
+            "output": [*self._output, *self._unended(status)],
             "usage": {"input_tokens": heard, "output_tokens": said, "total_tokens": heard + said},
         }
         if details is not None:
             response["status_details"] = details
         self._outlet.send({"type": "response.done", "response": response})
+        self._transcript.response_done()
+
+    def _unended(self, status: str) -> list[Event]:
+        """Return the item that is being sent, if any; it stays incomplete if the response is."""
+        if self._message is not None:
+            return [self._message_item("completed" if status == "completed" else "incomplete")]
+        return [call.item for call in self._uncalled if not call.streamed]
 
     def _ids(self, item_id: str) -> Event:
         return {
-            "response_id": self.response_id,
+            **self._named,
             "item_id": item_id,
             "output_index": len(self._output),
             "content_index": 0,

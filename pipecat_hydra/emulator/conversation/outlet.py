@@ -39,26 +39,36 @@ class Outlet:
         session: Records what is sent.
         on_activity: Called for each event that is sent.
         injection: The faults of the session.
+        audio_key: The field that holds the audio of a delta.
+        base64_lines: Whether its base64 is broken into lines.
     """
 
     def __init__(
-        self, session: EmulatedSession, on_activity: ActivityHook | None, injection: Injection
+        self,
+        session: EmulatedSession,
+        on_activity: ActivityHook | None,
+        injection: Injection,
+        *,
+        audio_key: str = "delta",
+        base64_lines: bool = False,
     ) -> None:
         self._session = session
         self._on_activity = on_activity
         self._injection = injection
+        self._audio_key = audio_key
+        self._encode = base64.encodebytes if base64_lines else base64.b64encode
         chosen = injection.chosen
         self._mangler = Mangler(chosen.faults, chosen.rng, injection.note, self._put)
         self._queue: Backlog[str | bytes | Stall | _End] = Backlog(_MAX_WAITING_BYTES)
         self._last_item_id: str | None = None
         self._previous: dict[str, str | None] = {}
         self.closing = False
-        """Whether `close` or `abandon` was called, after which no event is sent any more."""
+        """Whether `close`, `fall_silent` or `abandon` was called; no event is sent any more."""
         self.last_sent = time.monotonic()
         """When the last frame was written, on the clock of `time.monotonic`."""
 
     def send(self, event: Event, *, audio: bytes = b"") -> None:
-        """Queue an event and give it an id; `audio` becomes its `delta` in base64 (§3)."""
+        """Queue an event and give it an id; `audio` is added to it in base64 (§3)."""
         if self.closing:
             return
         event = {"event_id": new_id("sv"), **event}
@@ -90,6 +100,11 @@ class Outlet:
             self.closing = True
             self._queue.put(_End(how))
 
+    def fall_silent(self) -> None:
+        """Send nothing any more but what was sent before, and leave the connection open."""
+        self._mangler.release()
+        self.closing = True
+
     def abandon(self) -> None:
         """Send nothing any more, and discard what is queued."""
         self.closing = True
@@ -116,7 +131,7 @@ class Outlet:
             case Told(event, audio):
                 record = self._session.note("sent", event, audio=audio)
                 if audio:
-                    event = {**event, "delta": base64.b64encode(audio).decode("ascii")}
+                    event = {**event, self._audio_key: self._encode(audio).decode("ascii")}
                 message = json.dumps(event)
                 self._queue.put(message, len(message))
                 tell(self._on_activity, Activity("sent", self._session, record))

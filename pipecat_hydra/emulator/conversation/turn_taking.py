@@ -77,10 +77,13 @@ class TurnTaking:
             outlet,
             speech_stopped=settings.speech_stopped,
             user_items=settings.user_items,
+            late_items=settings.late_user_items,
+            item_text=settings.user_item_text,
             stopped_on_discard=settings.stopped_on_discard,
             stopped_lag_secs=settings.stopped_lag_ms / 1000,
         )
         self._noise = False
+        self._untold = False  # the user's turn has no events (`tell_interruptions`)
         self._delivery: Delivery | None = None
         self._held: Delivery | None = None  # sent, but for `response.done` (§6)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,7 +98,7 @@ class TurnTaking:
             case SpeechStarted():
                 self._speech_started(event)
             case SpeechConfirmed():
-                if not self._noise:
+                if not (self._noise or self._untold):
                     self._cancel("interrupted")  # unless `speech_started` did (`cancel_on`)
             case SpeechStopped():
                 self._speech_stopped(event)
@@ -140,9 +143,9 @@ class TurnTaking:
     def cancel_response(self, response_id: str | None) -> None:
         """Cancel the response in flight, unless its id is another; without one do nothing (§4)."""
         delivery = self._delivery
-        if delivery is None or not delivery.created:
+        if delivery is None or not delivery.created or delivery.done:
             delivery = self._held
-        if delivery is None or response_id not in (None, delivery.response_id):
+        if delivery is None or response_id not in (None, delivery.wire_id):
             return
         if delivery is self._held:
             self._cancel_held("client_cancelled")
@@ -197,6 +200,10 @@ class TurnTaking:
     def _speech_started(self, event: SpeechStarted) -> None:
         self._user.stop_late()
         self._noise = bool(self._ask(self._dialogue.is_noise))
+        replying = self._delivery is not None and self._delivery.created
+        self._untold = replying and not self._settings.tell_interruptions
+        if self._untold:
+            return
         self._user.start(event.at_ms)
         if self._settings.cancel_on == "speech_started":
             self._cancel("interrupted")
@@ -204,14 +211,18 @@ class TurnTaking:
 
     def _speech_stopped(self, event: SpeechStopped) -> None:
         if self._noise or not event.confirmed:
-            self._user.discard(event)
+            if not self._untold:
+                self._user.discard(event)
             self._respond_if_asked()
             return
         self._output_refused = False
         self._record.note_history("user", "speech")
         heard = Heard(event.audio)
         reply = self._ask(lambda: self._dialogue.answer(heard))
-        self._user.stop(event, answered=bool(reply))
+        if self._untold:
+            self._supersede()
+        else:
+            self._user.stop(event, answered=bool(reply))
         self._start(reply, heard_secs=heard.secs)
         self._respond_if_asked()
 
@@ -266,6 +277,14 @@ class TurnTaking:
             self._user.stop_late()
         self._cancel_held(reason)
 
+    def _supersede(self) -> None:
+        """Give up the response in flight without a word; the next `response.created` tells."""
+        delivery, self._delivery = self._delivery, None
+        if delivery is not None:
+            for task in self._tasks:
+                task.cancel()
+            delivery.abandon()
+
     def _cancel_held(self, reason: CancelReason) -> None:
         held, self._held = self._held, None
         if held is not None:
@@ -301,7 +320,8 @@ class TurnTaking:
         )
 
     def _prompt(self) -> None:
-        if self._delivery is not None or self._held is not None or self._asked:
+        generating = self._delivery is not None and not self._delivery.done
+        if generating or self._held is not None or self._asked:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "a response is already in progress")
         if not self._messages and self._settings.respond_to_create == "error":
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "there is nothing to respond to")

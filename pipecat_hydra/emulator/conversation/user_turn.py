@@ -20,6 +20,8 @@ class UserTurn:
         outlet: Sends the events.
         speech_stopped: Whether `speech_stopped` is sent at all.
         user_items: Whether the items of the turns are sent.
+        item_text: Text in the items of turns that are no noise; `None` for a null text.
+        late_items: Whether an item is added only when the turn ends.
         stopped_on_discard: Whether `speech_stopped` precedes the item of a discarded turn.
         stopped_lag_secs: Seconds from the reply's first audio to the end of the turn; 0 to send
             the end of the turn before the reply.
@@ -33,10 +35,14 @@ class UserTurn:
         user_items: bool,
         stopped_on_discard: bool,
         stopped_lag_secs: float,
+        late_items: bool = False,
+        item_text: str | None = None,
     ) -> None:
         self._outlet = outlet
         self._speech_stopped = speech_stopped
         self._user_items = user_items
+        self._late_items = late_items
+        self._item_text = item_text
         self._stopped_on_discard = stopped_on_discard
         self._stopped_lag_secs = stopped_lag_secs
         self._item: Event | None = None
@@ -61,9 +67,9 @@ class UserTurn:
         )
 
     def add_item(self) -> None:
-        """Send `item.added` of the turn that has started."""
+        """Send `item.added` of the turn that has started, unless items are late."""
         assert self._item is not None
-        if self._user_items:
+        if self._user_items and not self._late_items:
             self._outlet.item_added(self._item)
 
     def discard(self, event: SpeechStopped) -> None:
@@ -111,7 +117,10 @@ class UserTurn:
 
     def _send_item_done(self, item_id: str, status: str) -> None:
         if self._user_items:
-            self._outlet.item_done(message_item(item_id, "user", status))
+            if self._late_items:
+                self._outlet.item_added(message_item(item_id, "user", "in_progress"))
+            text = self._item_text if status == "completed" else None
+            self._outlet.item_done(message_item(item_id, "user", status, text))
 
     def _send_stopped(self, event: SpeechStopped, item_id: str) -> None:
         if not self._speech_stopped:

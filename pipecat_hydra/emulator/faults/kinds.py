@@ -150,6 +150,20 @@ class RejectVoice(Fault):
     kind: ClassVar[str] = "reject_voice"
 
 
+@dataclass(frozen=True, slots=True)
+class RejectConfiguration(Fault):
+    """Reject any `session.configure`, for a field other than the voice (§2).
+
+    What follows, `EmulatorSettings.after_rejection` says.
+
+    Parameters:
+        param: The field at fault, `error.param`.
+    """
+
+    kind: ClassVar[str] = "reject_configuration"
+    param: str = "session.configure.session.tools"
+
+
 # Faults of an open connection.
 
 
@@ -189,8 +203,9 @@ class Drop(Fault):
             raise FaultError(f"{self.kind}: sent and received exclude each other")
         if self.of is not None and not self.counts:
             raise FaultError(f"{self.kind}: of needs sent or received")
-        if self.during == "upgrade" and isinstance(self.how, int):
-            raise FaultError(f"{self.kind}: there is no close frame before the upgrade")
+        if self.during == "upgrade" and self.how not in ("reset", "eof"):
+            what = "close frame" if isinstance(self.how, int) else "event"
+            raise FaultError(f"{self.kind}: there is no {what} before the upgrade")
 
     @property
     def counts(self) -> bool:
@@ -270,6 +285,46 @@ class OddSplits(Fault):
     def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
         """Turn odd splits on."""
         return replace(settings, odd_splits=True)
+
+
+@dataclass(frozen=True, slots=True)
+class LateEnd(Fault):
+    """Send `response.done` before the last of a response: an order that the protocol rules out.
+
+    Parameters:
+        ms: Milliseconds of audio that follow, `EmulatorSettings.late_audio_after_done_ms`.
+        texts: Whether all transcripts follow too, `EmulatorSettings.late_transcripts`.
+    """
+
+    kind: ClassVar[str] = "late_end"
+    ms: int = 400
+    texts: bool = True
+
+    def __post_init__(self) -> None:
+        Fault.__post_init__(self)
+        self._require("ms", self.ms >= 0)
+
+    def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
+        """Set what follows `response.done`."""
+        return replace(settings, late_audio_after_done_ms=self.ms, late_transcripts=self.texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding(Fault):
+    """Encode reply audio in another way than documented.
+
+    Parameters:
+        key: The field that holds the audio, `EmulatorSettings.audio_key`.
+        lines: Whether the base64 is broken into lines, `EmulatorSettings.base64_lines`.
+    """
+
+    kind: ClassVar[str] = "encoding"
+    key: Literal["delta", "audio"] = "audio"
+    lines: bool = True
+
+    def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
+        """Set the encoding."""
+        return replace(settings, audio_key=self.key, base64_lines=self.lines)
 
 
 # Faults of single events.
@@ -395,11 +450,14 @@ FAULTS: dict[str, type[Fault]] = {
         Full,
         Hang,
         RejectVoice,
+        RejectConfiguration,
         Drop,
         SlowReader,
         Rate,
         LateAudio,
         OddSplits,
+        LateEnd,
+        Encoding,
         Duplicate,
         Reorder,
         Missing,

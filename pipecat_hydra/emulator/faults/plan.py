@@ -83,9 +83,9 @@ class FaultPlan:
 
         Only the first connections have faults, at most eight of them. At most
         `MAX_FAILURES_IN_A_ROW` connections in a row do not reach `session.configured`. The plan
-        never rejects a key or a voice, never removes a field that a client needs, and never
-        ends a session without the client noticing. A hang may last until the client gives up,
-        so the client needs a time limit for each step of the handshake.
+        never rejects a key, a voice or a configuration, never removes a field that a client needs,
+        and never ends a session without the client noticing. A hang may last until the client
+        gives up, so the client needs a time limit for each step of the handshake.
 
         Args:
             seed: The same seed gives the same plan.

@@ -8,6 +8,7 @@ from pipecat_hydra.emulator.faults.kinds import (
     Binary,
     Drop,
     Duplicate,
+    Encoding,
     Fault,
     FaultError,
     Full,
@@ -17,6 +18,7 @@ from pipecat_hydra.emulator.faults.kinds import (
     Hang,
     Jitter,
     LateAudio,
+    LateEnd,
     Missing,
     Moment,
     OddSplits,
@@ -26,7 +28,7 @@ from pipecat_hydra.emulator.faults.kinds import (
     SlowReader,
     Unknown,
 )
-from pipecat_hydra.emulator.wire.ending import Ending
+from pipecat_hydra.emulator.wire.ending import ANNOUNCED, Ending
 from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL
 
 MAX_FAILURES_IN_A_ROW = 2
@@ -45,6 +47,7 @@ _ENDINGS: tuple[Ending, ...] = (
     1012,
     CLOSE_AT_CAPACITY,
     4000,
+    *ANNOUNCED,
 )
 _MOMENTS: tuple[Moment, ...] = ("configured", "user_speech", "response", "tool_call")
 _STEPS: tuple[HandshakeStep, ...] = ("upgrade", "created", "configured")
@@ -123,6 +126,8 @@ class _Draw:
             *([Rate(rng.choice(_RATES), times=times - 1)] if times > 1 else []),
             LateAudio(rng.randrange(50, 500), times=times),
             OddSplits(times=times),
+            LateEnd(rng.randrange(20, 500), rng.random() < 0.5, times=times),
+            Encoding(rng.choice(("delta", "audio")), rng.random() < 0.5, times=times),
             Duplicate(self._probability(), times=times),
             Reorder(self._probability(), times=times),
             Missing(self._probability(), times=times),

@@ -43,6 +43,13 @@ class Script:
                         "a Call or a Pause"
                     )
 
+    @property
+    def has_transcripts(self) -> bool:
+        """Whether any step has a transcript."""
+        turns = (self.greeting or (), *(t for t in self.turns if not isinstance(t, Noise)))
+        steps = [step for turn in turns for step in _steps(turn)]
+        return any(isinstance(step, Say) and bool(step.transcript) for step in steps)
+
     def begin(self) -> "_ScriptedDialogue":
         """Return the dialogue of a new session, which starts with the first turn."""
         return _ScriptedDialogue(self)

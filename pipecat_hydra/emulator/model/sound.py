@@ -69,7 +69,7 @@ def duration(pcm: bytes, rate: int) -> float:
     return len(pcm) / (BYTES_PER_SAMPLE * rate)
 
 
-def split(pcm: bytes, rate: int, delta_ms: int, *, odd: bool) -> Iterator[bytes]:
+def split(pcm: bytes, rate: int, delta_ms: float, *, odd: bool) -> Iterator[bytes]:
     """Split reply audio into deltas.
 
     Args:
@@ -78,7 +78,7 @@ def split(pcm: bytes, rate: int, delta_ms: int, *, odd: bool) -> Iterator[bytes]
         delta_ms: Length of a delta in milliseconds.
         odd: Split inside samples too, with some deltas of only three bytes (§3).
     """
-    size = max(1, rate * delta_ms // 1000) * BYTES_PER_SAMPLE
+    size = max(1, int(rate * delta_ms / 1000)) * BYTES_PER_SAMPLE
     # The first two of each four splits fall inside a sample, the other two between samples.
     sizes = (size + 1, size, 3, size) if odd else (size,)
     start = turn = 0

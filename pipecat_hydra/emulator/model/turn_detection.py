@@ -23,6 +23,7 @@ _TAIL_MS = 100
 """How much audio after the detected end belongs to a turn."""
 _LONGEST_TURN_MS = 60_000
 """How much audio of one turn is kept; the turn itself may be longer."""
+_IN_SPEECH = (VADState.SPEAKING, VADState.STOPPING)
 _BYTES_PER_MS = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE // 1000
 
 
@@ -93,6 +94,11 @@ class TurnDetector:
 
         return cls(await asyncio.to_thread(build), min_turn_ms=min_turn_ms)
 
+    @property
+    def in_speech(self) -> bool:
+        """Whether a turn has started and not stopped."""
+        return self._state in _IN_SPEECH
+
     async def feed(self, pcm: bytes) -> list[TurnEvent]:
         """Process user audio and return the events that it causes; the model runs in a thread."""
         self._unread += pcm
@@ -113,7 +119,7 @@ class TurnDetector:
         before, self._state = self._state, state
         start_ms, self._position_ms = self._position_ms, self._position_ms + self._window_ms
         self._keep(window, quiet=before is VADState.QUIET)
-        in_speech = before in (VADState.SPEAKING, VADState.STOPPING)
+        in_speech = before in _IN_SPEECH
         events: list[TurnEvent] = []
         if before is VADState.QUIET and state is not VADState.QUIET:
             self._started_ms, self._voiced_ms, self._confirmed = start_ms, 0, False

@@ -2,14 +2,13 @@
 
 import asyncio
 import errno
-import hmac
-import http
 import ipaddress
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import parse_qs, urlsplit
 
 from loguru import logger
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -26,13 +25,11 @@ from pipecat_hydra.emulator.model.script_file import load_script
 from pipecat_hydra.emulator.model.steps import Turn
 from pipecat_hydra.emulator.server.arrivals import Arrivals
 from pipecat_hydra.emulator.server.session import CLOSE_GRACE_SECS, Session
+from pipecat_hydra.emulator.server.upgrade import PATH, Refusal, check, model
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.ending import Ending
-from pipecat_hydra.emulator.wire.events import new_id
 from pipecat_hydra.emulator.wire.logs import websockets_logger
-from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL, DEFAULT_MODEL, MODELS
 
-_PATH = urlsplit(DEFAULT_BASE_URL).path
 _MAX_FRAME_BYTES = 16 * 2**20
 _CLOSE_TIMEOUT_SECS = 1.0
 
@@ -82,7 +79,7 @@ class HydraEmulator:
         self._host = host
         self._port = port
         self._api_key = api_key
-        self._settings = settings or EmulatorSettings()
+        self._settings = _complete(settings or EmulatorSettings(), self._responder)
         self._on_activity = on_activity
         self._server: Server | None = None
         self._url = ""
@@ -177,7 +174,7 @@ class HydraEmulator:
                 "there, or choose another port (0 takes any that is free)",
             ) from None
         host, port = next(iter(self._server.sockets)).getsockname()[:2]
-        self._url = f"ws://{_reachable(host)}:{port}{_PATH}"
+        self._url = f"ws://{_reachable(host)}:{port}{PATH}"
 
     async def stop(self) -> None:
         """Close all sessions and the socket, and end all tasks. May be called twice."""
@@ -258,29 +255,20 @@ class HydraEmulator:
         """Accept or reject an upgrade request (§1), or let it fail on purpose."""
         if (refused := await self._arrivals.admitted(connection)) is not None:
             return refused
-        path, _, query = request.path.partition("?")
-        if path != _PATH:
-            return _refuse(connection, http.HTTPStatus.NOT_FOUND, "Not found")
-        if not self._accepts(parse_qs(query).get("api_key"), request):
-            return _refuse(connection, http.HTTPStatus.UNAUTHORIZED, "Invalid API key")
-        if _model(request) not in MODELS:
-            return _refuse(connection, http.HTTPStatus.BAD_REQUEST, "Unknown model")
-        return None
-
-    def _accepts(self, in_query: list[str] | None, request: Request) -> bool:
-        if in_query is not None:
-            key = in_query[-1]
-        else:
-            scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-            if scheme.lower() != "bearer":
-                return False
-        given = key.encode(errors="surrogateescape")  # a header may hold any byte
-        return hmac.compare_digest(given, self._api_key.encode())
+        refusal = check(
+            request,
+            api_key=self._api_key,
+            allowed_origins=self._settings.allowed_origins,
+            redirect_status=self._settings.redirect_status,
+        )
+        return None if refusal is None else _refuse(connection, refusal)
 
     async def _serve(self, websocket: ServerConnection) -> None:
         assert websocket.request is not None
         settings = self._settings
-        record = EmulatedSession(new_id("sess"), _model(websocket.request), record=settings.record)
+        record = EmulatedSession(
+            str(uuid.uuid4()), model(websocket.request), record=settings.record
+        )
         full = settings.max_sessions is not None and self._served >= settings.max_sessions
         session = Session(
             websocket,
@@ -308,14 +296,15 @@ class HydraEmulator:
                 self.sessions.remove(record)
 
 
-def _refuse(connection: ServerConnection, status: http.HTTPStatus, reason: str) -> Response:
+def _refuse(connection: ServerConnection, refusal: Refusal) -> Response:
     # Nothing of the request is logged: a key may be anywhere in it.
-    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, reason)
-    return connection.respond(status, f"{reason}\n")
-
-
-def _model(request: Request) -> str:
-    return parse_qs(request.path.partition("?")[2]).get("model", [DEFAULT_MODEL])[-1]
+    status, reason = refusal.status, refusal.reason
+    text = f"{reason}. {refusal.advice}" if refusal.advice else reason
+    logger.warning("The emulator refused a connection with HTTP {}: {}", status.value, text)
+    response = connection.respond(status, f"{text}\n")
+    if refusal.location is not None:
+        response.headers["Location"] = refusal.location
+    return response
 
 
 def _reachable(host: str) -> str:
@@ -336,3 +325,12 @@ def _to_responder(
     if isinstance(responder, Sequence):
         return Script(responder)
     return responder
+
+
+def _complete(settings: EmulatorSettings, responder: Responder) -> EmulatorSettings:
+    """Return the settings with those filled in that depend on the responder."""
+    if settings.transcripts is not None:
+        return settings
+    return replace(
+        settings, transcripts=isinstance(responder, Script) and responder.has_transcripts
+    )

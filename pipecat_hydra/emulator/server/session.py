@@ -1,8 +1,8 @@
 """Serves one session: its handshake, client events, idle timeout and audio limit (§1, §2, §4).
 
 One task reads the socket and dispatches client events. Others beside it open the session, answer
-`session.configure`, run turn detection, watch the idle timeout, and write what the outlet holds.
-What follows from an event in the conversation is decided by `TurnTaking`.
+`session.configure`, run turn detection (`Hearing`), watch the idle timeout, and write what the
+outlet holds. What follows from an event in the conversation is decided by `TurnTaking`.
 """
 
 import asyncio
@@ -19,13 +19,16 @@ from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.conversation.turn_taking import TurnTaking
 from pipecat_hydra.emulator.faults.injection import Injection
-from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectVoice
+from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectConfiguration, RejectVoice
 from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.model.responders import Dialogue
-from pipecat_hydra.emulator.model.turn_detection import TurnDetector
-from pipecat_hydra.emulator.server.uplink import UplinkMeter
+from pipecat_hydra.emulator.server.hearing import Hearing
+from pipecat_hydra.emulator.server.negotiation import (
+    accepts_voice,
+    in_force,
+    output_sample_rate,
+)
 from pipecat_hydra.emulator.settings import EmulatorSettings
-from pipecat_hydra.emulator.wire.backlog import Backlog
 from pipecat_hydra.emulator.wire.client_events import (
     ClientEvent,
     FunctionCallOutput,
@@ -33,33 +36,28 @@ from pipecat_hydra.emulator.wire.client_events import (
     ItemCreate,
     ResponseCancel,
     ResponseCreate,
+    SessionConfiguration,
     SessionConfigure,
     SessionUpdate,
+    UnknownTypeError,
     parse_event,
     parse_json,
 )
-from pipecat_hydra.emulator.wire.ending import Ending, end
+from pipecat_hydra.emulator.wire.ending import ANNOUNCED, Ending, end
 from pipecat_hydra.emulator.wire.events import Event, ProtocolError
 from pipecat_hydra.emulator.wire.logs import log_failure
 from pipecat_hydra.emulator.wire.server_events import warning
 from pipecat_hydra.wire.protocol import (
-    BYTES_PER_SAMPLE,
     CLOSE_AT_CAPACITY,
     CLOSE_NORMAL,
-    INPUT_SAMPLE_RATE,
     MODEL_DEPRECATED,
     MODELS,
-    SERVER_DEFAULT_VOICE,
     VOICE_PARAM,
     ErrorCode,
 )
 
 CLOSE_GRACE_SECS = 2.0
 """How long a close may take; a client that does not read would delay it for ever."""
-
-_AUDIO_AHEAD_SECS = 10.0
-"""How much user audio may wait for turn detection, beyond a burst. When it is more, the session
-stops reading, so that a client slows down too."""
 
 _LOST = 1006
 """Close code of a connection that ended without a close frame."""
@@ -95,12 +93,18 @@ class Session:
             chosen, lambda: record.elapsed, self._note_fault, self._end_by_fault
         )
         self._settings = settings = self._injection.adjust(settings)
-        self._outlet = Outlet(record, on_activity, self._injection)
+        self._outlet = Outlet(
+            record,
+            on_activity,
+            self._injection,
+            audio_key=settings.audio_key,
+            base64_lines=settings.base64_lines,
+        )
         self._created = asyncio.Event()
+        self._configuring = False  # a `session.configure` counts, and others do not
+        self._over = False  # an error `session_ended` was sent
         self._turns: TurnTaking | None = None
-        self._uplink = UplinkMeter(settings.uplink_speed, settings.uplink_burst_secs)
-        ahead_secs = settings.uplink_burst_secs + _AUDIO_AHEAD_SECS
-        self._audio: Backlog[bytes] = Backlog(ahead_secs * BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
+        self._hearing = Hearing(settings)
         self._last_received = time.monotonic()
         self._writer: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,10 +143,10 @@ class Session:
             async for frame in self._websocket:
                 await self._injection.before_reading(self._websocket)
                 self._last_received = time.monotonic()
-                if not self._outlet.closing:
+                if not (self._outlet.closing or self._over):
                     self._take(frame)
                 await self._outlet.room()
-                await self._audio.room()
+                await self._hearing.room()
         except ConnectionClosed:
             pass
         finally:
@@ -195,63 +199,65 @@ class Session:
                 return
             await asyncio.sleep(limit - quiet)
 
-    async def _configure(self, event: SessionConfigure, turns: TurnTaking) -> None:
+    async def _configure(self, event: SessionConfigure, size: int) -> None:
         await self._created.wait()
         await self._injection.hang("configured")
         await asyncio.sleep(self._settings.configured_delay_secs)
-        wanted = event.session
-        if self._rejects(wanted.voice):
+        wanted, voice = event.session, event.session.voice
+        if (param := self._rejects(voice)) is not None:
+            voice = None
+            what = "voice" if param == VOICE_PARAM else "field"
             self._outlet.error(
                 ProtocolError(
                     ErrorCode.INVALID_REQUEST,
-                    f"unknown voice for {self._model.name}",
-                    param=VOICE_PARAM,
+                    f"unknown {what} for {self._model.name}",
+                    param=param,
                     event_id=event.event_id,
                 )
             )
-            return
-        self._record.tools = wanted.tools
-        session: Event = {
-            "instructions": wanted.instructions,
-            "voice": wanted.voice or SERVER_DEFAULT_VOICE,
-            "tools": wanted.tools,
-            "generate_initial_response": wanted.generate_initial_response,
-            "input_audio_format": "pcm16",
-            "input_audio_sample_rate": INPUT_SAMPLE_RATE,
-            "output_audio_format": "pcm16",
-        }
-        if self._settings.echo_output_rate:
-            session["output_audio_sample_rate"] = self._record.output_sample_rate
-        self._record.configured = True
+            match self._settings.after_rejection:
+                case "wait":
+                    return
+                case "retry":
+                    self._configuring = False
+                    return
+                case "close":
+                    self._close(CLOSE_NORMAL)
+                    return
+                case "default_voice":
+                    pass
+        self._begin(wanted, voice, size)
+
+    def _begin(self, wanted: SessionConfiguration, voice: str | None, size: int) -> None:
+        """Begin the conversation of a session that is configured."""
+        record, settings = self._record, self._settings
+        rate = output_sample_rate(wanted, self._model, settings)
+        record.output_sample_rate = rate
+        record.tools = wanted.tools
+        record.configured = True
+        turns = self._turns = TurnTaking(
+            self._outlet,
+            record,
+            self._dialogue,
+            settings,
+            sample_rate=rate,
+            mute=size > settings.configuration_limit_bytes,
+        )
+        session = in_force(wanted, voice, rate if settings.echo_output_rate else None)
         self._outlet.send({"type": "session.configured", "session": session})
-        self._spawn(self._listen(turns), "listen")
+        self._spawn(self._hearing.run(turns), "listen")
         if wanted.generate_initial_response:
             turns.greet()
 
-    def _rejects(self, voice: str | None) -> bool:
+    def _rejects(self, voice: str | None) -> str | None:
+        """Return the field for which a configuration is rejected, if it is."""
+        for fault in self._injection.chosen.of(RejectConfiguration):
+            self._injection.note(fault)
+            return fault.param
         for fault in self._injection.chosen.of(RejectVoice):
             self._injection.note(fault)
-            return True
-        return voice is not None and voice not in self._model.voices
-
-    async def _listen(self, turns: TurnTaking) -> None:
-        # In a task of its own: the speed of turn detection must not slow the reading, by which
-        # `UplinkMeter` recognises a file sent at once. The detector is loaded at the first audio:
-        # loading takes 60 ms, and not every session sends audio.
-        try:
-            pcm = await self._audio.get()
-            detector = await TurnDetector.load(
-                self._settings.vad, min_turn_ms=self._settings.min_turn_ms
-            )
-            try:
-                while True:
-                    for event in await detector.feed(pcm):
-                        turns.turn_event(event)
-                    pcm = await self._audio.get()
-            finally:
-                await detector.close()
-        finally:
-            self._audio.close()
+            return VOICE_PARAM
+        return None if accepts_voice(voice, self._model, self._settings) else VOICE_PARAM
 
     # Client events.
 
@@ -260,6 +266,9 @@ class Session:
         try:
             raw = self._note(frame)
             self._dispatch(parse_event(raw), frame)
+        except UnknownTypeError as problem:
+            if self._settings.unknown_types == "reject":
+                self._outlet.error(problem)
         except ProtocolError as problem:
             self._outlet.error(problem)
         self._injection.received(raw)
@@ -296,36 +305,26 @@ class Session:
                     self._turns.cancel_response(event.response_id)
 
     def _on_configure(self, event: SessionConfigure, size: int) -> None:
-        if self._turns is not None:
+        if self._configuring:
             return  # only the first one counts (§2)
-        record, settings = self._record, self._settings
+        self._configuring = True
+        record = self._record
         record.configuration = event.session.model_dump(exclude_unset=True)
         record.configuration_bytes = size
         record.unknown_fields = event.unknown_fields
-        record.output_sample_rate = settings.output_sample_rate or self._model.output_sample_rate
-        self._turns = TurnTaking(
-            self._outlet,
-            record,
-            self._dialogue,
-            settings,
-            sample_rate=record.output_sample_rate,
-            mute=size > settings.configuration_limit_bytes,
-        )
-        self._spawn(self._configure(event, self._turns), "configure")
+        self._spawn(self._configure(event, size), "configure")
 
     def _on_append(self, event: InputAudioAppend) -> None:
-        if not self._record.configured:
+        if self._turns is None:
             self._record.early_audio_events += 1
             if self._settings.early_audio == "end":
                 self._end("audio came before session.configured", event.event_id)
             return
         pcm = event.pcm()
-        secs = len(pcm) / (BYTES_PER_SAMPLE * INPUT_SAMPLE_RATE)
-        if not self._uplink.take(secs, time.monotonic()):
+        if self._hearing.put(pcm):
+            self._record.note_audio(pcm)
+        else:
             self._end("audio came much faster than it can have been spoken", event.event_id)
-            return
-        self._record.note_audio(pcm)
-        self._audio.put(pcm, len(pcm))
 
     def _on_update(self, event: SessionUpdate) -> None:
         self._require_configured(event)
@@ -353,7 +352,7 @@ class Session:
             raise
 
     def _require_configured(self, event: ClientEvent) -> TurnTaking:
-        if self._turns is None or not self._record.configured:
+        if self._turns is None:
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST,
                 f"{event.type} came before session.configured",
@@ -363,7 +362,9 @@ class Session:
 
     def _end(self, message: str, event_id: str | None) -> None:
         self._outlet.error(ProtocolError(ErrorCode.SESSION_ENDED, message, event_id=event_id))
-        self._close(self._settings.session_ended_close_code)
+        self._over = True
+        if self._settings.session_ended_close_code is not None:
+            self._close(self._settings.session_ended_close_code)
 
     def _close(self, how: Ending) -> None:
         self._outlet.close(how)
@@ -380,12 +381,16 @@ class Session:
         tell(self._on_activity, Activity("injected", self._record, fault=record))
 
     def _end_by_fault(self, how: Ending, at_once: bool) -> None:
-        if at_once:
+        if how in ANNOUNCED or at_once:
             self._end_now(how)
         else:
             self._close(how)
 
     def _end_now(self, how: Ending) -> None:
+        if how in ANNOUNCED:
+            self._outlet.error(ProtocolError(str(how), "the session is over"))
+            self._outlet.fall_silent()
+            return
         self._outlet.abandon()
         if self._writer is not None:
             self._writer.cancel()  # it may be blocked by a client that does not read

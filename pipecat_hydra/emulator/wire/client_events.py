@@ -1,9 +1,9 @@
 """Parses client events and checks them against the protocol document.
 
 Strictness follows §3 and §4 of the document. The real server ignores unknown fields of
-`session.configure`; they are accepted here too, and reported to the caller. Any other field that
-is not documented is an error. So a client that is accepted here sends only what the real server
-is known to accept.
+`session.configure`; they are accepted here too, and reported to the caller. Any other field is an
+error unless the real server is known to accept it. So a client that is accepted here sends only
+what the real server is known to accept.
 """
 
 import base64
@@ -26,12 +26,20 @@ class _Tolerant(BaseModel):
 
 
 class SessionConfiguration(_Tolerant):
-    """`session` of `session.configure` (§2); unknown fields are accepted."""
+    """`session` of `session.configure` (§2); unknown fields are accepted.
+
+    Clients also send the formats and rates that `session.configured` echoes. Another format is an
+    error (§3).
+    """
 
     instructions: str = ""
     voice: str | None = None
     tools: list[Event] = []
     generate_initial_response: bool = False
+    input_audio_format: Literal["pcm16"] = "pcm16"
+    input_audio_sample_rate: int | None = None
+    output_audio_format: Literal["pcm16"] = "pcm16"
+    output_audio_sample_rate: Annotated[int, Field(ge=8_000, le=48_000)] | None = None
 
 
 class SessionConfigure(_Tolerant):
@@ -91,15 +99,16 @@ class InputAudioAppend(_Strict):
 
     def _invalid(self, message: str) -> ProtocolError:
         return ProtocolError(
-            ErrorCode.INVALID_AUDIO, message, param=f"{self.type}.audio", event_id=self.event_id
+            ErrorCode.INVALID_AUDIO, message, param="audio", event_id=self.event_id
         )
 
 
 class FunctionCallOutput(_Strict):
-    """A `function_call_output` item, which answers a tool call."""
+    """A `function_call_output` item, which answers a tool call; the role is optional (§4)."""
 
     type: Literal["function_call_output"]
     id: str | None = None
+    role: Literal["user"] | None = None
     call_id: str
     output: str
 
@@ -184,28 +193,39 @@ def parse_json(text: str) -> Event:
     return event  # pyright: ignore[reportUnknownVariableType]  # JSON keys are strings
 
 
+class UnknownTypeError(ProtocolError):
+    """The type of an event is unknown. Whether the server tells is open (§3)."""
+
+
 def parse_event(event: Event) -> ClientEvent:
     """Check the fields of a decoded event, and return the model of its type.
 
     Raises:
-        ProtocolError: The type is unknown, or a field is missing, wrong or not allowed.
+        UnknownTypeError: The type is unknown.
+        ProtocolError: The type is missing, or another field is missing, wrong or not allowed.
     """
     event_id = event.get("event_id")
     event_id = event_id if isinstance(event_id, str) else None
     kind = event.get("type")
-    model = _MODELS.get(kind) if isinstance(kind, str) else None
-    if model is None:
+    if not isinstance(kind, str):
         raise ProtocolError(
-            ErrorCode.INVALID_REQUEST, "unknown event type", param="type", event_id=event_id
+            ErrorCode.INVALID_FRAME, "event has no type", param="type", event_id=event_id
+        )
+    if (model := _MODELS.get(kind)) is None:
+        raise UnknownTypeError(
+            ErrorCode.INVALID_FRAME, "unknown event type", param="type", event_id=event_id
         )
     try:
         return model.model_validate(event)
     except ValidationError as exception:
-        detail = exception.errors(include_url=False, include_input=False)[0]
-        strict_update = kind == "session.update" and detail["type"] == "extra_forbidden"
+        details = exception.errors(include_url=False, include_input=False)
+        unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
+        # In an update an unknown field has a code of its own, whatever else is wrong (§3).
+        strict = kind == "session.update" and bool(unknown)
+        detail = unknown[0] if strict else details[0]
         raise ProtocolError(
-            ErrorCode.INVALID_FRAME if strict_update else ErrorCode.INVALID_REQUEST,
-            "unknown field" if detail["type"] == "extra_forbidden" else detail["msg"],
+            ErrorCode.INVALID_FRAME if strict else ErrorCode.INVALID_REQUEST,
+            "unknown field" if detail in unknown else detail["msg"],
             param=".".join(str(part) for part in (kind, *detail["loc"])),
             event_id=event_id,
         ) from None

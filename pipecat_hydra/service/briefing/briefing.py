@@ -89,6 +89,13 @@ class Briefing:
         """Keep a message that no context keeps."""
         self._ledger.keep(text_entry(role, text))
 
+    def note_spoken(self, text: str) -> None:
+        """Keep what the user has said, which no context keeps."""
+        self._spoken += 1
+        self._budget.transcribed()
+        if not self.is_reset:
+            self.note("user", text)
+
     def note_reply(self, text: str, *, resumed: bool) -> None:
         """Keep the words of a reply that no context keeps.
 

@@ -274,7 +274,7 @@ def text_size(text: str) -> int:
 
 def _encoded_size(text: str) -> int:
     """Return how many bytes the text takes within a JSON string, as `codec.encode` writes it."""
-    return len(json.dumps(text, ensure_ascii=False).encode()) - len('""')
+    return len(json.dumps(text, ensure_ascii=False).encode(errors="replace")) - len('""')
 
 
 def _shortened(turn: Turn, room: int) -> str | None:

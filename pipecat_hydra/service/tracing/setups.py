@@ -57,7 +57,9 @@ class SetupSpans:
         setup.attributes |= {
             "tools.count": len(tools),
             "tools.available": bool(tools),
-            "hydra.instructions.bytes": len((configuration.instructions or "").encode()),
+            "hydra.instructions.bytes": len(
+                (configuration.instructions or "").encode(errors="replace")
+            ),
             "hydra.generate_initial_response": bool(configuration.generate_initial_response),
         }
         if tools:

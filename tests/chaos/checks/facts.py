@@ -150,9 +150,11 @@ class Facts:
         piece = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.float64)
         for response in others:
             whole = np.frombuffer(response.pcm[: len(response.pcm) // 2 * 2], "<i2")
-            same_rate = soxr.resample(whole.astype(np.float64), response.rate, self.rate)
-            if _likeness(same_rate, piece) > 0.9:
-                return True
+            # A response that goes on in another bracket may do so between two samples of this rate.
+            for skipped in range(max(1, response.rate // self.rate)):
+                rest = whole[skipped:].astype(np.float64)
+                if _likeness(soxr.resample(rest, response.rate, self.rate), piece) > 0.9:
+                    return True
         return False
 
     def stretches_of(self, response: Response) -> list[tuple[Stretch, int]]:

@@ -14,6 +14,7 @@ from pipecat.frames.frames import ErrorFrame
 
 from chaos.checks.facts import Facts
 from chaos.plan import RETRY, Change
+from pipecat_hydra.emulator import Drop
 from pipecat_hydra.wire.protocol import ErrorCode
 
 # How errors begin that tell of something else than a lost session.
@@ -94,9 +95,11 @@ def no_event_ends_it(facts: Facts) -> Iterator[str]:
 
 def server_has_no_complaint(facts: Facts) -> Iterator[str]:
     for session in facts.sessions:
+        drops = [record.fault for record in session.injected_of("drop")]
+        by_fault = [fault.how for fault in drops if isinstance(fault, Drop)]
         for record in session.sent_of("error"):
             error = record.event["error"]
-            if error and error.get("code") in _REFUSED:
+            if error and error.get("code") in _REFUSED and error["code"] not in by_fault:
                 yield f"{session.id} at {record.time:.2f} s: {error}"
 
 

@@ -10,12 +10,16 @@ call that is cancelled, what was still to be sent is missing at the end, and now
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 
 from chaos.checks.facts import BLOCK, INPUT_BYTES_PER_SEC, Facts, block
 from chaos.runner import Said
 from pipecat_hydra.emulator import EmulatedSession
+
+_OWED_SECS: Final = 0.42
+"""How long a line may be quiet before silence is sent for that time."""
 
 
 def nothing_before_configured(facts: Facts) -> Iterator[str]:
@@ -29,12 +33,17 @@ def not_too_fast(facts: Facts) -> Iterator[str]:
         if session.injected_of("slow_reader"):
             continue  # what it reads after a pause comes in a burst
         allowed = 0.2 + _held_up_secs(session)  # some chunks that are sent together
-        level, worst, last = 0.0, 0.0, 0.0
+        configured = session.sent_of("session.configured")
+        last = configured[0].time if configured else 0.0
+        level = since_configured = worst = 0.0
         for record in session.received_of("input_audio_buffer.append"):
-            level = max(0.0, level - 2.0 * (record.time - last))
+            secs = record.audio_bytes / INPUT_BYTES_PER_SEC
+            gained = secs - 2.0 * (record.time - last)
             last = record.time
-            level += record.audio_bytes / INPUT_BYTES_PER_SEC
-            worst = max(worst, level)
+            since_configured += gained
+            level = max(secs, level + gained)
+            # What a quiet line owes comes at once.
+            worst = max(worst, level - _OWED_SECS, since_configured)
         if worst > allowed:
             yield f"{session.id}: {worst:.2f} s of audio came ahead of twice real time"
 
@@ -100,7 +109,7 @@ def silence_keeps_it_alive(facts: Facts) -> Iterator[str]:
             continue
         times = [record.time for record in session.received_of("input_audio_buffer.append")]
         gaps = np.diff(times)
-        if len(gaps) and gaps.max() > 0.45 + _held_up_secs(session):  # it begins after 0.4 s
+        if len(gaps) and gaps.max() > _OWED_SECS + 0.03 + _held_up_secs(session):
             at = times[int(gaps.argmax())]
             yield f"{session.id}: no audio for {gaps.max():.2f} s from {at:.2f} s on"
 

@@ -220,6 +220,118 @@ async def test_a_cancelled_response_tells_what_was_said_and_ends_at_once(late_ms
     assert bool(late) == bool(late_ms)
 
 
+@pytest.mark.parametrize("end", ["cancel", "fail"])
+async def test_what_was_cut_off_is_an_incomplete_item_of_the_output(end: str) -> None:
+    reply: Reply = [Call("look", {}, "call_1"), HALF_A_SECOND]
+    it, _, session = delivery(reply, delivery_speed=1.0, item_texts=True)
+    await stopped(it, after_secs=0.1)
+    if end == "cancel":
+        it.cancel("interrupted")
+    else:
+        it.fail()
+    call, message = response(session)["output"]
+    assert (call["call_id"], call["status"]) == ("call_1", "completed")
+    added = session.sent_of("conversation.item.added")[-1].event["item"]
+    assert (message["id"], message["status"]) == (added["id"], "incomplete")
+    assert message["content"] == [{"type": "output_audio", "text": "It is noon"}]
+
+
+async def test_a_call_that_was_cut_off_has_the_arguments_that_were_sent() -> None:
+    call = Call("look", {"where": "here"}, "call_1")
+    it, owner, session = delivery([call], arguments_delta_chars=4, arguments_delta_secs=1.0)
+    await stopped(it, after_secs=1.5)
+    it.cancel("interrupted")
+    (item,) = response(session)["output"]
+    assert (item["type"], item["status"]) == ("function_call", "incomplete")
+    assert item["arguments"] == '{"where"'
+    assert "called look" not in owner.told
+
+
+@pytest.mark.parametrize("late_ms", [100, 60_000])
+async def test_a_response_may_be_done_before_its_last_audio(late_ms: int) -> None:
+    it, owner, session = delivery(
+        [Pause(0.1), HALF_A_SECOND], late_audio_after_done_ms=late_ms, transcripts=True
+    )
+    await it.run(0.0)
+    kinds = types(session)
+    late = [r for r in session.sent[kinds.index(DONE) :] if r.type == DELTA]
+    assert sum(record.audio_bytes for record in late) == min(late_ms * 48, 24_000)
+    assert kinds.count(DONE) == 1
+    assert kinds[-2:] == ["response.output_audio.done", "conversation.item.done"]
+    assert session.sent_audio() == HALF_A_SECOND.audio
+    assert response(session)["status"] == "completed"
+    assert [item["status"] for item in response(session)["output"]] == ["completed"]
+    assert owner.texts == ["It is noon and the sun is out"]
+
+
+@pytest.mark.parametrize("end", ["cancel", "fail"])
+async def test_a_response_that_is_done_early_is_done_once(end: str) -> None:
+    it, owner, session = delivery(
+        [HALF_A_SECOND], delivery_speed=1.0, late_audio_after_done_ms=60_000
+    )
+    await stopped(it, after_secs=0.1)
+    if end == "cancel":
+        it.cancel("interrupted")
+    else:
+        it.fail()
+    assert types(session).count(DONE) == 1
+    assert owner.texts == ["It is noon"]
+
+
+async def test_a_response_that_is_abandoned_ends_without_a_word() -> None:
+    it, owner, session = delivery([HALF_A_SECOND], delivery_speed=1.0)
+    await stopped(it, after_secs=0.1)
+    sent = len(session.sent)
+    it.abandon()
+    it.cancel("interrupted")
+    assert len(session.sent) == sent
+    assert owner.texts[0] == "It is noon"
+
+
+async def test_late_transcripts_follow_the_end_of_the_response() -> None:
+    it, _, session = delivery(
+        [HALF_A_SECOND], transcripts=True, transcript_events="both", late_transcripts=True
+    )
+    await it.run(0.0)
+    kinds = types(session)
+    late = kinds[kinds.index(DONE) + 1 :]
+    assert late == [
+        *["response.output_audio_transcript.delta"] * 3,
+        "response.output_audio_transcript.done",
+    ]
+
+
+@pytest.mark.parametrize("text", [True, False])
+async def test_items_may_have_their_text(text: bool) -> None:
+    it, _, session = delivery([HALF_A_SECOND, Pause(0.1)], item_texts=text)
+    await it.run(0.0)
+    item = session.sent_of("conversation.item.done")[0].event["item"]
+    wanted = "It is noon and the sun is out" if text else None
+    assert item["content"] == [{"type": "output_audio", "text": wanted}]
+
+
+@pytest.mark.parametrize(("ids", "wanted"), [("reused", "resp_1"), ("absent", None)])
+async def test_responses_may_have_no_id_of_their_own(ids: str, wanted: str | None) -> None:
+    reply: Reply = [HALF_A_SECOND, Call("look", {}, "call_1")]
+    it, _, session = delivery(reply, response_ids=ids, transcripts=True)
+    await it.run(0.0)
+    assert it.wire_id == wanted
+    for record in session.sent:
+        if record.type in (CREATED, DONE):
+            assert record.event["response"].get("id") == wanted
+        elif record.type.startswith("response."):
+            assert record.event.get("response_id") == wanted
+    if wanted is None:
+        assert "response_id" not in str(session.sent)
+    assert session.sent_audio() == HALF_A_SECOND.audio
+
+
+async def test_a_delta_may_be_one_sample() -> None:
+    it, _, session = delivery([Say(bytes(200), 24_000)], delta_ms=0.01)
+    await it.run(0.0)
+    assert [record.audio_bytes for record in session.sent_of(DELTA)] == [2] * 100
+
+
 async def test_late_audio_is_no_more_than_there_is() -> None:
     it, _, session = delivery(
         [HALF_A_SECOND], delivery_speed=1.0, late_audio_after_cancel_ms=60_000

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from emulator.client import SILENCE, Client, emulated, recording
 
-from pipecat_hydra.emulator import Call, Echo, Pause, Reply, Say
+from pipecat_hydra.emulator import Call, Echo, EmulatorSettings, Pause, Reply, Say
 
 DELTA = "response.function_call_arguments.delta"
 ARGUMENTS_DONE = "response.function_call_arguments.done"
@@ -54,6 +54,31 @@ async def test_empty_arguments_have_one_delta() -> None:
         await called(client)
         (delta, _) = client.of(DELTA)
         assert (delta["name"], delta["delta"]) == ("look", "")
+
+
+@pytest.mark.parametrize("told", ["events", "items", "output"])
+async def test_a_call_is_told_by_the_events_that_are_set(told: str) -> None:
+    async with emulated([[LOOK, HEAR, ANSWER]], calls_told=told) as client:
+        await called(client)
+        items = [e for e in client.of("conversation.item.done") if e["item"].get("call_id")]
+        assert len(client.of(ARGUMENTS_DONE)) == (2 if told == "events" else 0)
+        assert bool(client.of(DELTA)) == (told == "events")
+        assert len(items) == (0 if told == "output" else 2)
+        whole = client.of("response.done")[0]["response"]["output"]
+        assert [(item["call_id"], item["arguments"]) for item in whole] == [
+            ("call_1", LOOK.text),
+            ("call_2", "{}"),
+        ]
+        for call_id in ("call_1", "call_2"):
+            await output(client, call_id)
+        await client.send("response.create")
+        await client.got("response.done", 2)
+        assert client.audio() == ANSWER.audio
+
+
+def test_calls_in_the_output_alone_need_an_early_end() -> None:
+    with pytest.raises(ValueError, match="calls_told='output' needs a calls_done before"):
+        EmulatorSettings(calls_told="output", calls_done="after_outputs")
 
 
 @pytest.mark.parametrize("every", [True, False])

@@ -74,6 +74,25 @@ def test_items_form_a_chain() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "key"), [({}, "delta"), ({"audio_key": "audio"}, "audio")], ids=["delta", "audio"]
+)
+@pytest.mark.parametrize("lines", [False, True])
+async def test_audio_is_written_in_the_form_that_is_set(
+    settings: dict[str, Any], key: str, lines: bool
+) -> None:
+    out, session = outlet(base64_lines=lines, **settings)
+    pcm = bytes(range(256))
+    async with written(out) as client:
+        out.send({"type": DELTA}, audio=pcm)
+        out.close(1000)
+        (event,) = await read(client)
+    assert set(event) == {"event_id", "type", key}
+    assert ("\n" in event[key]) == lines
+    assert base64.b64decode(event[key]) == pcm
+    assert session.sent[0].audio_bytes == len(pcm)
+
+
 def test_a_problem_is_sent_as_an_error() -> None:
     out, session = outlet()
     out.error(ProtocolError("invalid_frame", "no JSON", param="a.b", event_id="ev_1"))

@@ -279,3 +279,51 @@ async def test_a_turn_may_be_answered_with_silence() -> None:
         await client.got("conversation.item.done")
         await client.sync()
         assert client.types == [*HANDSHAKE, *TURN[:4]]
+
+
+async def test_an_interruption_may_be_told_by_the_next_response_alone() -> None:
+    long = Say.tones(30.0)
+    async with emulated([long, Say.tones()], delivery_speed=1, tell_interruptions=False) as client:
+        await client.configure()
+        await client.say(recording("hello"), SILENCE)
+        old = await first_audio(client)
+        seen = len(client.events)
+        await client.say(burst(), SILENCE)  # noise is nothing at all
+        await client.say(recording("hello"), SILENCE)
+        new = await first_audio(client, 2)
+        done = await client.got("response.done")
+        kinds = [event["type"] for event in client.events[seen:]]
+        assert "input_audio_buffer.speech_started" not in kinds
+        assert kinds[: kinds.index("response.created")].count("response.output_audio.done") == 0
+        assert len(client.audio(old)) < 30 * 48_000
+        assert done["response"]["id"] == new != old
+        assert client.session.errors == []
+        await client.say(recording("hello"), SILENCE)  # nothing is in flight: told as usual
+        await client.got("input_audio_buffer.speech_stopped", 2)
+
+
+async def test_a_response_is_cancelled_by_the_id_that_it_was_told_by() -> None:
+    async with emulated([Say.tones(30.0)], delivery_speed=1, response_ids="reused") as client:
+        await client.configure()
+        await client.send("response.create")
+        assert await first_audio(client) == "resp_1"
+        await client.send("response.cancel", response_id="resp_2")
+        await client.sync()
+        assert client.of("response.done") == []
+        await client.send("response.cancel", response_id="resp_1")
+        assert (await client.got("response.done"))["response"]["status"] == "cancelled"
+
+
+async def test_a_response_that_is_done_is_not_in_progress_while_its_last_audio_comes() -> None:
+    turns = [Say.tones(2.0), Say.tones()]
+    async with emulated(turns, delivery_speed=1, late_audio_after_done_ms=1_000) as client:
+        await client.configure()
+        await client.send("response.create")
+        await client.got("response.done")
+        sent = len(client.audio())
+        await client.send("response.cancel")  # a no-op
+        await client.send("response.create")
+        await client.got("response.created", 2)
+        assert len(client.audio()) - sent == pytest.approx(48_000, abs=4_000)
+        await client.got("response.done", 2)
+        assert client.session.errors == []

@@ -203,3 +203,30 @@ async def test_noise_is_not_answered_however_little_is_told_of_it(
         assert client.types[2:] == wanted
         statuses = [event["item"]["status"] for event in client.of(DONE)]
         assert statuses == (["incomplete"] if items else [])
+
+
+async def test_the_item_of_a_turn_may_have_a_text() -> None:
+    user, session = turn(item_text="Hello there.")
+    begin(user)
+    user.discard(STOP)
+    begin(user)
+    user.stop(STOP, answered=False)
+    noise, words = (r.event["item"]["content"][0]["text"] for r in session.sent_of(DONE))
+    assert (noise, words) == (None, "Hello there.")
+
+
+async def test_an_item_may_be_added_only_at_the_end() -> None:
+    user, session = turn(late_items=True)
+    begin(user)
+    assert types(session) == [STARTED]
+    user.stop(STOP, answered=True)
+    begin(user)
+    user.discard(STOP)
+    assert types(session) == [STARTED, STOPPED, ADDED, DONE] * 2
+    items = [record.event["item"] for record in session.sent if "item" in record.event]
+    assert [item["status"] for item in items] == [
+        "in_progress",
+        "completed",
+        "in_progress",
+        "incomplete",
+    ]

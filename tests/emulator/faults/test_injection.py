@@ -13,13 +13,16 @@ from websockets.asyncio.client import connect
 from pipecat_hydra.emulator import (
     Call,
     Drop,
+    Encoding,
     Ending,
     Full,
     HandshakeStep,
     Hang,
     LateAudio,
+    LateEnd,
     OddSplits,
     Rate,
+    RejectConfiguration,
     RejectVoice,
     Say,
     SlowReader,
@@ -63,6 +66,59 @@ async def test_reject_voice() -> None:
         assert error["event_id"] == "mine"
         assert not emulator.sessions[0].configured
         assert kinds(emulator) == ["reject_voice"]
+
+
+async def test_reject_configuration() -> None:
+    async with called(RejectConfiguration("session.tools"), after_rejection="close") as (
+        emulator,
+        caller,
+    ):
+        await caller.send("session.configure", event_id="mine", session={"voice": "aria"})
+        error = (await caller.got("error"))["error"]
+        assert error["code"] == "invalid_request_error"
+        assert error["param"] == "session.tools"
+        assert error["event_id"] == "mine"
+        assert await caller.closed() == 1000
+        assert kinds(emulator) == ["reject_configuration"]
+
+
+@pytest.mark.parametrize("how", ["session_ended", "internal_error"])
+async def test_a_session_may_end_by_mere_words(how: Ending) -> None:
+    async with called(Drop(how, sent=2)) as (emulator, caller):
+        await caller.send("session.configure", session={})
+        assert (await caller.got("error"))["error"]["code"] == how
+        await caller.send("no event")
+        await caller.send("response.create")
+        await asyncio.sleep(0.2)
+        assert caller.types == ["session.created", "session.configured", "error"]
+        assert emulator.open_sessions
+        assert kinds(emulator) == ["drop"]
+
+
+async def test_late_end() -> None:
+    responder = [Say.tones(2.0, "That is all.")]
+    fault = LateEnd(200)
+    async with called(fault, responder=responder, transcripts=True) as (emulator, caller):
+        await caller.configure()
+        await caller.send("response.create")
+        await caller.got("response.output_audio.done")
+        await caller.got("conversation.item.done")
+        await caller.sync()
+        late = caller.types[caller.types.index("response.done") + 1 :]
+        assert late.count(DELTA) == 5  # 40 ms each
+        assert late.count("response.output_audio_transcript.delta") == 1
+        assert kinds(emulator) == ["late_end"]
+
+
+async def test_encoding() -> None:
+    async with called(Encoding(), responder=[Say.tones()]) as (emulator, caller):
+        await caller.configure()
+        await caller.send("response.create")
+        await caller.got("response.done")
+        deltas = [event for event in caller.events if event["type"] == DELTA]
+        assert all("delta" not in event and "\n" in event["audio"] for event in deltas)
+        audio = b"".join(base64.b64decode(event["audio"]) for event in deltas)
+        assert audio == emulator.sessions[0].sent_audio()
 
 
 @pytest.mark.parametrize("how", ENDINGS)

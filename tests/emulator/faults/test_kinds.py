@@ -11,6 +11,7 @@ from pipecat_hydra.emulator import (
     Drop,
     Duplicate,
     EmulatorSettings,
+    Encoding,
     Fault,
     FaultError,
     Full,
@@ -18,10 +19,12 @@ from pipecat_hydra.emulator import (
     Hang,
     Jitter,
     LateAudio,
+    LateEnd,
     Missing,
     OddSplits,
     Rate,
     Refuse,
+    RejectConfiguration,
     RejectVoice,
     SlowReader,
 )
@@ -56,6 +59,7 @@ def test_connections_are_chosen_by_number() -> None:
         (SlowReader, "after_secs", 0, -0.1),
         (Rate, "hz", 1, 0),
         (LateAudio, "ms", 0, -1),
+        (LateEnd, "ms", 0, -1),
         (Duplicate, "probability", 0, -0.1),
         (Duplicate, "probability", 1, 1.1),
         (Missing, "fields", ("item_id",), ()),
@@ -88,6 +92,10 @@ def test_each_kind_checks_its_connections_too(make: Callable[..., Fault]) -> Non
         ({"sent": 1, "received": 1}, "sent and received exclude each other"),
         ({"of": "response.done"}, "of needs sent or received"),
         ({"during": "upgrade", "how": 1011}, "there is no close frame before the upgrade"),
+        (
+            {"during": "upgrade", "how": "session_ended"},
+            "there is no event before the upgrade",
+        ),
     ],
 )
 def test_options_of_a_drop_that_contradict_each_other_are_refused(
@@ -109,6 +117,11 @@ def test_a_drop_counts_events_or_waits_for_a_moment() -> None:
         (Rate(48_000), {"output_sample_rate": 48_000}),
         (LateAudio(120), {"late_audio_after_cancel_ms": 120}),
         (OddSplits(), {"odd_splits": True}),
+        (LateEnd(90), {"late_audio_after_done_ms": 90, "late_transcripts": True}),
+        (LateEnd(90, texts=False), {"late_audio_after_done_ms": 90}),
+        (Encoding(), {"audio_key": "audio", "base64_lines": True}),
+        (Encoding("delta", lines=False), {}),
+        (RejectConfiguration(), {}),
         (RejectVoice(), {}),
     ],
 )

@@ -38,6 +38,15 @@ def test_a_script_after_its_last_turn(then: Any, after: list[str]) -> None:
     assert said(dialogue.answer(HEARD)) + said(dialogue.prompted([])) == after
 
 
+def test_a_script_knows_whether_it_has_transcripts() -> None:
+    mute, spoken = Say.tones(), Say.tones(0.6, "a")
+    assert not Script([mute, Noise(), [mute, Call("look"), Pause(0.1)]], mute).has_transcripts
+    assert not Script([]).has_transcripts
+    assert Script([Noise(), spoken]).has_transcripts
+    assert Script([[Call("look"), spoken]]).has_transcripts
+    assert Script([mute], [mute, spoken]).has_transcripts
+
+
 def test_calls_end_a_response_and_the_rest_is_narration() -> None:
     call, other, third = (Call("look", call_id=f"call_{n}") for n in (1, 2, 3))
     say, pause = [Say.tones(0.1, name) for name in "abc"], Pause(0.1)

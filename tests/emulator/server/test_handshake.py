@@ -1,5 +1,6 @@
 """Protocol §1 and §2: the upgrade and what comes before the first audio."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -132,6 +133,23 @@ async def test_unknown_voice_is_rejected_and_nothing_configured() -> None:
         assert not client.session.configured
 
 
+@pytest.mark.parametrize("after", ["retry", "close", "default_voice"])
+async def test_what_follows_a_rejected_voice_can_be_other(after: str) -> None:
+    settings = EmulatorSettings(after_rejection=after)  # type: ignore[arg-type]
+    async with HydraEmulator(settings=settings) as hydra, connected(hydra) as client:
+        await client.send("session.configure", session={"voice": "wren"})
+        assert (await client.got("error"))["error"]["param"] == "session.configure.session.voice"
+        if after == "close":
+            assert await client.closed() == 1000
+            return
+        if after == "retry":
+            await client.send("session.configure", session={"voice": "leo"})
+        session = (await client.got("session.configured"))["session"]
+        assert session["voice"] == ("leo" if after == "retry" else "sterling")
+        await client.send("response.create")
+        await client.got("response.done")
+
+
 async def test_unknown_fields_of_configure_pass_silently_but_are_told_to_the_test() -> None:
     async with HydraEmulator() as hydra, connected(hydra) as client:
         await client.send(
@@ -174,6 +192,18 @@ async def test_early_audio_may_end_the_session() -> None:
         assert await client.closed() == 1000
         error = client.of("error")[0]["error"]
         assert (error["code"], error["event_id"]) == ("session_ended", "mine")
+
+
+async def test_a_session_that_ended_may_stay_open_and_deaf() -> None:
+    settings = EmulatorSettings(early_audio="end", session_ended_close_code=None)
+    async with HydraEmulator(settings=settings) as hydra, connected(hydra) as client:
+        await client.append(bytes(640))
+        assert (await client.got("error"))["error"]["code"] == "session_ended"
+        await client.send("session.configure", session={"voice": "aria"})
+        await client.send("no.such.event")
+        await asyncio.sleep(5)
+        assert client.types == ["session.created", "error"]
+        assert not client.session.closed
 
 
 async def test_a_full_server_says_so_and_closes() -> None:

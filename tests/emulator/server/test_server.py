@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from emulator.client import SILENCE, connected, emulated, eventually, fast, recording
@@ -15,6 +16,7 @@ from websockets.asyncio.client import connect
 import pipecat_hydra.emulator
 from pipecat_hydra.emulator import (
     Activity,
+    Echo,
     EmulatorPortInUseError,
     EmulatorSettings,
     HydraEmulator,
@@ -247,3 +249,21 @@ async def test_the_key_and_what_is_said_show_nowhere(log: list[str]) -> None:
 def test_settings_are_checked(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be greater than 0"):
         EmulatorSettings(**{name: 0})  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("responder", "given", "sent"),
+    [
+        ("echo", None, False),
+        ([Say.tones()], None, False),
+        ([Say.tones(0.6, "It is noon.")], None, True),
+        ([Say.tones(0.6, "It is noon.")], False, False),
+        ("echo", True, True),
+        (Echo(), None, False),
+    ],
+)
+def test_transcripts_are_those_of_the_script(
+    responder: Any, given: bool | None, sent: bool
+) -> None:
+    hydra = HydraEmulator(responder, settings=EmulatorSettings(transcripts=given))
+    assert hydra.settings.transcripts is sent

@@ -45,10 +45,20 @@ async def test_what_is_no_event_is_an_invalid_frame(client: Client, frame: str |
         {"type": "ping"},
     ],
 )
-async def test_unknown_types_are_invalid_requests(client: Client, event: dict[str, Any]) -> None:
+async def test_unknown_types_are_invalid_frames(client: Client, event: dict[str, Any]) -> None:
     error = await rejected(client, json.dumps({**event, "event_id": "mine"}))
-    assert error["code"] == "invalid_request_error"
+    assert error["code"] == "invalid_frame"
     assert error["event_id"] == "mine"
+
+
+async def test_unknown_types_may_be_ignored() -> None:
+    settings = EmulatorSettings(unknown_types="ignore")
+    async with HydraEmulator(settings=settings) as hydra, connected(hydra) as client:
+        await client.configure()
+        await client.send("input_audio_buffer.commit")
+        error = await rejected(client, '{"type": null, "event_id": "mine"}')
+        assert error["event_id"] == "mine"  # what has no type is no event
+        assert len(client.of("error")) == 1
 
 
 @pytest.mark.parametrize(
@@ -67,6 +77,7 @@ async def test_bad_audio_is_invalid_audio(client: Client, audio: str, message: s
     event = {"type": "input_audio_buffer.append", "event_id": "mine", "audio": audio}
     error = await rejected(client, json.dumps(event))
     assert error["code"] == "invalid_audio"
+    assert error["param"] == "audio"
     assert error["message"].startswith(message)
     assert error["event_id"] == "mine"
     assert client.session.received_audio == b""
@@ -82,9 +93,10 @@ async def test_smallest_append_is_accepted(client: Client) -> None:
     assert "audio" not in record.event
 
 
+@pytest.mark.parametrize("tools", [{"tools": []}, {}], ids=["with tools", "without tools"])
 @pytest.mark.parametrize("extra", ["voice", "instructions", "temperature"])
-async def test_update_takes_tools_only(client: Client, extra: str) -> None:
-    session: dict[str, Any] = {"tools": [], extra: "aria"}
+async def test_update_takes_tools_only(client: Client, extra: str, tools: dict[str, Any]) -> None:
+    session: dict[str, Any] = {**tools, extra: "aria"}
     update: dict[str, Any] = {"type": "session.update", "event_id": "mine", "session": session}
     error = await rejected(client, json.dumps(update))
     assert error["code"] == "invalid_frame"
@@ -111,6 +123,10 @@ async def test_update_is_echoed_unless_it_changes_nothing(client: Client) -> Non
             "session.configure.session.instructions",
         ),
         (
+            {"type": "session.configure", "session": {"input_audio_format": "mulaw"}},
+            "session.configure.session.input_audio_format",
+        ),
+        (
             {"type": "session.configure", "session": {"generate_initial_response": "yes"}},
             "session.configure.session.generate_initial_response",
         ),
@@ -128,6 +144,18 @@ async def test_update_is_echoed_unless_it_changes_nothing(client: Client) -> Non
                 "item": {"type": "function_call_output", "call_id": "c", "output": {"a": 1}},
             },
             "conversation.item.create.item.function_call_output.output",
+        ),
+        (
+            {
+                "type": "conversation.item.create",
+                "item": {
+                    "type": "function_call_output",
+                    "role": "tool",
+                    "call_id": "c",
+                    "output": "",
+                },
+            },
+            "conversation.item.create.item.function_call_output.role",
         ),
         (
             {

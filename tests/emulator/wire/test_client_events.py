@@ -11,6 +11,7 @@ from pipecat_hydra.emulator.wire.client_events import (
     Message,
     ResponseCancel,
     SessionConfigure,
+    UnknownTypeError,
     parse_event,
     parse_json,
 )
@@ -36,11 +37,26 @@ def test_a_frame_that_is_not_an_object(text: str) -> None:
         parse_json(text)
 
 
-@pytest.mark.parametrize("kind", [None, 7, ["response.create"], "response.begin"])
-def test_a_type_that_there_is_not(kind: Any) -> None:
-    wrong = ("invalid_request_error", "unknown event type", "type", "e1")
-    assert refused(type=kind, event_id="e1") == wrong
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (None, "event has no type"),
+        (7, "event has no type"),
+        (["response.create"], "event has no type"),
+        ("response.begin", "unknown event type"),
+    ],
+)
+def test_a_type_that_there_is_not(kind: Any, message: str) -> None:
+    assert refused(type=kind, event_id="e1") == ("invalid_frame", message, "type", "e1")
     assert refused(type=kind, event_id=7)[3] is None
+
+
+def test_only_a_type_that_is_a_name_can_be_unknown() -> None:
+    with pytest.raises(UnknownTypeError):
+        parse_event({"type": "response.begin"})
+    with pytest.raises(ProtocolError) as caught:
+        parse_event({"type": None})
+    assert not isinstance(caught.value, UnknownTypeError)
 
 
 def test_unknown_fields_of_a_configuration_are_reported() -> None:
@@ -60,6 +76,8 @@ def test_unknown_fields_of_other_events_are_errors() -> None:
         "response.cancel.reason",
     )
     code, _, param, _ = refused(type="session.update", session={"tools": [], "voice": "aria"})
+    assert (code, param) == ("invalid_frame", "session.update.session.voice")
+    code, _, param, _ = refused(type="session.update", session={"voice": "aria"})
     assert (code, param) == ("invalid_frame", "session.update.session.voice")
 
 
@@ -106,5 +124,5 @@ def test_audio_is_decoded() -> None:
 def test_audio_that_is_wrong(audio: str, message: str) -> None:
     with pytest.raises(ProtocolError, match=message) as caught:
         append(audio).pcm()
-    assert caught.value.param == "input_audio_buffer.append.audio"
+    assert caught.value.param == "audio"
     assert caught.value.event_id == "e1"

@@ -5,6 +5,7 @@ const RTVI_VERSION = "2.2.0";
 const CONNECT_LIMIT_MS = 15_000;
 const GATHERING_LIMIT_MS = 2_000;
 const SILENT_NETWORK_LIMIT_MS = 8_000;
+const REFUSAL_LIMIT = 300;
 
 export class Call {
   #listener;
@@ -183,6 +184,20 @@ async function postOffer({ sdp, type }) {
       "The server does not answer. Start pipecat-hydra web again, and then call again.",
     );
   }
-  if (!response.ok) throw new Problem(`The server refused the call (HTTP ${response.status}).`);
+  if (!response.ok) throw new Problem(await refusal(response));
   return response.json();
+}
+
+// What the server says about a request that it refuses, as a sentence.
+async function refusal(response) {
+  const text = (await response.text().catch(() => "")).trim();
+  let reason = response.headers.get("Content-Type")?.startsWith("text/plain") ? text : "";
+  try {
+    const { detail } = JSON.parse(text);
+    if (typeof detail === "string") reason = detail;
+  } catch {
+    // It is not JSON.
+  }
+  const status = `The server refused the call (HTTP ${response.status}).`;
+  return reason ? `${status} ${reason.slice(0, REFUSAL_LIMIT)}` : status;
 }
