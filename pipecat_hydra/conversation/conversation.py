@@ -26,15 +26,12 @@ that no other room sees. Some rooms have a deadline:
     `session_clock.py` how long sessions and the call last
 
 The rules that need more than one room are in modules of their own: `turn_taking.py` has those
-between user turns, responses and owed replies, `interruption_rules.py` those about interruptions,
-`call_rules.py` those about function calls, `session_rules.py` those about the session as a whole,
-and `error_rules.py` those about errors. `Conversation` makes the rooms, routes each
-step to them, and puts their effects in order.
+between user turns, responses and owed replies, and `interruption_rules.py`, `call_rules.py`,
+`session_rules.py` and `error_rules.py` have those that their names say. `Conversation` makes the
+rooms, routes each step to them, and puts their effects in order.
 
-**Audio takes a short way.** Nearly all steps take a chunk of the user's audio, or a delta of the
-response that is being said. The rules between the rooms have nothing to decide then. And after a
-chunk that is sent, or a delta whose one effect is an `AudioChunk`, nothing is due earlier than it
-was before: whoever watches `deadline` need not look.
+**Audio takes a short way.** Nearly all steps take user audio (`microphone`), or audio of the
+response that is being said (`go_on`). The rules between the rooms have nothing to decide then.
 
 Protocol: §2 (handshake), §3 (events), §5 (turns), §6 (tools).
 """
@@ -218,6 +215,10 @@ class Conversation:
         """Whether a reply is being generated or still to come, from this session or the next."""
         return self._talk.engaged or self._owed.for_next_session
 
+    def may_go_on(self, now: float) -> bool:
+        """Whether the last of a reply may still come, though the server says that it is done."""
+        return self._responses.may_go_on(now)
+
     @property
     def awaits_answers(self) -> bool:
         """Whether a function call has no answer. The model says nothing new before it has one."""
@@ -276,9 +277,10 @@ class Conversation:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        lost = report_lost_audio(self._uplink.take_overflow_secs(now))
-        told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
-        ended = self._end.tick(now, heard_at=self._responses.heard_at)
+        audio += report_lost_audio(self._uplink.take_overflow_secs(now))
+        told = audio + self._talk.tick(now) + self._session.tick(now)
+        words = self._turns.understood if self._uplink.keeping else None
+        ended = self._end.tick(now, heard_at=self._responses.heard_at, words=words)
         if ended and self._end.is_repeated:
             self._talk.understood()
         return told + ended
@@ -297,9 +299,7 @@ class Conversation:
         *,
         opening: Sequence[tuple[MessageRole, str]] = (),
     ) -> list[Effect]:
-        """Set the configuration of the session, which is sent as soon as the session is created.
-
-        If this session has been sent a configuration already, this one is for the next session.
+        """Set the configuration of this session, or of the next one if this has been sent one.
 
         Args:
             configuration: What the session shall be.
@@ -341,8 +341,8 @@ class Conversation:
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free.
 
-        This may come in any phase. Before a session is configured, the session that begins owes
-        the reply. After `hand_over`, the next session owes it.
+        Before a session is configured, the session that begins owes the reply. After `hand_over`,
+        the next session owes it.
         """
         return self._talk.request(now)
 
@@ -423,12 +423,9 @@ class Conversation:
     # What the server says
 
     def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
-        """Take audio of the response that is being said, which most events have.
+        """Take audio of the response that is being said; None if `receive` must take the event.
 
         Afterwards nothing is due earlier than before, except audio in hand (`audio_deadline`).
-
-        Returns:
-            The effects; None, and nothing is done, if `receive` must take the event.
         """
         return self._responses.go_on(event, now)
 

@@ -15,7 +15,7 @@ for the clock's time.
   keeps the account at the clock, whatever single frames come.
 - The line is no longer sparse when it gives audio for at least two thirds of the time since the
   frame before: somebody speaks. It is not either when it has given nothing for so long that it
-  begins anew. Then jitter is allowed for again.
+  begins anew. Then jitter is allowed for again, and nothing is owed for the time before.
 - What stays behind for a second is lost on the way, or due to a clock that runs slow. No silence is
   owed for that, because silence would cut a word in two.
 
@@ -98,6 +98,9 @@ class LineClock:
             # If another frame comes in time, somebody speaks, and there must be no hole.
             self._due_at = max(self._due_at, self._covered_until + _LEAD_SECS, now + reach)
             return
+        if self._is_sparse or now > self._due_at + _LEAD_SECS:
+            # Somebody speaks. What is still owed, because a backlog went first, would cut a word.
+            self._covered_until = now
         self._is_sparse = False
         self._covered_until = min(self._covered_until, now)
         self._least_behind = min(self._least_behind, now - self._covered_until)

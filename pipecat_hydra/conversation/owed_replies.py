@@ -69,6 +69,8 @@ class _Due:
     """Responses that are due and not announced yet."""
 
     expected: int = 0
+    # How many of the last of them were asked for, and are no answers to the user.
+    asked_for: int = 0
     # How many of the first of them are to be cancelled as soon as they are announced.
     doomed: int = 0
     # When the last of them was asked for; None after an interruption.
@@ -89,19 +91,25 @@ class _Due:
 
     def doubt(self, now: float) -> None:
         """Record that the server may have forgotten them, unless they are to be cancelled."""
-        self.doubted_at = None if self.doomed else now
+        self.doubted_at = now if self.expected and not self.doomed else None
 
     def announce(self) -> bool:
         """Count one as announced. Return whether it is to be cancelled."""
         doomed = self.doomed > 0
-        self.expected = max(0, self.expected - 1)
         self.doomed = max(0, self.doomed - 1)
+        self.withdraw()
         return doomed
 
     def withdraw(self) -> None:
         """Count one as not coming."""
         self.expected = max(0, self.expected - 1)
         self.doomed = min(self.doomed, self.expected)
+        self.asked_for = min(self.asked_for, self.expected)
+
+    def add_asked_for(self, later: "_Due") -> None:
+        """Count as due, too, what was asked for later."""
+        self.expected += later.asked_for
+        self.asked_for += later.asked_for
 
 
 class OwedReplies:
@@ -226,6 +234,7 @@ class OwedReplies:
                 self._wanted.remove(request)
                 self._asked = True
                 self.expect(now)
+                self._due.asked_for += 1
                 create = ResponseCreate(event_id=self._event_ids.next())
                 self._create_ids.append(create.event_id or "")
                 return [Send(create)]
@@ -313,9 +322,13 @@ class OwedReplies:
         self._withheld = ()
 
     def turn_was_noise(self, now: float) -> None:
-        """Make due again what was set aside, and wanted what was withheld."""
-        self._due = self._set_aside
+        """Make due again what was set aside, and wanted what was withheld.
+
+        The answer to the turn is due no more, but what was asked for after the turn is.
+        """
+        asked_for, self._due = self._due, self._set_aside
         self._due.doubt(now)
+        self._due.add_asked_for(asked_for)
         self._wanted.extend(self._withheld)
         self.turn_is_over()
 

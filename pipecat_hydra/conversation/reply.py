@@ -137,6 +137,11 @@ class Reply:
         is_over = self.generated or self.audio_is_whole or self.may_rest
         return self.active and self._voiced and not is_over
 
+    def may_go_on(self, now: float) -> bool:
+        """Whether the last of its audio may still come, although it is done."""
+        is_done = self.active and self.generated and self.heard
+        return is_done and not self.audio_is_whole and now < self.quiet_at
+
     @property
     def deadline(self) -> float | None:
         """When it rests or counts as stalled, if nothing comes of it; None if it does neither."""

@@ -20,11 +20,34 @@ user has interrupted it, and what the listener has not heard of it is thrown awa
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5.
 """
 
+from dataclasses import dataclass
+
 from pipecat_hydra.conversation.effects import Effect, Flush
 from pipecat_hydra.conversation.reply import Reply
 from pipecat_hydra.conversation.response_ids import ResponseIds
 
-__all__ = ["ReplyLine"]
+__all__ = ["EndedResponse", "ReplyLine"]
+
+
+@dataclass(frozen=True, slots=True)
+class EndedResponse:
+    """How a response ended.
+
+    Parameters:
+        effects: What the pipeline is told.
+        response_id: Its id, if it ever had one.
+        announced: Whether it is current, or was. If not, it never will be.
+        current: Whether it was current.
+        answered: Whether it was generated to its end, and nobody interrupted it.
+        took: Seconds from asking to finishing, for a response that ended by itself.
+    """
+
+    effects: list[Effect]
+    response_id: str | None
+    announced: bool = True
+    current: bool = False
+    answered: bool = False
+    took: float | None = None
 
 
 class ReplyLine:

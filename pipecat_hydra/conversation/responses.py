@@ -30,7 +30,6 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3, §5
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -51,7 +50,7 @@ from pipecat_hydra.conversation.event_ids import EventIds
 from pipecat_hydra.conversation.joined_audio import JoinedAudio
 from pipecat_hydra.conversation.playback import Playback
 from pipecat_hydra.conversation.reply import STALL_SECS, Reply
-from pipecat_hydra.conversation.reply_line import ReplyLine
+from pipecat_hydra.conversation.reply_line import EndedResponse, ReplyLine
 from pipecat_hydra.conversation.unheard import Unheard
 from pipecat_hydra.wire.events import (
     AudioDelta,
@@ -60,35 +59,17 @@ from pipecat_hydra.wire.events import (
     ResponseInfo,
 )
 
-__all__ = ["EndedResponse", "Responses"]
+__all__ = ["Responses"]
 
 # How long before `speech_stopped` an answer to the user may begin.
 _QUICK_SECS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class EndedResponse:
-    """How a response ended.
-
-    Parameters:
-        effects: What the pipeline is told.
-        response_id: Its id, if it ever had one.
-        announced: Whether it is current, or was. If not, it never will be.
-        current: Whether it was current.
-        answered: Whether it was generated to its end, and nobody interrupted it.
-        took: Seconds from asking to finishing, for a response that ended by itself.
-    """
-
-    effects: list[Effect]
-    response_id: str | None
-    announced: bool = True
-    current: bool = False
-    answered: bool = False
-    took: float | None = None
-
-
 class Responses:
-    """The responses of a conversation."""
+    """The responses of a conversation.
+
+    It has a little more than 350 lines: half of them say what can be asked and what a step does.
+    """
 
     def __init__(
         self, *, event_ids: EventIds, resume_after_noise: bool, joined_audio_secs: float = 0.0
@@ -126,6 +107,10 @@ class Responses:
     def heard_at(self) -> float | None:
         """When the last part of the response in flight came; None if none is in flight."""
         return self._reply.progress_at if self._reply is not None and self.speaking else None
+
+    def may_go_on(self, now: float) -> bool:
+        """Whether the last audio of the current response may come, although that is done."""
+        return self._reply is not None and self._reply.may_go_on(now)
 
     @property
     def quiet(self) -> bool:

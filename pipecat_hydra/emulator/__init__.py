@@ -23,32 +23,33 @@ from pipecat_hydra.emulator.conversation.ledger import (
     OutputRecord,
 )
 from pipecat_hydra.emulator.conversation.records import EmulatedSession, Record
-from pipecat_hydra.emulator.faults.kinds import (
+from pipecat_hydra.emulator.faults.event_faults import (
     Binary,
-    Drop,
     Duplicate,
-    Encoding,
     EventFault,
-    Fault,
-    FaultError,
-    Full,
     Garbage,
     Giant,
+    Jitter,
+    Missing,
+    Reorder,
+    Unknown,
+)
+from pipecat_hydra.emulator.faults.fault import Fault, FaultError
+from pipecat_hydra.emulator.faults.kinds import (
+    Drop,
+    Encoding,
+    Full,
     HandshakeStep,
     Hang,
-    Jitter,
     LateAudio,
     LateEnd,
-    Missing,
     Moment,
     OddSplits,
     Rate,
     Refuse,
     RejectConfiguration,
     RejectVoice,
-    Reorder,
     SlowReader,
-    Unknown,
 )
 from pipecat_hydra.emulator.faults.parsing import parse_fault
 from pipecat_hydra.emulator.faults.plan import FaultPlan

@@ -102,7 +102,8 @@ class ReplyWait:
 
     @property
     def _is_reply_to_come(self) -> bool:
-        return self._conversation.reply_pending or not self._connection.is_drained
+        is_pending = self._conversation.reply_pending or not self._connection.is_drained
+        return is_pending or self._conversation.may_go_on(self._connection.now)
 
     def _given_up_at(self, began: float, spare_functions: bool) -> float:
         """When a reply that comes no further is waited for no more, as things stand."""

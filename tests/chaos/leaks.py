@@ -21,7 +21,7 @@ def open_files() -> list[str]:
 def threads() -> list[str]:
     """Names of the threads of this process, but for those that asyncio keeps to use again."""
     names = [thread.name for thread in threading.enumerate()]
-    return sorted(name for name in names if not name.startswith("asyncio_"))
+    return sorted(name for name in names if not name.startswith(("asyncio_", "uvloop_")))
 
 
 def resident_mib() -> float:

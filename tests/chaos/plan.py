@@ -246,6 +246,8 @@ def any_reading(rng: random.Random) -> dict[str, Any]:
         "late_transcripts": rng.random() < 0.25,
         "after_rejection": rng.choice(("wait", "close", "default_voice")),
         "calls_told": rng.choice(("events", "events", "items", "output")),
+        "base64_lines": rng.random() < 0.25,
+        "audio_key": rng.choice(("delta", "delta", "audio")),
     }
     if reading["calls_done"] not in ("before_arguments_done", "before_outputs"):
         # The outputs cannot come before `response.done` tells the calls.

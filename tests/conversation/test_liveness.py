@@ -244,6 +244,7 @@ Step: TypeAlias = ServerEvent | Callable[[Application], object] | float
 RESPONSES = ["r1", "r2", "r3", None]
 ITEMS = ["a", "b", None]
 CALLS = ["c1", "c2", "c3"]
+STAGES = ["conversation.item.added", "conversation.item.done"]
 STATUSES = ["completed", "cancelled", "failed", "incomplete", "odd"]
 ERRORS = [
     ErrorCode.INVALID_REQUEST,
@@ -262,8 +263,17 @@ def message(stage: str, item: str | None, role: str | None, status: str | None) 
     return wire.event(stage, item={k: v for k, v in fields.items() if v is not None})
 
 
-def function_item(stage: str, call: str) -> ServerEvent:
-    return wire.event(stage, item=function(call))
+def function_item(stage: str, call: str, **fields: object) -> ServerEvent:
+    return wire.event(stage, item={**function(call), **fields})
+
+
+def whole_function_item(call: str) -> ServerEvent:
+    return function_item(STAGES[1], call, arguments="{}")
+
+
+def whole_transcript(response: str | None) -> ServerEvent:
+    kind = "response.output_audio_transcript.done"
+    return wire.event(kind, response_id=response, transcript="Hi there")
 
 
 def function(call: str) -> dict[str, object]:
@@ -279,8 +289,6 @@ def each(event: Callable[..., ServerEvent], *choices: Sequence[object]) -> list[
     return [event(*fields) for fields in itertools.product(*choices)]
 
 
-STAGES = ["conversation.item.added", "conversation.item.done"]
-
 server_events = st.one_of(
     st.sampled_from(each(wire.started, ITEMS)),
     st.sampled_from(each(wire.stopped, ITEMS)),
@@ -294,12 +302,14 @@ server_events = st.one_of(
     st.sampled_from(each(wire.response_created, RESPONSES)),
     st.sampled_from(each(wire.audio, [PCM, PCM, PCM[:1], b""], RESPONSES)),
     st.sampled_from(each(wire.audio_done, RESPONSES)),
-    st.sampled_from(each(wire.transcript, ["Hi", ""], RESPONSES)),
+    st.sampled_from(
+        [*each(wire.transcript, ["Hi", ""], RESPONSES), *each(whole_transcript, RESPONSES)]
+    ),
     st.sampled_from(each(wire.done, RESPONSES, STATUSES)),
     st.sampled_from(each(output, RESPONSES, CALLS)),
     st.sampled_from(each(wire.call, [*CALLS, None], ["f", None], ["{}", None], RESPONSES)),
     st.sampled_from(each(wire.call_delta, ["", "{", "{}"], [*CALLS, None], [None], RESPONSES)),
-    st.sampled_from(each(function_item, STAGES, CALLS)),
+    st.sampled_from([*each(function_item, STAGES, CALLS), *each(whole_function_item, CALLS)]),
     st.sampled_from(each(wire.error, ERRORS)),
     st.sampled_from(
         [

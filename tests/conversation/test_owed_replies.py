@@ -402,3 +402,17 @@ def test_a_request_that_was_refused_is_owed_no_more(driver: Driver):
     driver.receive(wire.error("invalid_request_error", event_id=create.event_id))
     driver.conversation.disconnected(0.0)
     assert not driver.conversation.owes_reply
+
+
+def test_what_was_asked_for_after_a_turn_is_due_though_that_was_noise(driver: Driver):
+    """The answer to the turn is withdrawn, and the model is asked about a call that it made."""
+    driver.receive(wire.started(), wire.stopped())
+    item = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+    driver.receive(wire.done(output=[item]))
+    driver.now = 1.0
+    assert creates(driver.conversation.answer_call("c1", "{}", 1.0)) == 1
+    driver.receive(wire.user_item("incomplete"))
+    assert driver.conversation.reply_pending
+    assert creates(driver.conversation.send_message("Hello?", 1.0)) == 0
+    assert creates(driver.conversation.tick(8.9)) == 0
+    assert creates(driver.conversation.tick(9.0)) == 1

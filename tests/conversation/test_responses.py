@@ -22,7 +22,8 @@ from pipecat_hydra.conversation.effects import (
     VoiceStarted,
 )
 from pipecat_hydra.conversation.event_ids import EventIds
-from pipecat_hydra.conversation.responses import EndedResponse, Responses
+from pipecat_hydra.conversation.reply_line import EndedResponse
+from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.wire.events import (
     ResponseCancel,
     ResponseInfo,

@@ -485,6 +485,26 @@ def driven(uplink: Uplink, steps: list[Step], *, until_secs: float) -> list[tupl
     return sent
 
 
+@pytest.mark.parametrize("silent_secs", [0.5, 0.55, 0.6, 0.7, 1.0, 2.0])
+def test_silence_that_could_not_be_sent_in_time_cuts_no_word(silent_secs: float):
+    uplink = Uplink()
+    for number in range(50):
+        uplink.push(chunk(number), number * CHUNK_SECS)
+    # What was kept takes half a second to be sent.
+    opened_at = 50 * CHUNK_SECS
+    uplink.open(opened_at)
+    said_at = opened_at + silent_secs
+    run(uplink, opened_at, said_at)
+    sent: list[bytes] = []
+    for number in range(50, 100):
+        now = said_at + (number - 50) * CHUNK_SECS
+        while (due := uplink.deadline) is not None and due < now:
+            sent += uplink.tick(due)
+        sent += uplink.push(chunk(number), now)
+    first, *_, last = [n for n, pcm in enumerate(sent) if not is_silence(pcm)]
+    assert not any(map(is_silence, sent[first:last]))
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0.0, 1.0), st.sampled_from([0.02, 0.02, 0.02, 0.06, 0.5, 1.5])),

@@ -67,6 +67,27 @@ async def test_it_waits_not_for_one_of_which_nothing_comes_but_reports():
     assert not await waiting
 
 
+async def test_it_waits_a_moment_for_the_last_audio_of_a_reply_that_is_done():
+    """Hydra may say that a response is done before it has sent all of it."""
+    bench = Bench()
+    bench.hear_reply()
+    begin = bench.driver.now = bench.connection.now
+    bench.driver.receive(wire.audio(PCM))
+    bench.end_reply()
+    assert await bench.replies.until_replied(30.0)
+    assert bench.connection.now - begin == pytest.approx(0.5, abs=0.3)
+
+
+async def test_it_waits_not_for_audio_if_that_is_whole():
+    bench = Bench()
+    bench.hear_reply()
+    begin = bench.driver.now = bench.connection.now
+    bench.driver.receive(wire.audio(PCM), wire.audio_done())
+    bench.end_reply()
+    assert await bench.replies.until_replied(30.0)
+    assert bench.connection.now == pytest.approx(begin, abs=0.1)
+
+
 async def test_it_waits_until_the_pipeline_was_told_all_of_it():
     bench = Bench()
     bench.connection.is_drained = False

@@ -18,7 +18,7 @@ _GRACE_SECS: Final = 3.0
 _GRACE_OF_THREADS_SECS: Final = 20.0
 _LOOK_SECS: Final = 0.05
 # Executors keep their threads to use them again, and end them with the interpreter.
-_REUSED_THREADS: Final = ("asyncio_", "ThreadPoolExecutor-")
+_REUSED_THREADS: Final = ("asyncio_", "uvloop_", "ThreadPoolExecutor-")
 
 
 async def left_in_loop() -> list[str]:

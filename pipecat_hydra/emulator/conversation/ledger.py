@@ -6,7 +6,7 @@ All times are seconds since the session's socket opened.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipecat_hydra.emulator.faults.kinds import Fault
+from pipecat_hydra.emulator.faults.fault import Fault
 from pipecat_hydra.emulator.model.responders import ToolOutput
 
 Role = Literal["user", "assistant", "system"]

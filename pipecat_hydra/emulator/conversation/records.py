@@ -14,7 +14,7 @@ from pipecat_hydra.emulator.conversation.ledger import (
     NarrationRecord,
     OutputRecord,
 )
-from pipecat_hydra.emulator.faults.kinds import Fault
+from pipecat_hydra.emulator.faults.fault import Fault
 from pipecat_hydra.emulator.wire.client_events import Message
 from pipecat_hydra.emulator.wire.events import Event
 

@@ -14,7 +14,8 @@ defaults::
 
 `parse_fault` reads that form and `str` of a fault writes it.
 
-`kinds` is the table of faults. `parsing` reads their text form. `plan` chooses the faults of one
-connection, and `random_faults` draws those of a random plan. `injection` lets them happen in one
-session, and `mangler` applies those that change single events.
+`fault` is the base of all faults. `kinds` is the table of them, and `event_faults` has those of
+single events. `parsing` reads their text form. `plan` chooses the faults of one connection, and
+`random_faults` draws those of a random plan. `injection` lets them happen in one session, and
+`mangler` applies those that change single events.
 """

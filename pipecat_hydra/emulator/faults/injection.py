@@ -13,7 +13,8 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
-from pipecat_hydra.emulator.faults.kinds import Drop, Fault, HandshakeStep, Hang, Moment, SlowReader
+from pipecat_hydra.emulator.faults.fault import Fault
+from pipecat_hydra.emulator.faults.kinds import Drop, HandshakeStep, Hang, Moment, SlowReader
 from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.ending import Ending

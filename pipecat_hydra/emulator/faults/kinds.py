@@ -1,12 +1,25 @@
-"""The table of faults: one class for each kind, with its options and their limits."""
+"""The table of faults: one class for each kind, with its options and their limits.
 
-from dataclasses import dataclass, field, fields, replace
+`event_faults.py` has those of single events.
+"""
+
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
+from pipecat_hydra.emulator.faults.event_faults import (
+    Binary,
+    Duplicate,
+    Garbage,
+    Giant,
+    Jitter,
+    Missing,
+    Reorder,
+    Unknown,
+)
+from pipecat_hydra.emulator.faults.fault import Fault, FaultError
 from pipecat_hydra.emulator.settings import EmulatorSettings
 from pipecat_hydra.emulator.wire.ending import Ending
-from pipecat_hydra.wire.protocol import MIN_APPEND_BYTES
 
 Moment = Literal["upgrade", "session", "configured", "user_speech", "response", "tool_call"]
 """A stretch of time in a connection. `"upgrade"`: before the answer to the upgrade request.
@@ -18,82 +31,7 @@ HandshakeStep = Literal["upgrade", "created", "configured"]
 """An answer that the server owes during the handshake, in this order: the answer to the upgrade
 request, `session.created`, `session.configured`."""
 
-OPTIONAL_FIELDS = (
-    "event_id",
-    "item_id",
-    "previous_item_id",
-    "output_index",
-    "content_index",
-    "audio_start_ms",
-    "audio_end_ms",
-    "session_id",
-    "session.instructions",
-    "session.voice",
-    "session.tools",
-    "session.input_audio_format",
-    "session.output_audio_format",
-    "item.role",
-    "item.content",
-    "response.status",
-    "response.status_details",
-    "response.output",
-    "response.usage",
-    "arguments",
-    "error.type",
-    "error.message",
-    "error.param",
-    "error.event_id",
-    "code",
-    "message",
-)
-"""Fields of server events that a client can do without (§3). A client needs the ids of responses
-and calls, what marks a turn as discarded, the audio and its rate: those are not in this list."""
-
 _CLOSE_CODES = {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
-
-
-class FaultError(ValueError):
-    """The kind of a fault, an option or a value is unknown or not allowed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The base of all faults.
-
-    Parameters:
-        first: The first connection that has the fault, counted from 1.
-        times: How many connections have it, from the first one on; `None` for all.
-    """
-
-    kind: ClassVar[str] = ""
-    """The fault's name on a command line and in records."""
-
-    first: int = field(default=1, kw_only=True)
-    times: int | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        self._require("first", self.first >= 1)
-        self._require("times", self.times is None or self.times >= 1)
-
-    def __str__(self) -> str:
-        """Write the fault in the form that `parse_fault` reads."""
-        common = len(fields(Fault))
-        options = (*fields(self)[common:], *fields(self)[:common])  # those of its kind first
-        values = [(option, getattr(self, option.name)) for option in options]
-        given = [f"{o.name}={_text(value)}" for o, value in values if value != o.default]
-        return f"{self.kind}:{','.join(given)}" if given else self.kind
-
-    def holds(self, connection: int) -> bool:
-        """Whether the connection with this number has the fault."""
-        return self.first <= connection < self.first + (self.times or connection)
-
-    def adjust(self, settings: EmulatorSettings) -> EmulatorSettings:
-        """Return the settings for a session that has the fault."""
-        return settings
-
-    def _require(self, name: str, right: bool) -> None:
-        if not right:
-            raise FaultError(f"{self.kind}: {name} cannot be {_text(getattr(self, name))}")
 
 
 # Faults of the upgrade and of the handshake.
@@ -327,122 +265,6 @@ class Encoding(Fault):
         return replace(settings, audio_key=self.key, base64_lines=self.lines)
 
 
-# Faults of single events.
-
-
-@dataclass(frozen=True, slots=True)
-class EventFault(Fault):
-    """The base of faults that change single events.
-
-    Parameters:
-        probability: How likely the fault is at each event, from 0 to 1.
-        of: The type of the events that may have the fault; `None` for all.
-    """
-
-    probability: float = 0.1
-    of: str | None = None
-
-    def __post_init__(self) -> None:
-        Fault.__post_init__(self)
-        self._require("probability", 0 <= self.probability <= 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate(EventFault):
-    """Send an event twice, with the same id."""
-
-    kind: ClassVar[str] = "duplicate"
-
-
-@dataclass(frozen=True, slots=True)
-class Reorder(EventFault):
-    """Send an event after the next one; if there is none within 50 ms, send it late."""
-
-    kind: ClassVar[str] = "reorder"
-
-
-@dataclass(frozen=True, slots=True)
-class Missing(EventFault):
-    """Send an event without some of its fields, but never without `type`.
-
-    Parameters:
-        fields: The fields that may be missing, a random choice of them each time.
-            `response.usage` names the field `usage` in `response`.
-    """
-
-    kind: ClassVar[str] = "missing"
-    fields: tuple[str, ...] = OPTIONAL_FIELDS
-
-    def __post_init__(self) -> None:
-        EventFault.__post_init__(self)
-        self._require("fields", bool(self.fields) and "type" not in self.fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown(EventFault):
-    """Send an event of an unknown type after an event."""
-
-    kind: ClassVar[str] = "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Garbage(EventFault):
-    """Send a wrong text frame after an event: no JSON, no event, or fields of wrong types."""
-
-    kind: ClassVar[str] = "garbage"
-
-
-@dataclass(frozen=True, slots=True)
-class Binary(EventFault):
-    """Send a binary frame with random bytes after an event.
-
-    Parameters:
-        size: Length of the frame in bytes.
-    """
-
-    kind: ClassVar[str] = "binary"
-    size: int = MIN_APPEND_BYTES
-
-    def __post_init__(self) -> None:
-        EventFault.__post_init__(self)
-        self._require("size", self.size >= 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Jitter(EventFault):
-    """Delay an event and all that follow, which then come in a burst.
-
-    Parameters:
-        secs: Longest delay in seconds; the delay is random.
-    """
-
-    kind: ClassVar[str] = "jitter"
-    secs: float = 0.3
-
-    def __post_init__(self) -> None:
-        EventFault.__post_init__(self)
-        self._require("secs", self.secs >= 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Giant(Fault):
-    """Send one very long event of an unknown type.
-
-    Parameters:
-        size: Length of the event in bytes.
-        sent: The number of the event to the client after which it is sent.
-    """
-
-    kind: ClassVar[str] = "giant"
-    size: int = 50_000_000
-    sent: int = 3
-
-    def __post_init__(self) -> None:
-        Fault.__post_init__(self)
-        self._require("size", self.size >= 1)
-        self._require("sent", self.sent >= 1)
-
-
 FAULTS: dict[str, type[Fault]] = {
     fault.kind: fault
     for fault in (
@@ -469,7 +291,3 @@ FAULTS: dict[str, type[Fault]] = {
     )
 }
 """All classes of faults, by kind."""
-
-
-def _text(value: Any) -> str:
-    return "+".join(cast(tuple[str, ...], value)) if isinstance(value, tuple) else str(value)

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipecat_hydra.emulator.faults.kinds import (
+from pipecat_hydra.emulator.faults.event_faults import (
     Binary,
     Duplicate,
     EventFault,
-    Fault,
     Garbage,
     Giant,
     Jitter,
@@ -18,6 +17,7 @@ from pipecat_hydra.emulator.faults.kinds import (
     Reorder,
     Unknown,
 )
+from pipecat_hydra.emulator.faults.fault import Fault
 from pipecat_hydra.emulator.wire.events import Event, new_id
 
 _HOLD_SECS = 0.05

@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from pipecat_hydra.emulator.faults.kinds import FAULTS, Fault, FaultError
+from pipecat_hydra.emulator.faults.fault import Fault, FaultError
+from pipecat_hydra.emulator.faults.kinds import FAULTS
 
 
 def parse_fault(text: str) -> Fault:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from pipecat_hydra.emulator.faults.kinds import Fault, FaultError
+from pipecat_hydra.emulator.faults.fault import Fault, FaultError
 from pipecat_hydra.emulator.faults.parsing import parse_fault
 from pipecat_hydra.emulator.faults.random_faults import (
     DEFAULT_VIOLENCE,

@@ -3,30 +3,31 @@
 import random
 from collections.abc import Collection
 
-from pipecat_hydra.emulator.faults.kinds import (
-    FAULTS,
+from pipecat_hydra.emulator.faults.event_faults import (
     Binary,
-    Drop,
     Duplicate,
-    Encoding,
-    Fault,
-    FaultError,
-    Full,
     Garbage,
     Giant,
+    Jitter,
+    Missing,
+    Reorder,
+    Unknown,
+)
+from pipecat_hydra.emulator.faults.fault import Fault, FaultError
+from pipecat_hydra.emulator.faults.kinds import (
+    FAULTS,
+    Drop,
+    Encoding,
+    Full,
     HandshakeStep,
     Hang,
-    Jitter,
     LateAudio,
     LateEnd,
-    Missing,
     Moment,
     OddSplits,
     Rate,
     Refuse,
-    Reorder,
     SlowReader,
-    Unknown,
 )
 from pipecat_hydra.emulator.wire.ending import ANNOUNCED, Ending
 from pipecat_hydra.wire.protocol import CLOSE_AT_CAPACITY, CLOSE_NORMAL

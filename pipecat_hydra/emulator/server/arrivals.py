@@ -10,7 +10,8 @@ from websockets.http11 import Response
 from websockets.protocol import State
 
 from pipecat_hydra.emulator.conversation.ledger import FaultRecord
-from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Hang, Refuse
+from pipecat_hydra.emulator.faults.fault import Fault
+from pipecat_hydra.emulator.faults.kinds import Drop, Hang, Refuse
 from pipecat_hydra.emulator.faults.plan import ConnectionFaults, FaultPlan
 from pipecat_hydra.emulator.wire.ending import end
 

@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 from pipecat_hydra.emulator.conversation.activity import ActivityHook
 from pipecat_hydra.emulator.conversation.ledger import FaultRecord
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
-from pipecat_hydra.emulator.faults.kinds import Fault
+from pipecat_hydra.emulator.faults.fault import Fault
 from pipecat_hydra.emulator.faults.plan import FaultPlan
 from pipecat_hydra.emulator.model.responders import Echo, Responder
 from pipecat_hydra.emulator.model.script import Script

@@ -18,8 +18,9 @@ from pipecat_hydra.emulator.conversation.activity import Activity, ActivityHook,
 from pipecat_hydra.emulator.conversation.outlet import Outlet
 from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.conversation.turn_taking import TurnTaking
+from pipecat_hydra.emulator.faults.fault import Fault
 from pipecat_hydra.emulator.faults.injection import Injection
-from pipecat_hydra.emulator.faults.kinds import Drop, Fault, Full, RejectConfiguration, RejectVoice
+from pipecat_hydra.emulator.faults.kinds import Drop, Full, RejectConfiguration, RejectVoice
 from pipecat_hydra.emulator.faults.plan import ConnectionFaults
 from pipecat_hydra.emulator.model.responders import Dialogue
 from pipecat_hydra.emulator.server.hearing import Hearing

@@ -19,7 +19,8 @@ from pipecat_hydra.emulator import (
     RejectVoice,
     SlowReader,
 )
-from pipecat_hydra.emulator.faults.kinds import FAULTS, OPTIONAL_FIELDS
+from pipecat_hydra.emulator.faults.event_faults import OPTIONAL_FIELDS
+from pipecat_hydra.emulator.faults.kinds import FAULTS
 from pipecat_hydra.emulator.faults.random_faults import MAX_FAILURES_IN_A_ROW
 
 
