@@ -7,8 +7,7 @@ has said since the error counts as unheard.
 
 After an `internal_error` the session may go on. It is kept if the model begins to speak after the
 error, or is heard still when that second is over. If not, the user's last words, which may be what
-the server fails on, are heard again by one other session, and by no more if that has the same fault
-soon.
+the server fails on, are heard again by one other session, and by no more if that fails on them too.
 
 Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §3.
 """
@@ -24,7 +23,6 @@ from pipecat_hydra.wire.protocol import ErrorCode
 __all__ = ["AnnouncedEnd"]
 
 _GRACE_SECS: Final = 1.0
-_ONCE_SECS: Final = 60.0
 _KINDS: Final[Mapping[str | None, FailureKind]] = {
     ErrorCode.SESSION_ENDED: FailureKind.SERVER,
     ErrorCode.SERVER_FULL: FailureKind.CAPACITY,
@@ -40,7 +38,7 @@ class AnnouncedEnd:
         self._error: ErrorDetail | None = None
         self._deadline: float | None = None
         self._announced_at: float | None = None
-        self._failed_at: float | None = None
+        self._failed_on: int | None = None
         self._is_repeated = False
 
     @property
@@ -50,15 +48,13 @@ class AnnouncedEnd:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the session before failed for the same reason, not long ago."""
+        """Whether two sessions have failed on the same words of the user."""
         return self._is_repeated
 
     def take(self, error: ErrorDetail, now: float) -> None:
         """Record an `error` event, if it announces an end."""
         if error.code not in _KINDS or self._deadline is not None:
             return
-        failed_before = self._failed_at is not None and now < self._failed_at + _ONCE_SECS
-        self._is_repeated = error.code == ErrorCode.INTERNAL and failed_before
         self._error, self._deadline = error, now + _GRACE_SECS
         self._announced_at = now
 
@@ -77,12 +73,13 @@ class AnnouncedEnd:
         self._error = self._deadline = self._announced_at = None
         return announced_at
 
-    def tick(self, now: float, *, heard_at: float | None) -> list[Effect]:
+    def tick(self, now: float, *, heard_at: float | None, words: int | None) -> list[Effect]:
         """Give the session up, if it is time.
 
         Args:
             now: The time.
             heard_at: When the last part of the response in flight came; None if there is none.
+            words: The number of the user's turn whose words have no answer; None if all have.
         """
         error = self._error
         if error is None or self._deadline is None or now < self._deadline:
@@ -92,7 +89,9 @@ class AnnouncedEnd:
         if self._error is None:
             return []
         self._error = self._deadline = None
+        self._is_repeated = False
         if error.code == ErrorCode.INTERNAL:
-            self._failed_at = now
+            self._is_repeated = words is not None and words == self._failed_on
+            self._failed_on = words
         message = f"the session is over, and was not closed: {describe_error(error)}"
         return [Fail(_KINDS[error.code], message)]

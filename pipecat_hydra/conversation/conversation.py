@@ -277,9 +277,10 @@ class Conversation:
         """Do what is due at `now`."""
         self._talk.expire(now)
         audio = self._append(self._uplink.tick(now))
-        lost = report_lost_audio(self._uplink.take_overflow_secs(now))
-        told = [*audio, *lost, *self._talk.tick(now), *self._session.tick(now)]
-        ended = self._end.tick(now, heard_at=self._responses.heard_at)
+        audio += report_lost_audio(self._uplink.take_overflow_secs(now))
+        told = audio + self._talk.tick(now) + self._session.tick(now)
+        words = self._turns.understood if self._uplink.keeping else None
+        ended = self._end.tick(now, heard_at=self._responses.heard_at, words=words)
         if ended and self._end.is_repeated:
             self._talk.understood()
         return told + ended
@@ -298,9 +299,7 @@ class Conversation:
         *,
         opening: Sequence[tuple[MessageRole, str]] = (),
     ) -> list[Effect]:
-        """Set the configuration of the session, which is sent as soon as the session is created.
-
-        If this session has been sent a configuration already, this one is for the next session.
+        """Set the configuration of this session, or of the next one if this has been sent one.
 
         Args:
             configuration: What the session shall be.
@@ -342,8 +341,8 @@ class Conversation:
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free.
 
-        This may come in any phase. Before a session is configured, the session that begins owes
-        the reply. After `hand_over`, the next session owes it.
+        Before a session is configured, the session that begins owes the reply. After `hand_over`,
+        the next session owes it.
         """
         return self._talk.request(now)
 

@@ -113,14 +113,22 @@ def test_a_session_that_is_over_is_given_up_whatever_it_still_says(driver: Drive
     assert len(given_up(driver, 1.0)) == 1
 
 
-def test_an_internal_error_is_repeated_for_a_minute():
+def test_an_internal_error_is_repeated_if_it_falls_on_the_same_words():
     end = AnnouncedEnd()
-    for at, is_repeated in ((0.0, False), (60.0, True), (121.0, False)):
+    for at, words, is_repeated in (
+        (0.0, None, False),
+        (10.0, 1, False),
+        (20.0, 1, True),
+        (30.0, 2, False),
+        (40.0, None, False),
+        (50.0, 2, False),
+        (60.0, 2, True),
+    ):
         end.take(ErrorDetail(code="internal_error"), at)
-        assert len(end.tick(at + 1.0, heard_at=None)) == 1
+        assert len(end.tick(at + 1.0, heard_at=None, words=words)) == 1
         assert end.is_repeated is is_repeated
     end.take(ErrorDetail(code="session_ended"), 123.0)
-    assert len(end.tick(124.0, heard_at=124.0)) == 1
+    assert len(end.tick(124.0, heard_at=124.0, words=2)) == 1
     assert not end.is_repeated
 
 
@@ -142,7 +150,7 @@ def test_the_first_word_of_the_end_counts():
     end.take(ErrorDetail(code="session_ended"), 0.0)
     end.take(ErrorDetail(code="internal_error"), 0.5)
     end.model_is_heard()
-    (fail,) = end.tick(1.0, heard_at=None)
+    (fail,) = end.tick(1.0, heard_at=None, words=None)
     assert isinstance(fail, Fail)
     assert "session_ended" in fail.message
-    assert end.tick(2.0, heard_at=None) == []
+    assert end.tick(2.0, heard_at=None, words=None) == []

@@ -10,6 +10,7 @@ another rate than the pipeline's was resampled, and is told by its likeness.
 """
 
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import soxr
@@ -26,7 +27,7 @@ from pipecat.frames.frames import (
 from chaos.plan import Interrupt, Type
 from chaos.runner import Evidence, Pushed, Said
 from chaos.wire import Reading, Response, Stretch, stretches
-from pipecat_hydra.emulator import EmulatedSession, Jitter
+from pipecat_hydra.emulator import Drop, EmulatedSession, Jitter
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 INPUT_BYTES_PER_SEC = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
@@ -53,6 +54,17 @@ class Facts:
     def lost(self, session: EmulatedSession) -> bool:
         """Whether the server ended it, by a fault."""
         return bool(session.injected_of("drop"))
+
+    def is_given_up(self, said: Said) -> bool:
+        """Whether two sessions in a row have failed on what the user said: no other hears it."""
+        failed = [
+            self.closed(session) > said.began and self._failed(session) for session in self.sessions
+        ]
+        return any(one and other for one, other in pairwise(failed))
+
+    def _failed(self, session: EmulatedSession) -> bool:
+        drops = [fault.fault for fault in session.injected_of("drop")]
+        return any(isinstance(drop, Drop) and drop.how == "internal_error" for drop in drops)
 
     def certain_until(self, session: EmulatedSession) -> float:
         """Up to when all that was sent has come to the client, in seconds of the session."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from chaos.checks.facts import Facts
 from chaos.plan import Ask, Type
+from pipecat_hydra.emulator.conversation.records import Record
+from pipecat_hydra.emulator.wire.ending import ANNOUNCED
 
 
 def every_call_is_answered(facts: Facts) -> Iterator[str]:
@@ -17,6 +19,8 @@ def every_call_is_answered(facts: Facts) -> Iterator[str]:
         if session.stray_outputs:
             yield f"{session.id}: outputs for {[o.call_id for o in session.stray_outputs]}"
         until = min(facts.listened_until, facts.closed(session)) - facts.opened(session)
+        # Of a session whose end is announced the client is told nothing more.
+        until = min([until, *(record.time for record in session.sent_of("error") if _ends(record))])
         slow = facts.stalled_secs(session)
         slow += 1.0 * len(session.injected_of("slow_reader"))
         for call in session.calls:
@@ -41,3 +45,7 @@ def one_request_each(facts: Facts) -> Iterator[str]:
         if requests > len(batches) + late + asked + before:
             yield f"{session.id}: {requests} response.create for {len(batches)} batches"
         before += len(session.calls)
+
+
+def _ends(record: Record) -> bool:
+    return record.event["error"]["code"] in ANNOUNCED

@@ -69,7 +69,7 @@ def every_word_arrives(facts: Facts) -> Iterator[str]:
             received.pop()
     for said in facts.evidence.said:
         missing = [n for of, n, came in received if of is said and not came]
-        if missing and not _unread(facts, said):
+        if missing and not (_unread(facts, said) or facts.is_given_up(said)):
             first, last = missing[0] * 0.02, (missing[-1] + 1) * 0.02
             yield (
                 f"{len(missing)} blocks of {said.name!r} never came, between {first:.2f} and "
