@@ -44,11 +44,9 @@ web: $(VENV)/web.stamp ## Serve a page to talk to it in a browser
 test: $(VENV)/development.stamp ## Run the tests that need no clock, and list the slowest ten
 	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser --durations=10
 
-# The tests of `test` once more, on the event loop that most telephone bots run on. But for the
-# soak, whose account of open files is that of asyncio's loop.
+# The tests of `test` once more, on the event loop that most telephone bots run on.
 test-uvloop: $(VENV)/development.stamp ## Run the tests that need no clock on uvloop
-	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser \
-		--ignore=tests/chaos/test_soak.py --uvloop
+	@$(BIN)/python -m pytest -n auto -m "not realtime" --ignore=tests/browser --uvloop
 
 # By pairs. A process or a WebRTC peer that starts on a busy machine takes its time.
 test-realtime: $(VENV)/development.stamp ## Run the tests of processes, threads and WebRTC peers

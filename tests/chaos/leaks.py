@@ -1,5 +1,6 @@
 """Measures what many calls leave behind in their process."""
 
+import asyncio
 import ctypes
 import gc
 import os
@@ -16,6 +17,17 @@ def open_files() -> list[str]:
         except FileNotFoundError:
             continue  # the one that the listing itself was made through
     return sorted(opened)
+
+
+async def open_what_stays() -> None:
+    """Have the event loop open what it keeps open until it is closed.
+
+    From its first connection on, a loop of libuv keeps a descriptor in reserve, open on
+    `/dev/null`: the one that it gives up to refuse a connection when there are no more.
+    """
+    server = await asyncio.start_server(lambda *_: None, "127.0.0.1")
+    server.close()
+    await server.wait_closed()
 
 
 def threads() -> list[str]:

@@ -43,7 +43,7 @@ from support.virtual_time import VirtualTimeLoop, real_monotonic
 
 from chaos.checks import violations
 from chaos.clock import INTERRUPTED, run
-from chaos.leaks import open_files, resident_mib, threads
+from chaos.leaks import open_files, open_what_stays, resident_mib, threads
 from chaos.model import RATE, noise, quick
 from chaos.plan import DROPS, RETRY, CallPlan, Lose, Speak, Wait
 from chaos.runner import hold
@@ -167,6 +167,7 @@ async def many_calls(
     """
     result = Result(f"{calls} calls, one after the other")
     began, left = real_monotonic(), 0
+    await open_what_stays()
     looks = [Footprint.take(0)]
     for number in range(1, calls + 1):
         if remains := await short_call(number):

@@ -301,9 +301,7 @@ class TestCall:
         assert said == "Hello there.It is sunny.Stopped."
         ttfb = [metric for data in page.data("metrics") for metric in data.get("ttfb", [])]
         assert len(ttfb) == 3
-        # The clock of uvloop has whole milliseconds, and the emulator greets within one.
-        assert all(0 <= metric["value"] < 2 for metric in ttfb)
-        assert all(metric["value"] > 0 for metric in ttfb[1:])
+        assert all(0 < metric["value"] < 2 for metric in ttfb)
         heard = [kind for kind in turn if "llm" not in kind and kind != "bot-output"]
         barge_in = heard[heard.index("bot-started-speaking") + 1 :]
         assert barge_in[:3] == ["user-started-speaking", "bot-interrupted", "bot-stopped-speaking"]

@@ -57,7 +57,7 @@ async def test_a_dead_address_costs_a_moment(dead: int, monkeypatch: pytest.Monk
         with dead_address() as nowhere:
             resolve_to(monkeypatch, *[nowhere] * dead, ("127.0.0.1", port_of(url)))
             await reach(Endpoint("ws://hydra.localhost/s2s", "hydra-v1.1", KEY))
-    assert dead * 0.25 - 0.01 <= time.monotonic() - began < dead * 0.25 + 0.2
+    assert dead * 0.25 <= time.monotonic() - began < dead * 0.25 + 0.2
 
 
 async def test_an_address_that_refuses_costs_nothing(monkeypatch: pytest.MonkeyPatch):
@@ -78,8 +78,7 @@ async def test_addresses_that_are_all_dead_take_no_longer_than_is_allowed(
         error = await fail(endpoint, timeout_secs=3.0)
     assert error.kind is FailureKind.TIMEOUT
     assert "did not answer within 3 s" in error.message
-    # uvloop rounds to milliseconds.
-    assert 2.99 <= time.monotonic() - began < 3.2
+    assert 3.0 <= time.monotonic() - began < 3.2
 
 
 @pytest.mark.parametrize("other", ["127.0.0.2", "255.255.255.255"])
@@ -261,5 +260,5 @@ async def test_a_server_that_is_slow_fails_an_opening():
     async with server(until_closed, process_request=dawdle) as url:
         began = time.monotonic()
         error = await fail(Endpoint(url, "hydra-v1.1", KEY), timeout_secs=3.0)
-        assert 2.99 <= time.monotonic() - began < 3.1
+        assert 3.0 <= time.monotonic() - began < 3.1
     assert error.kind is FailureKind.TIMEOUT

@@ -10,10 +10,12 @@ scheduled, and no socket is ready, nothing can be done: then it sets the clock t
 (virtual_time.py says why). Whether a socket is ready is asked of the descriptor by which libuv
 waits for all of them.
 
-What differs on uvloop stays as it is there: sockets, TLS, the order of callbacks, a clock of whole
-milliseconds, and the handle of a timer that is due at once, which is no timer handle. Only timers
-are never early here. On uvloop they are by up to a millisecond, which tests of exact times would
-notice; `tests/session/test_uvloop.py` and `test_deadline.py` have early ones.
+What differs on uvloop stays as it is there: sockets, TLS, the order of callbacks, timers of whole
+milliseconds, and the handle of a timer that is due at once, which is no timer handle. Two things
+are exact here, because tests compare times. The clock is that of `VirtualClock`, by which the later
+of two things has the later time; uvloop's has whole milliseconds, in which the emulator asks and
+answers. And timers are never early; on uvloop they are by up to a millisecond. The real clock and
+early timers are in `tests/session/test_uvloop.py` and `test_deadline.py`.
 """
 
 import asyncio
@@ -56,10 +58,6 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         self._quiet_turns = 0
         self._turns = False
         self._hang: HangError | None = None
-
-    def time(self) -> float:
-        """The virtual time, in seconds: whole milliseconds, as uvloop has it."""
-        return math.floor(self.read("monotonic") * 1e3) / 1e3
 
     def call_soon(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
