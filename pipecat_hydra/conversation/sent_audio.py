@@ -11,6 +11,9 @@ When a turn is understood, what was sent after its end is not: another turn may 
 The server says where in the session a turn ended, and how much was sent in it tells how much has
 come since.
 
+Silence that was sent in the place of user audio counts like any other audio. So a second is a
+second on a line that gives nothing in silence, too, and what is sent again keeps its pauses.
+
 Pure: time is a parameter, in seconds of any monotonic clock.
 """
 
@@ -57,7 +60,7 @@ class SentAudio:
         # until when the audio that was sent is forgotten.
         self._forgotten_bytes = 0
         self._forgotten_until: float | None = None
-        # How much was sent in this session, silence and all.
+        # How much was sent in this session.
         self._session_bytes = 0
 
     @property
@@ -70,7 +73,7 @@ class SentAudio:
         self._session_bytes = 0
 
     def add(self, chunk: bytes, now: float) -> None:
-        """Record user audio that is sent."""
+        """Record audio that is sent: the user's, or silence in its place."""
         size = len(chunk)
         self._session_bytes += size
         self._recent.append((now, chunk))
@@ -84,10 +87,6 @@ class SentAudio:
             if self._keeping and self._kept_bytes > self._recent_bytes:
                 self._forgotten_bytes += self._kept_bytes - self._recent_bytes
                 self._kept_bytes = self._recent_bytes
-
-    def add_silence(self, size: int) -> None:
-        """Record silence that is sent in the place of user audio."""
-        self._session_bytes += size
 
     def keep(self) -> None:
         """Keep all audio sent from the last second on, until `mark`: the user speaks."""

@@ -217,7 +217,7 @@ class Uplink:
         silence: list[bytes] = []
         while self._line.due_at <= now and self._pace.take(SILENCE_SECS, now):
             self._line.fill()
-            self._sent.add_silence(len(_SILENCE))
+            self._sent.add(_SILENCE, now)
             silence.append(_SILENCE)
         return silence
 

@@ -26,7 +26,7 @@ from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVa
 from loguru import logger
 from typing_extensions import override
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import InvalidProxy, InvalidStatus
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.endpoint import Endpoint, proxy_host
@@ -101,6 +101,9 @@ async def _follow_redirects(endpoint: Endpoint, options: dict[str, Any]) -> Clie
 
 async def _connect(endpoint: Endpoint, options: dict[str, Any]) -> ClientConnection:
     proxy = endpoint.proxy_url()
+    if proxy is not None and proxy_host(proxy) is None:
+        # The library finds only some of these, and fails in other ways on the others.
+        raise InvalidProxy(proxy, "it is no URL of a proxy")
     # Of `ws://` the library takes no context, not even None.
     more: dict[str, Any] = {} if endpoint.tls is None else {"ssl": endpoint.tls}
     if proxy is None and not _is_address(endpoint.hostname):

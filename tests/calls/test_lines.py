@@ -112,6 +112,28 @@ async def test_a_reply_comes_as_soon_on_every_line(shape: Shape):
     assert max(abs(delay - means["continuous"]) for delay in each) <= 0.05, delays
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", LINES)
+async def test_what_was_answered_on_any_line_the_next_session_does_not_hear(
+    shape: Shape, name: str
+):
+    async with (
+        emulator() as hydra,
+        call(hydra, shape, before_aggregator=[LINES[name]()], settings=NO_GREETING) as talk,
+    ):
+        await asyncio.sleep(1.0)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseStartFrame)
+        await talk.until_quiet()
+        await talk.llm.renew_session()
+        await talk.until(lambda: len(hydra.sessions) == 2 and hydra.sessions[1].configured)
+        await asyncio.sleep(3.0)
+        assert len(replies_began(talk)) == 1
+        assert (
+            np.abs(np.frombuffer(hydra.sessions[1].received_audio, "<i2").astype(int)).max() < 200
+        )
+
+
 async def hear(hydra: HydraEmulator, talk: Call, turns: int) -> NDArray[np.int16]:
     """Wait until so many turns are over, and a while longer; what Hydra has heard."""
     stops = lambda: session(hydra).sent_of("input_audio_buffer.speech_stopped")  # noqa: E731

@@ -26,6 +26,7 @@ from support.webrtc import Browser, needs_network
 import pipecat_hydra.cli.web.call
 import pipecat_hydra.cli.web.calls
 import pipecat_hydra.cli.web.main
+from pipecat_hydra.cli.web.guard import BodyLimit
 from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.cli.web.tools import TOOLS, get_time
 from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script, load_script
@@ -200,6 +201,26 @@ class TestPage:
                     got, _, text = await fetched(web, "/api/offer", method="POST", **request)
                     assert got == status
                     assert ("at most 256 kB" in text) is (status == 413)
+
+    async def test_what_is_too_large_behind_an_answer_that_has_begun_fails_nothing(self):
+        """A file is answered without a look at the body, then the server waits for the client."""
+        incoming = [{"type": "http.request", "body": bytes(2**18), "more_body": True}] * 3
+        incoming.append({"type": "http.disconnect"})
+        sent: list[Any] = []
+
+        async def serve_file(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        async def receive() -> Any:
+            return incoming.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await BodyLimit(serve_file)({"type": "http", "headers": []}, receive, send)
+        assert [message["status"] for message in sent] == [200]
 
     async def test_an_offer_that_cannot_be_read(self):
         no_type = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96"

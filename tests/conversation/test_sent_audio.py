@@ -128,13 +128,13 @@ def test_what_was_unheard_and_is_forgotten_is_lost():
 
 def test_the_silence_since_the_end_of_a_turn_counts_all_that_was_sent(sent: SentAudio):
     send(sent, 1.0)
-    sent.add_silence(SEC)
+    send(sent, 1.0, chunk=QUIET)
     assert sent.silence_since(1_500) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("audio_end_ms", [None, 0, 2_500, 10_000])
 def test_a_place_that_makes_no_sense_says_nothing(sent: SentAudio, audio_end_ms: int | None):
-    sent.add_silence(6 * SEC if audio_end_ms == 2_500 else SEC)
+    send(sent, 6.0 if audio_end_ms == 2_500 else 1.0, chunk=QUIET)
     assert sent.silence_since(audio_end_ms) == 0.0
 
 

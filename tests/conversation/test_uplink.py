@@ -356,6 +356,36 @@ def test_a_word_that_had_begun_when_the_turn_before_was_understood_is_sent_again
     assert again == [chunk(n) for n in range(70, 100)]
 
 
+def test_what_is_sent_again_keeps_its_pauses_on_a_line_that_gives_nothing_in_silence():
+    uplink = Uplink()
+    uplink.open(0.0)
+    uplink.keep()
+    for start in (0.0, 1.5):
+        for n in range(25):
+            uplink.push(chunk(n), start + n * CHUNK_SECS)
+        run(uplink, start + 0.5, start + 1.49)
+    uplink.close()
+    again = uplink.open(3.0) + [pcm for _, pcm in run(uplink, 3.0, 4.5)]
+    words = [n for n, pcm in enumerate(again) if not is_silence(pcm)]
+    assert len(words) == 50
+    assert secs(again[words[24] : words[25]]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_on_such_a_line_what_was_understood_is_not_sent_again():
+    uplink = Uplink()
+    uplink.open(0.0)
+    uplink.keep()
+    for n in range(25):
+        uplink.push(chunk(n), n * CHUNK_SECS)
+    run(uplink, 0.5, 1.1)
+    uplink.turn_ended(0.6)
+    run(uplink, 1.1, 1.5)
+    uplink.mark()
+    uplink.close()
+    again = uplink.open(2.0) + [pcm for _, pcm in run(uplink, 2.0, 3.0)]
+    assert all(is_silence(pcm) for pcm in again)
+
+
 def test_what_was_understood_is_not_sent_again_though_the_server_was_not_heard_since():
     uplink = Uplink()
     uplink.open(0.0)

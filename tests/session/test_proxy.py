@@ -93,7 +93,10 @@ async def test_a_proxy_that_is_not_there_is_named():
     assert f"through the proxy {urlsplit(gone).netloc}: " in error.message
 
 
-@pytest.mark.parametrize("named", ["proxy:3128", "me:secret@proxy:3128", "ftp://proxy"])
+@pytest.mark.parametrize(
+    "named",
+    ["proxy:3128", "me:secret@proxy:3128", "ftp://proxy", "http://[proxy", "http://proxy:port"],
+)
 async def test_what_the_environment_names_that_is_no_proxy_is_told_and_not_tried_again(
     named: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -98,17 +98,26 @@ class BodyLimit:
         if announced.isdigit() and int(announced) > _MOST_BODY_BYTES:
             await PlainTextResponse(_too_large().detail, 413)(scope, receive, send)
             return
-        taken = 0
+        taken, is_answered = 0, False
 
         async def count() -> _Message:
             nonlocal taken
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > _MOST_BODY_BYTES:
-                raise _too_large()
+            size = len(message.get("body", b""))
+            taken += size
+            if size and taken > _MOST_BODY_BYTES:
+                if not is_answered:
+                    raise _too_large()
+                # The answer needs no body. Who has it waits only for the client to go.
+                message = {**message, "body": b""}
             return message
 
-        await self._app(scope, count, send)
+        async def answer(message: _Message) -> None:
+            nonlocal is_answered
+            is_answered = True
+            await send(message)
+
+        await self._app(scope, count, answer)
 
 
 def _too_large() -> HTTPException:
