@@ -23,7 +23,7 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
-from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.pipeline.worker import IDLE_TIMEOUT_SECS, PipelineParams, PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
@@ -230,18 +230,16 @@ def _context(shape: Shape) -> LLMContext:
 
 
 def _worker(pipeline: Pipeline, shape: Shape) -> PipelineWorker:
-    params = PipelineParams(
-        audio_in_sample_rate=shape.microphone_rate,
-        audio_out_sample_rate=OUTPUT_RATE,
-        enable_metrics=not shape.lean,
-        enable_usage_metrics=not shape.lean,
-    )
-    if not shape.lean:
-        return PipelineWorker(pipeline, params=params)
+    metrics = "metrics" in shape.extras
     return PipelineWorker(
         pipeline,
-        params=params,
-        enable_rtvi=False,
-        enable_turn_tracking=False,
-        idle_timeout_secs=None,
+        params=PipelineParams(
+            audio_in_sample_rate=shape.microphone_rate,
+            audio_out_sample_rate=OUTPUT_RATE,
+            enable_metrics=metrics,
+            enable_usage_metrics=metrics,
+        ),
+        enable_rtvi="RTVI" in shape.extras,
+        enable_turn_tracking="turn tracking" in shape.extras,
+        idle_timeout_secs=IDLE_TIMEOUT_SECS if "idle observer" in shape.extras else None,
     )

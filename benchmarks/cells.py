@@ -4,9 +4,16 @@ The harness writes a `Cell` as a line of JSON to the process that holds it, and 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
-__all__ = ["Cell", "Held", "Shape"]
+__all__ = ["EXTRAS", "LEAN", "Cell", "Held", "Shape"]
+
+EXTRAS: Final = ("RTVI", "turn tracking", "metrics", "idle observer")
+"""What Pipecat's worker does beside running the pipeline."""
+
+LEAN: Final = ()
 
 
 @dataclass(frozen=True)
@@ -14,7 +21,7 @@ class Shape:
     """How a pipeline is built.
 
     Parameters:
-        lean: Without RTVI, turn tracking, metrics and the observer of idleness.
+        extras: What the worker has of `EXTRAS`: all, or in a lean worker none.
         bare: Without context aggregators.
         microphone_rate: In Hz.
         clicks: Whether the microphone clicks; else it is silent.
@@ -23,7 +30,7 @@ class Shape:
         tools: Whether there is a function to call.
     """
 
-    lean: bool = False
+    extras: Sequence[str] = EXTRAS
     bare: bool = False
     microphone_rate: int = 16_000
     clicks: bool = False
@@ -45,6 +52,7 @@ class Cell:
         stagger_secs: Time from one session's start to the next one's.
         watch: Whether the arrival of deltas is watched, of one session alone.
         count_calls: Whether Python calls are counted, first of the microphone and then of replies.
+        uvloop: Whether the event loop is uvloop's.
         forget: Whether what came during the warm-up is left out.
         url: Of the server, without the session's number.
         server: Process id of the server.
@@ -59,6 +67,7 @@ class Cell:
     stagger_secs: float = 0.0
     watch: bool = False
     count_calls: bool = False
+    uvloop: bool = False
     forget: bool = True
     url: str = ""
     server: int = 0

@@ -13,6 +13,7 @@ On Linux. With the working directory on another checkout of the package, that on
 
 import asyncio
 import gc
+import importlib
 import json
 import math
 import os
@@ -112,7 +113,9 @@ def _fork(cell: Cell) -> None:
     try:
         signal.alarm(math.ceil(cell.longest_secs))
         os.sched_setaffinity(0, {cell.core})
-        print(json.dumps(asdict(asyncio.run(hold(cell)))), flush=True)
+        factory = importlib.import_module("uvloop").new_event_loop if cell.uvloop else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            print(json.dumps(asdict(runner.run(hold(cell)))), flush=True)
         code = 0
     except SystemExit as error:
         logger.error(error.code)

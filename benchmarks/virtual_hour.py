@@ -22,7 +22,7 @@ virtual_time = importlib.import_module("support.virtual_time")
 from loguru import logger
 
 from benchmarks.call import Call
-from benchmarks.cells import Shape
+from benchmarks.cells import LEAN, Shape
 from benchmarks.load import Load
 from benchmarks.peers import PEERS
 from benchmarks.scenarios import SCENARIOS
@@ -39,7 +39,7 @@ async def hold(name: str, secs: float) -> list[float]:
     async with Server(plan, SCENARIOS["turns"]) as server:
         url = f"ws://127.0.0.1:{server.port}/0"
         call = Call(
-            peer.make(peer.load(), url, 0), Shape(lean=True, microphone_rate=peer.microphone_rate)
+            peer.make(peer.load(), url, 0), Shape(LEAN, microphone_rate=peer.microphone_rate)
         )
         await call.start()
         await asyncio.sleep(10.0)

@@ -60,6 +60,7 @@ IS_MEASURED: dict[str, Callable[[Any], bool]] = {
     "start": lambda figures: all(None not in found["hydra"] for found in figures.values()),
     "context": lambda figures: all(figures.values()),
     "imports": lambda figures: all(figures.values()),
+    "switches": lambda figures: all(all(cpu) for cpu in figures.values()),
     "capacity": lambda figures: len(figures) == 2,
     "hour": lambda figures: all(memory > 0 for memory in figures["hydra"]),
 }
@@ -74,6 +75,13 @@ async def test_each_row_measures_the_service(row: str, tmp_path: Path):
     assert IS_MEASURED[row](measured)
     for plot in tmp_path.glob("*.svg"):
         ElementTree.parse(plot)
+
+
+@on_linux
+@pytest.mark.realtime
+async def test_late_audio_is_seen_where_a_service_lets_it_through(tmp_path: Path):
+    figures = await run(tmp_path, "--peers", "openai", "--rows", "late-audio")
+    assert min(figures["Audio that comes late"]["openai"]) > 0.5
 
 
 @on_linux

@@ -19,6 +19,7 @@ from benchmarks.rows import (
     microphone,
     replies,
     start,
+    switches,
     tools,
 )
 
@@ -33,8 +34,9 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[Section]]]] = {
     "start": start.measure,
     "context": context.measure,
     "imports": imports.measure,
+    "switches": switches.measure,
     "capacity": capacity.measure,
     "hour": hour.measure,
 }
 
-LONG: Final = ("capacity", "hour")
+LONG: Final = ("switches", "capacity", "hour")

@@ -4,7 +4,7 @@ In one session with a lean worker and context aggregators.
 """
 
 from benchmarks.bench import NAMES, Bench, Job
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import LEAN, Cell, Shape
 from benchmarks.goals import Goal
 from benchmarks.report import Section, Table
 
@@ -33,4 +33,4 @@ async def measure(bench: Bench) -> Section:
 
 def _cell(bench: Bench, peer: str) -> Cell:
     secs, warm_up = bench.options.secs, bench.options.warm_up_secs
-    return Cell(peer, 1, secs, warm_up, shapes=[Shape(lean=True)], count_calls=True)
+    return Cell(peer, 1, secs, warm_up, shapes=[Shape(LEAN)], count_calls=True)

@@ -8,7 +8,7 @@ import math
 import statistics
 
 from benchmarks.bench import NAMES, Bench, Job, Outcome
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import LEAN, Cell, Shape
 from benchmarks.goals import Goal
 from benchmarks.report import Section, Table
 from benchmarks.scenarios import REPLY_DELTAS
@@ -24,7 +24,7 @@ async def measure(bench: Bench) -> Section:
     """Measure the stale audio after each interruption."""
     peers = bench.services()
     options = bench.options
-    cell = {"shapes": [Shape(lean=True)], "warm_up_secs": options.warm_up_secs}
+    cell = {"shapes": [Shape(LEAN)], "warm_up_secs": options.warm_up_secs}
     jobs = {
         peer: Job.of(Cell(peer, 1, max(2.0, options.secs), **cell), "late audio") for peer in peers
     }

@@ -5,7 +5,7 @@ resampling to the rate of the service, and of gathering frames into one message.
 """
 
 from benchmarks.bench import NAMES, Bench, Job, Outcome
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import LEAN, Cell, Shape
 from benchmarks.figures import ms
 from benchmarks.report import Section, Table
 
@@ -20,7 +20,7 @@ async def measure(bench: Bench) -> Section:
     """Measure the delay of clicks."""
     peers = bench.services()
     options = bench.options
-    shapes = [Shape(lean=True, microphone_rate=rate, clicks=True) for rate in _RATES]
+    shapes = [Shape(LEAN, microphone_rate=rate, clicks=True) for rate in _RATES]
     secs = 2 * options.secs
     cell = {"shapes": shapes, "warm_up_secs": options.warm_up_secs + 0.5}
     jobs = {peer: Job.of(Cell(peer, 2 * len(_RATES), secs, **cell), "listen") for peer in peers}

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Final
 
 from benchmarks.bench import BARE, NAMES, Bench, Job, Outcome
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import EXTRAS, LEAN, Cell, Shape
 from benchmarks.report import Section
 from benchmarks.rows.reply_figures import Figures, Key, Measured, ratios_to
 from benchmarks.rows.reply_report import goals, memory, plots, table
@@ -31,7 +31,9 @@ def job(bench: Bench, key: Key, *, past_turns: int = 0) -> Job:
     """The cell of turns after turns."""
     options = bench.options
     shape = Shape(
-        lean=key.lean, microphone_rate=_RATES.get(key.peer, 16_000), past_turns=past_turns
+        LEAN if key.lean else EXTRAS,
+        microphone_rate=_RATES.get(key.peer, 16_000),
+        past_turns=past_turns,
     )
     cell = Cell(
         key.peer,

@@ -8,7 +8,7 @@ import statistics
 from dataclasses import replace
 
 from benchmarks.bench import NAMES, Bench, Job, Outcome
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import LEAN, Cell, Shape
 from benchmarks.report import Section, Table
 
 __all__ = ["measure"]
@@ -24,7 +24,7 @@ async def measure(bench: Bench) -> Section:
     peers = bench.services()
     jobs: dict[tuple[str, str], Job] = {}
     for peer in peers:
-        shape = Shape(lean=True)
+        shape = Shape(LEAN)
         cell = Cell(
             peer,
             _EACH * len(_ONE_WAY_SECS),

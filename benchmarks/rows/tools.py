@@ -9,7 +9,7 @@ import math
 from typing import Final
 
 from benchmarks.bench import NAMES, Bench, Job, Outcome
-from benchmarks.cells import Cell, Shape
+from benchmarks.cells import LEAN, Cell, Shape
 from benchmarks.figures import ms, percentile
 from benchmarks.goals import Goal
 from benchmarks.report import Section, Table
@@ -54,7 +54,7 @@ def _cell(bench: Bench, peer: str) -> Cell:
         len(_ORDERS),
         secs=max(3 * _SECS_A_TURN, 2 * bench.options.secs),
         warm_up_secs=bench.options.warm_up_secs,
-        shapes=[Shape(lean=True, tools=True)],
+        shapes=[Shape(LEAN, tools=True)],
     )
 
 

@@ -24,6 +24,7 @@ class Call:
         size: The length of all pieces that have come, in characters.
         complete: Whether it is to be made, or was.
         answered: Whether it has its answer.
+        is_response_sure: Whether an event has named its response, and not only an item came.
     """
 
     call_id: str
@@ -32,6 +33,7 @@ class Call:
     size: int = 0
     complete: bool = False
     answered: bool = False
+    is_response_sure: bool = False
 
     @property
     def gathered(self) -> str:

@@ -20,8 +20,7 @@ that no other room sees. Some rooms have a deadline:
     `toolcalls.py`     the function calls, each to be answered once
     `uplink.py`        when the user's audio goes out (`sent_audio.py`: what is sent again;
                        `line_clock.py`: what silence the line owes)
-    `open_microphone.py`
-                       whether somebody is heard on a microphone that is open all the time
+    `open_microphone.py` whether somebody is heard on a microphone that is always open
     `rest_timer.py`    when a session is closed because nobody uses it
     `session_clock.py` how long sessions and the call last
 
@@ -231,8 +230,12 @@ class Conversation:
 
     @property
     def at_turn_boundary(self) -> bool:
-        """Whether the session can be replaced with nothing lost."""
+        """Whether nobody speaks, nothing is generated or due, and no call is open."""
         return self._talk.at_boundary
+
+    def may_be_replaced(self, now: float) -> bool:
+        """Whether the session can be replaced, with all audio of the last reply received."""
+        return self._talk.at_boundary and not self._responses.may_go_on(now)
 
     @property
     def uplink(self) -> Uplink:
@@ -329,8 +332,7 @@ class Conversation:
 
         Args:
             now: The time.
-            late: Whether it is the echo of the last turn, which is over. The answer to that turn
-                goes on.
+            late: Whether it is the echo of the last turn, which is over; the answer goes on.
         """
         return self._interruptions.interrupted(now, late=late)
 
@@ -391,8 +393,7 @@ class Conversation:
         """Answer a function call: the first answer is sent, any other ignored.
 
         Args:
-            call_id: The call, as `ToolCall` named it. The answer to an orphan goes in as text,
-                because the id of an orphan means nothing to the server any more.
+            call_id: The call, as `ToolCall` named it. The answer to an orphan goes in as text.
             output: The result, as text.
             now: The time.
             respond: Whether the model shall speak about it.

@@ -357,24 +357,32 @@ class OpenCalls:
     def _put_away(self, response_id: str | None) -> None:
         """Remove a batch whose calls are dealt with."""
         batch = self._batches.pop(response_id)
-        self._settled.extend((response_id, call_id) for call_id in batch.calls)
+        for call_id, call in batch.calls.items():
+            self._settled.append((response_id if call.is_response_sure else None, call_id))
 
     def _find(self, call_id: str, response_id: str | None, *, sure: bool) -> Call | None:
         """Find the call of a response, or begin it; None if it has been dealt with."""
-        if any(call_id == i and (not sure or r in (response_id, None)) for r, i in self._settled):
-            return None
+        for n, (of, settled) in enumerate(self._settled):
+            if settled == call_id and (not sure or of in (response_id, None)):
+                if sure:
+                    # A later response may use the id again.
+                    self._settled[n] = (response_id, call_id)
+                return None
         for of, batch in self._batches.items():
             call = batch.calls.get(call_id)
+            if call is None:
+                continue
             # What nothing but an item has told of may be the call of another response.
-            if call is not None and (
-                of in (response_id, None) or not (sure and (call.complete or call.fragments))
-            ):
+            is_used_again = call.is_response_sure and (call.complete or call.fragments)
+            if of in (response_id, None) or not (sure and is_used_again):
+                call.is_response_sure = call.is_response_sure or sure
                 return call
         if sum(len(batch.calls) for batch in self._batches.values()) >= _MAX_OPEN_CALLS:
             return None
         call = Call(self._give_id(call_id), self._names.pop(call_id, ""))
         if response_id not in self._batches:
             self._newest = self._batches[response_id] = Batch(turns_before=self._turns)
+        call.is_response_sure = sure
         batch = self._batches[response_id]
         return batch.calls.setdefault(call_id, call)
 

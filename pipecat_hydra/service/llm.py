@@ -1,10 +1,8 @@
 """Hydra as a Pipecat service: Pipecat's frames and hooks on one side, a conversation on the other.
 
-The service hands on and decides nothing. The `FrameRouter` gives what reaches it to the part that
-it concerns: the user's audio to the conversation, contexts and messages to `Contexts`, what
-asks for a session or a reply to `WantedSession`. What the conversation asks for comes back
-through one task, in order, to the `EffectDispatcher`, which makes frames of it, runs the
-functions that the model calls and answers them. The `PipelineRun` has these parts and joins them.
+The service hands on and decides nothing. The `FrameRouter` gives each frame to the part that it
+concerns. What the conversation asks for comes back through one task, in order, to the
+`EffectDispatcher`, which makes frames of it. The `PipelineRun` has these parts and joins them.
 """
 
 from ssl import SSLContext

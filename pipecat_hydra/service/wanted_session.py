@@ -386,7 +386,7 @@ class WantedSession:
                 # Changes come by one frame each; several of them cost one new session.
                 await asyncio.sleep(_SETTLE_SECS)
                 is_late = self._told.is_dead or self._conversation.clock.is_expired(self._now)
-                is_time = is_late or self._conversation.at_turn_boundary
+                is_time = is_late or self._conversation.may_be_replaced(self._now)
                 if is_time and self._is_outdated:
                     logger.debug(f"{self._service}: replacing a session that is outdated")
                     await self._connection.replace()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from support.call import SHAPES, Shape
 
 from pipecat_hydra import RetryPolicy
-from pipecat_hydra.emulator import EmulatorSettings, Ending, FaultPlan
+from pipecat_hydra.emulator import EmulatorSettings, Ending, FaultPlan, Missing
 
 # Delays are short, so that calls are; a drop is over when a session has lived for a second.
 RETRY = RetryPolicy(
@@ -161,7 +161,7 @@ class CallPlan:
         """
         rng = random.Random(f"call {seed}")
         cancelled = rng.random() < 0.25
-        return cls(
+        plan = cls(
             seed,
             shape=SHAPES[seed % len(SHAPES)],
             faults=FaultPlan.random(seed, violence=violence),
@@ -170,6 +170,11 @@ class CallPlan:
             greets=rng.choice((False, False, True, None)),
             emulator=any_reading(rng),
         )
+        is_missing = any(isinstance(fault, Missing) for fault in plan.faults.faults)
+        if is_missing and plan.emulator["calls_told"] == "output":
+            # Of a call that only a missing field tells, no client can know.
+            plan.emulator["calls_told"] = "items"
+        return plan
 
     @property
     def settings(self) -> EmulatorSettings:

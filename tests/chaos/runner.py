@@ -22,6 +22,7 @@ from pipecat.frames.frames import (
     LLMRunFrame,
     LLMUpdateSettingsFrame,
     TTSAudioRawFrame,
+    TTSStartedFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.frame_processor import FrameDirection
@@ -357,7 +358,9 @@ class _User:
     def _spoke_since(self, since: float) -> bool:
         frames = self._call.frames
         began = bisect.bisect_left(frames.times, since)
-        return any(isinstance(frame, TTSAudioRawFrame) for frame, _ in frames.pushed[began:])
+        # Of an answer that a lost session cuts at once, a resampler may give no audio.
+        answers = TTSStartedFrame | TTSAudioRawFrame
+        return any(isinstance(frame, answers) for frame, _ in frames.pushed[began:])
 
     # What is noted.
 

@@ -100,7 +100,7 @@ class Application:
             self.rested = True
         if any(isinstance(effect, Fail) for effect in effects):
             done += self.reconnect()
-        if self._replacing and self.conversation.at_turn_boundary:
+        if self._replacing and self.conversation.may_be_replaced(self.now):
             done += self.reconnect()
         return done
 

@@ -158,6 +158,21 @@ def test_a_call_that_was_settled_is_not_made_again():
     assert made(calls, 9.0) == []
 
 
+def test_a_call_that_only_items_told_of_is_made_once_whichever_response_they_seemed_to_be_of():
+    calls = OpenCalls()
+    calls.announce("a", "before", name="f", sure=False)
+    calls.call("a", "r", 0.0, name="f", arguments="{}", sure=False)
+    (call,) = made(calls, 0.1)
+    calls.answer(call.call_id, 0.1, respond=True)
+    assert calls.take_settled(4.0)
+    output = ConversationItem(type="function_call", call_id="a", name="f", arguments="{}")
+    calls.complete(ResponseInfo(id="r", status="completed", output=[output]), "r", 4.0)
+    assert made(calls, 5.0) == []
+    # From now on it is known whose it was, so a later response may use the id again.
+    calls.call("a", "later", 6.0, name="f", arguments="{}")
+    assert [call.call_id for call in made(calls, 7.0)] == ["a_2"]
+
+
 def test_a_cancelled_response_drops_the_calls_it_never_finished():
     calls = OpenCalls()
     calls.announce("a", "r", name="f", fragment="{")

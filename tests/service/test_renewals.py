@@ -121,6 +121,24 @@ async def test_a_reply_is_finished_first(shape: Shape, ask: Ask):
         assert heard == first.sent_audio()
 
 
+async def test_the_last_audio_of_a_reply_that_is_done_is_waited_for(shape: Shape, ask: Ask):
+    """Hydra may say that a response is done before it has sent all of it."""
+    script = Script([Say.tones(3.0)])
+    async with (
+        emulator(script, late_audio_after_done_ms=900, delivery_speed=1.5) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        first = await session_of_number(1, talk, hydra)
+        await talk.llm.send_text(PIN)
+        await talk.until_pushed(TTSAudioRawFrame, 3)
+        await ask(talk.llm)
+        await session_of_number(2, talk, hydra)
+        assert first.sent_of("response.output_audio.done")
+        await talk.until_quiet()
+        heard = b"".join(frame.audio for frame in talk.frames.of(TTSAudioRawFrame))
+        assert heard == first.sent_audio()
+
+
 async def test_what_is_said_after_it_the_new_session_answers(shape: Shape, ask: Ask):
     async with emulator() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
         await session_of_number(1, talk, hydra)

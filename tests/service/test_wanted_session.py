@@ -154,7 +154,7 @@ class Bench:
         self.connection.receive(wire.response_created(), wire.audio(PCM))
 
     def end_reply(self) -> None:
-        self.connection.receive(wire.done())
+        self.connection.receive(wire.audio_done(), wire.done())
 
     async def until_replaced(self) -> None:
         """Wait until the session that is outdated is replaced by another."""

@@ -35,6 +35,9 @@ BLOCK = 640
 """Bytes in a block of an utterance."""
 _IN_FLIGHT_SECS = 0.2
 
+_PHASES = 12
+"""From so many samples on a response is resampled: the results lie between each other's samples."""
+
 
 class Facts:
     """What more than one check asks of the evidence."""
@@ -163,7 +166,7 @@ class Facts:
         for response in others:
             whole = np.frombuffer(response.pcm[: len(response.pcm) // 2 * 2], "<i2")
             # A response that goes on in another bracket may do so between two samples of this rate.
-            for skipped in range(max(1, response.rate // self.rate)):
+            for skipped in range(_PHASES):
                 rest = whole[skipped:].astype(np.float64)
                 if _likeness(soxr.resample(rest, response.rate, self.rate), piece) > 0.9:
                     return True

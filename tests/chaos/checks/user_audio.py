@@ -81,7 +81,13 @@ def _still_sent_at_the_end(facts: Facts, received: list[tuple[Said, int, bool]])
     """Whether what was kept while there was no session had not all been sent by then."""
     said, n = next(((said, n) for said, n, came in reversed(received) if came), (None, 0))
     if said is None:
-        return False
+        # Of nothing that has come: whether the last session began only then.
+        configured = [
+            facts.opened(session) + record.time
+            for session in facts.sessions
+            for record in session.sent_of("session.configured")
+        ]
+        return max(configured, default=0.0) > facts.evidence.ended - 0.5
     at = 0.0
     for session in facts.sessions:
         place, passed = session.received_audio.find(block(said, n)), 0
