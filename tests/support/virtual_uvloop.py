@@ -13,9 +13,9 @@ waits for all of them.
 What differs on uvloop stays as it is there: sockets, TLS, the order of callbacks, timers of whole
 milliseconds, and the handle of a timer that is due at once, which is no timer handle. Two things
 are exact here, because tests compare times. The clock is that of `VirtualClock`, by which the later
-of two things has the later time; uvloop's has whole milliseconds, in which the emulator asks and
-answers. And timers are never early; on uvloop they are by up to a millisecond. The real clock and
-early timers are in `tests/session/test_uvloop.py` and `test_deadline.py`.
+of two things has the later time; uvloop's has whole milliseconds, and the emulator can answer
+within one. And timers are never early; on uvloop they are by up to a millisecond. Tests of the real
+clock and of early timers are in `tests/session/test_uvloop.py` and `test_deadline.py`.
 """
 
 import asyncio
