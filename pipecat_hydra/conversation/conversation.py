@@ -336,9 +336,9 @@ class Conversation:
         """
         return self._interruptions.interrupted(now, late=late)
 
-    def cancel_response(self, now: float) -> list[Effect]:
-        """Stop the reply in flight, or the one that is due; its playing stops too."""
-        return self._interruptions.cancel(now)
+    def cancel_response(self, now: float, *, ask: bool = True) -> list[Effect]:
+        """Stop the reply in flight or due, and its playing; ask for what waited for its end."""
+        return self._interruptions.cancel(now, ask=ask)
 
     def request_response(self, now: float) -> list[Effect]:
         """Ask the model to speak, as soon as the way is free.

@@ -74,14 +74,18 @@ class InterruptionRules:
         self._talk.note(effects, now)
         return effects
 
-    def cancel(self, now: float) -> list[Effect]:
+    def cancel(self, now: float, *, ask: bool = True) -> list[Effect]:
         """Stop the reply in flight, or the one that is due; its playing stops too.
 
-        What waited for the end of that reply is asked for, though the server may not tell it (P1).
+        Args:
+            now: The time.
+            ask: Whether to ask for what waited for the end of that reply, for the server may not
+                tell that it has ended (P1). If not, the application asks next.
         """
         self._talk.expire(now)
         self._owed.cancel(configuring=self._handshake.phase is Phase.CONFIGURING)
         self._turns.interrupted()
         if not self._turns.listening:
             self._talk.understood()
-        return self._talk.conclude(self._responses.cancel(), now)
+        effects = self._responses.cancel()
+        return self._talk.conclude(effects, now) if ask else effects

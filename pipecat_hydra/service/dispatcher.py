@@ -286,10 +286,15 @@ class EffectDispatcher:
         )
         self._events.push_error_soon(message, ErrorCategory.APPLICATION)
 
-    async def cancel_response(self) -> None:
-        """Stop the reply in flight, at Hydra and in what is being played."""
+    async def cancel_response(self, *, ask: bool = True) -> None:
+        """Stop the reply in flight, at Hydra and in what is being played.
+
+        Args:
+            ask: Whether to ask for a reply that waited for the end of that one.
+        """
         async with self._connection.between_effects():
-            self._connection.perform(self._conversation.cancel_response(self._connection.now))
+            now = self._connection.now
+            self._connection.perform(self._conversation.cancel_response(now, ask=ask))
             await self.interrupt()
 
     async def interrupt(self) -> None:

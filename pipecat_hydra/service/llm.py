@@ -298,7 +298,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             run.postpone(lambda: self.send_text(text, role=role, respond=respond))
             return
         if interrupt:
-            await self.cancel_response()
+            # One request, which follows the text, answers what waited too.
+            await run.dispatcher.cancel_response(ask=not respond)
         if run.contexts.put_in(text, role) and respond:
             run.session.ask()
 
@@ -315,9 +316,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
         It is told the instructions, the functions and what is in the context now; without a
         context, of no earlier turn. It begins at the next turn boundary, where nobody speaks and no
-        function runs, so a reply in flight is finished first; call `cancel_response` before to stop
-        it. This coroutine does not wait for the new session, so a function that the model calls may
-        await it. The new session gives a reply that is asked for afterwards.
+        function runs; call `cancel_response` before to stop a reply in flight. This does not wait
+        for it, so a function may await it. It gives a reply that is asked for afterwards.
         """
         self._run.when_running(self._run.session.reset_conversation)
 
@@ -433,8 +433,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     @override
     async def _update_settings(self, delta: LLMSettings) -> dict[str, Any]:
-        completion = self._run.turn_completion
-        changed = await super()._update_settings(completion.without(delta))
+        changed = await super()._update_settings(self._run.turn_completion.without(delta))
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)

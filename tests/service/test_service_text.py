@@ -262,6 +262,32 @@ async def test_text_may_interrupt_the_reply(shape: Shape):
 
 
 @shapes
+async def test_text_that_interrupts_and_text_that_waited_have_one_answer(shape: Shape):
+    async with (
+        emulator(Script([Say.tones(3.0), Say.tones(0.5)]), delivery_speed=1.0) as hydra,
+        call(hydra, shape, settings=NO_GREETING) as talk,
+    ):
+        await talk.say("question")
+        await talk.until_pushed(TTSAudioRawFrame)
+        await talk.llm.send_text("One.")
+        await talk.llm.send_text("Two.", interrupt=True)
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await asyncio.sleep(2.0)
+        assert messages(hydra) == [("user", "One."), ("user", "Two.")]
+        received = [
+            r.type for r in session(hydra).received if r.type != "input_audio_buffer.append"
+        ]
+        assert received[-4:] == [
+            "conversation.item.create",
+            "response.cancel",
+            "conversation.item.create",
+            "response.create",
+        ]
+        assert requests(hydra) == 1
+        assert len(talk.frames.of(LLMFullResponseEndFrame)) == 2
+
+
+@shapes
 async def test_the_application_may_ask_for_a_response_and_cancel_one(shape: Shape):
     async with (
         emulator(delivery_speed=1.0) as hydra,
