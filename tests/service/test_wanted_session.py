@@ -310,6 +310,17 @@ class TestOutdated:
         await bench.until_replaced()
         assert bench.connection.replaced == 1
 
+    async def test_audio_that_comes_after_the_end_of_its_response_is_waited_for(self):
+        bench = Bench().used()
+        bench.hear_reply()
+        bench.settings.voice = "sterling"
+        bench.session.replace_if_outdated()
+        bench.connection.receive(wire.done())
+        await bench.until_replaced()
+        assert bench.connection.replaced == 0
+        await asyncio.sleep(1.0)
+        assert bench.connection.replaced == 1
+
     async def test_closing_ends_it(self):
         bench = Bench().used()
         bench.settings.voice = "sterling"
