@@ -238,7 +238,7 @@ async def test_the_page_is_not_secure():
     # As from another machine, by a name that leads here.
     rule = "--host-resolver-rules=MAP an.example.org 127.0.0.1"
     async with (
-        WebServer(options(host="0.0.0.0")) as web,
+        WebServer(options(host="0.0.0.0", allowed_hosts=("an.example.org",))) as web,
         chromium(FAKE_PERMISSION, FAKE_MICROPHONE, rule) as browser,
         tab(browser, f"http://an.example.org:{web.port}") as page,
     ):
