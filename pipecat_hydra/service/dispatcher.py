@@ -72,7 +72,7 @@ EVENTS = (
     "on_function_call_arguments_delta",
     "on_tool_loop",
 )
-"""The events of the service that are raised here; see `HydraLLMService`."""
+"""The events of the service that are raised here, or by what is here; see `HydraLLMService`."""
 
 
 class EffectDispatcher:
