@@ -5,8 +5,9 @@ import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
-from support import virtual_time
+from support import virtual_time, virtual_uvloop
 from support.virtual_time import HangError, VirtualTimeLoop
+from support.virtual_uvloop import VirtualUvloop
 
 
 async def poll_for_ever() -> None:
@@ -52,3 +53,28 @@ def test_a_hang_is_told_with_the_line_that_waits(
     ):
         runner.run(main())
     assert "test_virtual_time.py" in str(raised.value)
+
+
+def test_a_call_from_a_thread_is_awaited_though_its_wake_up_is_taken_already(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class DeafUvloop(VirtualUvloop):
+        def _is_ready(self, within_secs: float) -> bool:
+            return False
+
+    monkeypatch.setattr(virtual_uvloop, "_QUIET_TURNS", 1)
+    loop = DeafUvloop()
+
+    async def call_from_a_thread() -> str:
+        answer = loop.create_future()
+        call = threading.Thread(
+            target=loop.call_soon_threadsafe, args=(answer.set_result, "called")
+        )
+        call.start()
+        call.join()
+        return await answer
+
+    try:
+        assert loop.run_until_complete(call_from_a_thread()) == "called"
+    finally:
+        loop.close()

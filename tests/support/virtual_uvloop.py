@@ -8,7 +8,8 @@ timers itself, and gives uvloop none. A callback of its own, `_turn`, runs once 
 uvloop. It calls the timers that are due. When several turns have passed in which nothing was
 scheduled, and no socket is ready, nothing can be done: then it sets the clock to the next timer
 (virtual_time.py says why). Whether a socket is ready is asked of the descriptor by which libuv
-waits for all of them.
+waits for all of them. A call from another thread counts from the moment it is made until it is
+called: libuv can have taken the wake-up already, and then the descriptor tells nothing of it.
 
 What differs on uvloop stays as it is there: sockets, TLS, the order of callbacks, timers of whole
 milliseconds, and the handle of a timer that is due at once, which is no timer handle. Two things
@@ -55,6 +56,7 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         self._made = 0
         self._scheduled = 0
         self._seen = 0
+        self._from_threads: set[object] = set()
         self._quiet_turns = 0
         self._turns = False
         self._hang: HangError | None = None
@@ -65,6 +67,21 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         """Call in the next turn."""
         self._scheduled += 1
         return super().call_soon(callback, *args, context=context)
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call from any thread, and have no turn count as quiet until it is called."""
+        call = object()
+        self._from_threads.add(call)
+        run = self._call_from_thread
+        return super().call_soon_threadsafe(run, call, callback, args, context=context)
+
+    def _call_from_thread(
+        self, call: object, callback: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        self._from_threads.remove(call)
+        callback(*args)
 
     def call_later(
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
@@ -115,7 +132,8 @@ class VirtualUvloop(VirtualClock, uvloop.Loop):
         self._next_turn()
         self.advance(_TURN_SECS)
         self._call_due()
-        is_quiet, self._seen = self._scheduled == self._seen, self._scheduled
+        is_quiet = self._scheduled == self._seen and not self._from_threads
+        self._seen = self._scheduled
         self._quiet_turns = self._quiet_turns + 1 if is_quiet else 0
         if self._quiet_turns < _QUIET_TURNS:
             return
