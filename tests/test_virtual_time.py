@@ -68,6 +68,8 @@ def test_a_call_from_a_thread_is_awaited_though_its_wake_up_is_taken_already(
     loop = DeafUvloop()
 
     async def call_from_a_thread() -> None:
+        # Called by a timer, this goes on behind the loop's look at what is scheduled.
+        await asyncio.sleep(0.01)
         answer = loop.create_future()
         call = threading.Thread(target=loop.call_soon_threadsafe, args=(answer.set_result, None))
         call.start()
