@@ -335,9 +335,11 @@ class Responses:
         reply = self._reply
         if reply is None:
             return effects
-        if not reply.doomed:
-            # One that began over an earlier turn is cut by this one like any other.
-            reply.began_over_user_at = None
+        if reply.held and reply.doomed:
+            # It could have been the answer to an earlier turn only, which this one interrupts.
+            return [*effects, *self._drop(reply)]
+        # One that began over an earlier turn is cut by this one like any other.
+        reply.began_over_user_at = None
         return [*effects, *reply.hold()] if reply.active else effects
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:

@@ -484,3 +484,15 @@ def test_with_a_server_that_keeps_to_the_protocol_nothing_is_lost(
             say(wire.audio(b"late", response))
         say(wire.stopped(f"barge_{n}"))
         assert bytes(heard[heard_before:]) == bytes(expected[: len(expected) // 2 * 2])
+
+
+def test_what_began_over_one_turn_is_not_heard_after_another():
+    state = AnyServer()
+    state.begin(live=True)
+    state.request_response()
+    state.interrupted()
+    state.speech_started(item="item_1")
+    state.audio_delta(response="resp_0", size=2)
+    state.speech_started(item="item_2")
+    state.speech_stopped(item="item_2")
+    assert not state.heard["resp_0"]
