@@ -296,11 +296,7 @@ class HydraConnection:
         try:
             self._effects.put(Connected())
             self.perform(self._conversation.connected(self.now))
-            async for message in socket.messages():
-                self._take(message)
-                if len(self._effects) > _MAX_WAITING_EFFECTS:
-                    # A slow pipeline slows the reading, and that the server.
-                    await self._effects.drained()
+            await socket.read(self._take)
         except asyncio.CancelledError:
             reason = self._runner.stop_reason or "the session was cancelled by somebody else"
             raise
@@ -335,20 +331,23 @@ class HydraConnection:
             if closing is not None:
                 closing.stop()
 
-    def _take(self, message: bytes) -> None:
+    def _take(self, message: bytes | bytearray, now: float) -> Pause | None:
+        """Have the conversation take a message; return what to wait for before the next one."""
         try:
             event = decode(message)
-            if isinstance(event, SessionCreated | SessionConfigured):
-                self._on_handshake()
-            if not (isinstance(event, AudioDelta) and self._go_on(event)):
-                self.perform(self._conversation.receive(event, self.now))
+            if not (isinstance(event, AudioDelta) and self._go_on(event, now)):
+                if isinstance(event, SessionCreated | SessionConfigured):
+                    self._on_handshake()
+                self.perform(self._conversation.receive(event, now))
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
+        # A slow pipeline slows the reading, and that the server.
+        return self._effects.drained if len(self._effects) > _MAX_WAITING_EFFECTS else None
 
-    def _go_on(self, event: AudioDelta) -> bool:
+    def _go_on(self, event: AudioDelta, now: float) -> bool:
         """Take a delta of the response that is being said, if it is one, as most messages are."""
-        said = self._conversation.go_on(event, self.now)
+        said = self._conversation.go_on(event, now)
         if said is None:
             return False
         for chunk in said:

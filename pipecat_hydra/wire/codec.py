@@ -43,7 +43,7 @@ _MAX_REPAIRS: Final = 8
 """How many fields of a wrong shape are dropped before the message counts as malformed."""
 
 
-def decode(message: bytes | str) -> ServerEvent:
+def decode(message: bytes | bytearray | str) -> ServerEvent:
     """Turn one WebSocket message into an event. Never raises.
 
     Args:
@@ -59,7 +59,7 @@ def decode(message: bytes | str) -> ServerEvent:
         return _decode_leniently(message, error)
 
 
-def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEvent:
+def _decode_leniently(message: bytes | bytearray | str, error: ValidationError) -> ServerEvent:
     """Decode a message that is not valid: mend it, drop its bad fields, or say what is wrong."""
     size = len(message)
     try:
