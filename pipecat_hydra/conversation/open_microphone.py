@@ -44,6 +44,8 @@ class OpenMicrophone:
         """Start with no session at rest, and a quiet background."""
         self._background = _QUIETEST_POWER
         self._power = 0.0
+        self.hears_somebody = False
+        """Whether the latest audio was sound, not silence."""
         self._rests = False
         self._lead_in: deque[bytes] = deque()
         self._lead_in_bytes = 0
@@ -52,11 +54,6 @@ class OpenMicrophone:
     def rests(self) -> bool:
         """Whether the session rests, and nobody was heard since."""
         return self._rests
-
-    @property
-    def hears_somebody(self) -> bool:
-        """Whether the latest audio was sound, not silence."""
-        return self._power > _ABOVE_BACKGROUND * self._background
 
     def push(self, chunk: bytes) -> list[bytes]:
         """Take a chunk of user audio.
@@ -67,7 +64,16 @@ class OpenMicrophone:
         Returns:
             The chunks that are to be sent, oldest first: none of silence while the session rests.
         """
-        self._measure(chunk)
+        samples = np.frombuffer(chunk, "<i2").astype(np.float32)
+        # The variance, because a microphone may have a constant offset. `var` takes three times as
+        # long, and this is done fifty times a second.
+        mean = float(np.add.reduce(samples)) / len(samples)
+        power = max(0.0, float(samples.dot(samples)) / len(samples) - mean * mean)
+        power = min(power, _MOST_OF_A_CHUNK * self._background)
+        self._power += _SMOOTHING * (power - self._power)
+        risen = self._background * _RISE_PER_CHUNK
+        self._background = max(_QUIETEST_POWER, min(self._power, risen))
+        self.hears_somebody = self._power > _ABOVE_BACKGROUND * self._background
         if not self._rests:
             return [chunk]
         self._lead_in.append(chunk)
@@ -89,14 +95,3 @@ class OpenMicrophone:
         self._lead_in.clear()
         self._lead_in_bytes = 0
         return kept
-
-    def _measure(self, chunk: bytes) -> None:
-        samples = np.frombuffer(chunk, "<i2").astype(np.float32)
-        # The variance, because a microphone may have a constant offset. `var` takes three times as
-        # long, and this is done fifty times a second.
-        mean = float(np.add.reduce(samples)) / len(samples)
-        power = max(0.0, float(samples.dot(samples)) / len(samples) - mean * mean)
-        power = min(power, _MOST_OF_A_CHUNK * self._background)
-        self._power += _SMOOTHING * (power - self._power)
-        risen = self._background * _RISE_PER_CHUNK
-        self._background = max(_QUIETEST_POWER, min(self._power, risen))

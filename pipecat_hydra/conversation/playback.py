@@ -56,9 +56,14 @@ class Playback:
             part: Audio, or text that belongs to the audio around it.
             now: The time.
         """
-        if not self._stretches or self._stretches[-1].complete:
-            self._stretches.append(_Stretch())
-        secs = self._stretches[-1].add(part, now)
+        stretches = self._stretches
+        if not stretches or stretches[-1].complete:
+            stretches.append(_Stretch())
+        stretch, secs = stretches[-1], 0.0
+        if isinstance(part, AudioChunk):
+            secs = len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        stretch.pieces.append(_Piece(part, stretch.secs, secs, now))
+        stretch.secs += secs
         self._secs += secs
         self._plays_until = max(self._plays_until, now) + secs
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
@@ -146,19 +151,14 @@ class _Piece:
     Parameters:
         part: The audio, or the text that belongs to the audio around it.
         start: Where in the stretch it begins, in seconds.
+        secs: How long it plays, in seconds.
         added_at: When it entered the pipeline.
     """
 
     part: _Part
     start: float
+    secs: float
     added_at: float
-
-    @property
-    def secs(self) -> float:
-        """How long it plays, in seconds."""
-        if isinstance(self.part, TextChunk):
-            return 0.0
-        return len(self.part.pcm) / (BYTES_PER_SAMPLE * self.part.sample_rate)
 
 
 class _Stretch:
@@ -167,13 +167,6 @@ class _Stretch:
         self.secs = 0.0
         self.complete = False
         self.is_before_turn = False
-
-    def add(self, part: _Part, now: float) -> float:
-        """Add a part; returns its length in seconds."""
-        piece = _Piece(part, self.secs, now)
-        self.pieces.append(piece)
-        self.secs += piece.secs
-        return piece.secs
 
     def heard(self, started_at: float, now: float) -> float:
         """Return how much was heard by now, in seconds, if it plays since `started_at`."""

@@ -210,14 +210,13 @@ class EffectDispatcher:
         if isinstance(effect, VoiceStarted | TextChunk | UserStopped):
             self._calls.on_said()
         match effect:
-            case (
-                ReplyStarted()
-                | VoiceStarted()
-                | AudioChunk()
-                | TextChunk()
-                | VoiceEnded()
-                | ReplyEnded()
-            ):
+            case AudioChunk():
+                if not self._writer.is_writing:
+                    await self._speaker.say_audio(effect)
+                self._session.on_audio(effect)
+                self._replies.on_audio()
+                return None
+            case ReplyStarted() | VoiceStarted() | TextChunk() | VoiceEnded() | ReplyEnded():
                 if isinstance(effect, ReplyStarted):
                     self._turn_completion.turn_is_over()
                 giver = self._writer if self._writer.takes(effect) else self._speaker

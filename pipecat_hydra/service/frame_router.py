@@ -5,6 +5,7 @@ for a session or a reply goes to `WantedSession`. Frames that show what became o
 of a function call go to the `EffectDispatcher`, which makes frames of what comes back.
 """
 
+import asyncio
 from typing import Any
 
 from loguru import logger
@@ -102,18 +103,26 @@ class FrameRouter:
         # The run that was taken last: it is pushed on afterwards, and must not count again then.
         self._last_run_id: int | None = None
 
+    def hear(self, frame: InputAudioRawFrame) -> None:
+        """Hand on user audio, unless it is paused."""
+        if self.is_audio_paused:
+            return
+        now = asyncio.get_running_loop().time()
+        if now >= self._contexts.look_at:
+            self._contexts.look(now)
+        is_sent = False
+        for chunk in self._user_audio.push(frame, now=now):
+            is_sent = self._connection.hear(chunk, now)
+        if not is_sent:
+            self._session.on_user_audio()
+
     async def take(self, frame: Frame, direction: FrameDirection) -> None:
-        """Hand on a frame that is no interruption.
+        """Hand on a frame that is neither user audio nor an interruption.
 
         Args:
             frame: The frame, which the service passes on afterwards.
             direction: Where it is going.
         """
-        # First, because it comes fifty times a second.
-        if isinstance(frame, InputAudioRawFrame):
-            if not self.is_audio_paused:
-                self._on_user_audio(frame)
-            return
         await self._keypad.see(frame, direction)
         match frame:
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
@@ -196,13 +205,6 @@ class FrameRouter:
     def _run(self, frame: LLMRunFrame) -> None:
         self._last_run_id = frame.id
         self._session.run()
-
-    def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
-        now = self._connection.now
-        self._contexts.on_user_audio(now)
-        for chunk in self._user_audio.push(frame, now=now):
-            self._connection.hear(chunk, now)
-        self._session.on_user_audio()
 
     def _warn_about_several(self) -> None:
         logger.warning(

@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     FunctionCallResultFrame,
+    InputAudioRawFrame,
     InterruptionFrame,
     LLMConfigureOutputFrame,
     LLMContextFrame,
@@ -132,7 +133,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         fixed_phrases: FixedPhrases = "model",
         keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
-        joined_audio_secs: float = 0.16,
+        joined_audio_secs: float = 0.2,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
         open_timeout_secs: float = 10.0,
@@ -281,10 +282,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         respond: bool = True,
         interrupt: bool = False,
     ) -> None:
-        """Put typed text into the conversation.
+        """Put typed text into the conversation; before the pipeline has started it is kept.
 
-        Text that comes before the pipeline has started is kept until it has. That Hydra takes
-        text messages is unproven (protocol §4).
+        That Hydra takes text messages is unproven (protocol §4).
 
         Args:
             text: The text.
@@ -312,12 +312,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self._run.dispatcher.cancel_response()
 
     async def reset_conversation(self) -> None:
-        """Begin a new session that knows nothing of the conversation so far.
+        """Begin a new session that knows nothing of the conversation but what the context has now.
 
-        It is told the instructions, the functions and what is in the context now; without a
-        context, of no earlier turn. It begins at the next turn boundary, where nobody speaks and no
-        function runs; call `cancel_response` before to stop a reply in flight. This does not wait
-        for it, so a function may await it. It gives a reply that is asked for afterwards.
+        It begins at the next turn boundary, where nobody speaks and no function runs; call
+        `cancel_response` before to stop a reply in flight. This does not wait for it, so a function
+        may await it. It gives a reply that is asked for afterwards.
         """
         self._run.when_running(self._run.session.reset_conversation)
 
@@ -334,9 +333,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     #
 
     async def setup(self, setup: FrameProcessorSetup):
-        """Set up the service and begin to connect, in the background.
-
-        Nothing is left of an earlier run of a pipeline but the settings.
+        """Set up the service, with nothing left of an earlier run of a pipeline but the settings.
 
         Args:
             setup: The pipeline's configuration.
@@ -382,6 +379,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def process_frame(self, frame: Frame, direction: FrameDirection):
         """Hand a frame to the part of the service that it concerns, and pass it on."""
         run = self._run
+        if isinstance(frame, InputAudioRawFrame):
+            # First, because it comes fifty times a second.
+            await super().process_frame(frame, direction)
+            run.router.hear(frame)
+            await self.push_frame(frame, direction)
+            return
         if isinstance(frame, InterruptionFrame):
             if run.keypad.stops_interruption(direction):
                 return

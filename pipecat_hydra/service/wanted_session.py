@@ -34,7 +34,13 @@ from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
-from pipecat_hydra.conversation.effects import Effect, PipelineEffect, ReplyEnded, UserStopped
+from pipecat_hydra.conversation.effects import (
+    AudioChunk,
+    Effect,
+    PipelineEffect,
+    ReplyEnded,
+    UserStopped,
+)
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
 from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
@@ -359,8 +365,12 @@ class WantedSession:
         self._budget.sent(event)
         self._on_told_more()
 
+    def on_audio(self, audio: AudioChunk) -> None:
+        """Count reply audio."""
+        self._budget.heard_audio(audio)
+
     def on_effect(self, effect: PipelineEffect) -> None:
-        """Count what is said aloud in the session."""
+        """Count what else is said aloud in the session."""
         self._budget.heard(effect, self._now)
         if isinstance(effect, ReplyEnded | UserStopped):
             self._on_told_more()

@@ -22,12 +22,14 @@ would: it is reported, and another session is opened.
 """
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -49,7 +51,7 @@ from pipecat_hydra.session.retries import Retries, RetryPolicy
 from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
 from pipecat_hydra.session.websocket import HydraWebSocket
-from pipecat_hydra.wire.codec import decode, encode
+from pipecat_hydra.wire.codec import APPEND, decode, encode
 from pipecat_hydra.wire.events import (
     AudioDelta,
     ClientEvent,
@@ -62,7 +64,7 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 __all__ = ["HydraConnection"]
 
-_MAX_WAITING_EFFECTS: Final = 256
+_BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
 
 
 class HydraConnection:
@@ -112,6 +114,8 @@ class HydraConnection:
             self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
         )
         self._deadline = DeadlineTimer(self._tick)
+        # The user's audio moves its own all the time.
+        self._uplink_deadline = DeadlineTimer(self._tick_uplink)
         # The open WebSocket, and, once we have decided to end it, why.
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
@@ -186,27 +190,36 @@ class HydraConnection:
         await self._runner.close()
         await self._effects.close(drain=drain)
         self._deadline.cancel()
+        self._uplink_deadline.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
         """Carry out the effects of a step, and move the timer to the conversation's deadline."""
         self._carry_out(effects)
         if self._runner.state is not State.CLOSED:
-            self._deadline.move(self._conversation.deadline)
+            self._deadline.move(self._conversation.deadline_of_talk)
+            self._uplink_deadline.move(self._conversation.uplink.deadline)
 
-    def hear(self, chunk: bytes, now: float) -> None:
+    def hear(self, chunk: bytes, now: float) -> bool:
         """Have the conversation take user audio, and send what it sends.
 
-        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        Audio postpones what is due, so the timers stay as they are: they find out. Only audio that
         is not sent at once may be due earlier.
 
         Args:
             chunk: 20 to 40 ms of 16 kHz mono PCM16.
             now: The time.
+
+        Returns:
+            Whether audio was sent, on a session that is in use.
         """
-        sent = self._conversation.microphone(chunk, now)
-        self._carry_out(sent)
-        if not sent:
-            self._deadline.hasten(self._conversation.uplink.deadline)
+        sent = self._conversation.hear(chunk, now)
+        if self._socket is None or not sent:
+            self._uplink_deadline.hasten(self._conversation.uplink.deadline)
+            return False
+        for each in sent:
+            message = APPEND % b2a_base64(each, newline=False)
+            self._socket.send(message, audio_secs=len(each) / _BYTES_PER_SEC)
+        return self._leaving is None
 
     def between_effects(self) -> AbstractAsyncContextManager[None]:
         """Run the body of the context while no effect is being handed on.
@@ -251,8 +264,7 @@ class HydraConnection:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
         if isinstance(event, InputAudioAppend):
-            secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
-            self._socket.send(message, audio_secs=secs)
+            self._socket.send(message, audio_secs=len(event.audio) / _BYTES_PER_SEC)
         else:
             self._socket.send(message)
             self._on_sent(event)
@@ -335,26 +347,21 @@ class HydraConnection:
         """Have the conversation take a message; return what to wait for before the next one."""
         try:
             event = decode(message)
-            if not (isinstance(event, AudioDelta) and self._go_on(event, now)):
+            said = self._conversation.go_on(event, now) if isinstance(event, AudioDelta) else None
+            if isinstance(said, AudioChunk):
+                self._effects.put(said)
+            elif said is None:
                 if isinstance(event, SessionCreated | SessionConfigured):
                     self._on_handshake()
                 self.perform(self._conversation.receive(event, now))
+            elif said < self._deadline.at:
+                # Most audio stays in hand for a while.
+                self._deadline.move(said)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
         # A slow pipeline slows the reading, and that the server.
-        return self._effects.drained if len(self._effects) > _MAX_WAITING_EFFECTS else None
-
-    def _go_on(self, event: AudioDelta, now: float) -> bool:
-        """Take a delta of the response that is being said, if it is one, as most messages are."""
-        said = self._conversation.go_on(event, now)
-        if said is None:
-            return False
-        for chunk in said:
-            self._effects.put(chunk)
-        if not said:
-            self._deadline.hasten(self._conversation.audio_deadline)
-        return True
+        return self._effects.drained if self._effects.is_crowded else None
 
     def _tick(self) -> None:
         try:
@@ -365,6 +372,13 @@ class HydraConnection:
             # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)
             self._fail(_broken(type(error).__name__))
+
+    def _tick_uplink(self) -> None:
+        deadline = self._conversation.uplink.deadline
+        if deadline is not None and deadline > self.now:
+            self._uplink_deadline.move(deadline)
+        else:
+            self._tick()
 
     def _on_effects_death(self, death: str) -> None:
         """End the session, because the pipeline has missed an effect; another session follows."""

@@ -21,7 +21,6 @@ from typing import Any, Final
 
 from typing_extensions import override
 from websockets.asyncio.client import ClientConnection
-from websockets.asyncio.server import broadcast
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
@@ -88,10 +87,6 @@ class DirectConnection(ClientConnection):
         self._unread.clear()
         self.transport.resume_reading()
 
-    def send_now(self, message: bytes) -> None:
-        """Write a text message whether there is room or not; nothing once the connection closes."""
-        broadcast((self,), message, text=True)
-
     def on_room_change(self, call: Callable[[], None]) -> None:
         """Set what is called when the network takes no more data, and when it does again."""
         self._on_room_change = call
@@ -104,19 +99,15 @@ class DirectConnection(ClientConnection):
             return
         # Not all versions of the library type it alike.
         data: Any = event.data
-        if event.fin and event.opcode is not Opcode.CONT:
-            self._arrived(data)
-        else:
+        if self._fragments or not event.fin:
             self._fragments.append(data)
-            if event.fin:
-                message, self._fragments = b"".join(self._fragments), []
-                self._arrived(message)
-
-    def _arrived(self, message: bytes | bytearray) -> None:
+            if not event.fin:
+                return
+            data, self._fragments = b"".join(self._fragments), []
         self.heard_at = now = self.loop.time()
         if self._take is None or self._pause is not None:
-            self._unread.append(message)
-        elif (pause := self._take(message, now)) is not None:
+            self._unread.append(data)
+        elif (pause := self._take(data, now)) is not None:
             self._pause = pause
             self.transport.pause_reading()
             self._changed.set()

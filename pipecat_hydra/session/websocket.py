@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Self
 
+from websockets.asyncio.server import broadcast
 from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
@@ -103,7 +104,7 @@ class HydraWebSocket:
                 all can be sent for ten seconds, the connection is given up.
         """
         if self._connection.has_room and not self._waiting:
-            self._connection.send_now(message)
+            broadcast((self._connection,), message, text=True)
             return
         if self._failure is not None or self._is_closing:
             return
@@ -196,7 +197,7 @@ class HydraWebSocket:
                 self._waiting_audio -= audio_secs
             else:
                 self._waiting_bytes -= len(message)
-            self._connection.send_now(message)
+            broadcast((self._connection,), message, text=True)
         if self._connection.has_room:
             self._waiting_audio = self._dropped_audio = 0.0
             self._stall.move(None)

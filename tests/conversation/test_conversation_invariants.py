@@ -31,7 +31,6 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
     ItemCreate,
@@ -175,7 +174,7 @@ class AnyServer(RuleBasedStateMachine):
     def by_the_long_way(self, event: ServerEvent) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        with patch.object(Responses, "go_on", return_value=None):
+        with patch.object(other, "go_on", return_value=None):
             return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:

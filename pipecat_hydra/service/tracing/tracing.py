@@ -39,7 +39,7 @@ def _harmless(
 
     @functools.wraps(method)
     def guarded(self: "Tracing", *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self.enabled:
+        if not self.spans.enabled:
             return
         try:
             method(self, *args, **kwargs)
@@ -63,16 +63,17 @@ class Tracing:
         Args:
             now: Returns the time in nanoseconds since the epoch.
         """
-        self._spans = Spans(now)
-        self._setups = SetupSpans(self._spans)
-        self._responses = ResponseSpans(self._spans)
-        self._calls = ToolCallSpans(self._spans)
+        self.spans = Spans(now)
+        """Creates the spans."""
+        self._setups = SetupSpans(self.spans)
+        self._responses = ResponseSpans(self.spans)
+        self._calls = ToolCallSpans(self.spans)
         self._cut: list[Span] = []
 
     @property
     def enabled(self) -> bool:
         """Whether spans are made."""
-        return self._spans.enabled
+        return self.spans.enabled
 
     def begin(self, context: "TracingContext | None") -> None:
         """Trace from now on, if OpenTelemetry is installed.
@@ -80,7 +81,7 @@ class Tracing:
         Args:
             context: Pipecat's conversation and turns; None if Pipecat does not track them.
         """
-        self._spans.begin(context)
+        self.spans.begin(context)
 
     @_harmless
     def close(self) -> None:
@@ -88,7 +89,7 @@ class Tracing:
         self._cut_short(_ENDED, held_too=True)
         self._finish_cut()
         self._setups.finish(reason=_ENDED)
-        self._spans.close()
+        self.spans.close()
 
     #
     # What the service does
@@ -155,11 +156,11 @@ class Tracing:
         cut = self._responses.cut() + self._calls.cut(held_too=held_too)
         for span in cut:
             span.attributes["hydra.ended_by"] = reason
-            span.ended = span.ended or self._spans.now()
+            span.ended = span.ended or self.spans.now()
         self._cut += cut
 
     def _finish_cut(self, error: Error | None = None) -> None:
         """Create the spans that ended with their session, once it is known whether by an error."""
         cut, self._cut = self._cut, []
         for span in cut:
-            self._spans.create(span, error)
+            self.spans.create(span, error)
