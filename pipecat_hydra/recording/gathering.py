@@ -257,11 +257,7 @@ class Gathering:
                 lost = f"{secs:.2f} s of audio" if isinstance(secs, int | float) else "audio"
                 self._report(Problem(record.t, "call", f"{lost} lost: {why}".rstrip(": ")))
             case "settings":
-                changed = data.get("settings")
-                settings: dict[str, Any] = (
-                    _dict(changed) if isinstance(changed, dict) else dict(data)
-                )
-                self.settings.append(SettingsChange(record.t, settings))
+                self.settings.append(SettingsChange(record.t, dict(data)))
             case _:
                 pass
 

@@ -19,8 +19,10 @@ __all__ = ["STEP_SECS", "Sounds", "Span"]
 Span = tuple[float, float]
 """Begin and end, in seconds on the time axis of the call."""
 
-STEP_SECS: Final = 0.005
+STEP_SECS: Final = 1 / 200
 """Length of a step, and so the resolution of all that is measured."""
+
+_STEPS_A_SECOND: Final = 200
 
 _LEAST_DB: Final = -60.0
 _RANGE_DB: Final = 40.0
@@ -57,8 +59,8 @@ class Sounds:
         self.threshold_db = _threshold(levels, spoken)
         begins, ends = _runs(levels > self.threshold_db)
         begins, ends = _without_clicks(begins, ends)
-        self.begins: NDArray[np.float64] = begins * STEP_SECS
-        self.ends: NDArray[np.float64] = ends * STEP_SECS
+        self.begins: NDArray[np.float64] = np.divide(begins, _STEPS_A_SECOND)
+        self.ends: NDArray[np.float64] = np.divide(ends, _STEPS_A_SECOND)
 
     def first(self, after: float, before: float) -> float | None:
         """Find the first sound between two moments.
