@@ -84,8 +84,6 @@ class Attempt:
         steps: What the server did.
         sent: The events of the client, audio left out.
         begins: At which sample of the user's audio each stretch of sound begins.
-        ended_by_client: Whether the client closed it, as far as the recording tells.
-        until: When the recording of it ends, in seconds.
     """
 
     number: int
@@ -97,7 +95,6 @@ class Attempt:
     steps: list[Step] = field(default_factory=list[Step])
     sent: list[Sent] = field(default_factory=list[Sent])
     begins: Sequence[int] = ()
-    until: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +122,13 @@ class CallPlan:
         return cls(recording, attempts, threshold)
 
 
-_Row = tuple[int, Record]
-"""A record with its line in `call.jsonl`."""
-
-
-def _attempts(recording: Recording) -> Iterator[list[_Row]]:
+def _attempts(recording: Recording) -> Iterator[list[Record]]:
     """Split the records of a call into those of each connection."""
-    rows: list[_Row] = []
-    for line, record in enumerate(recording.records, 2):
-        if record.source not in ("client", "server", "call"):
+    rows: list[Record] = []
+    for record in recording.records:
+        if record.source == "pipeline" or record.type == "malformed":
             continue
-        known = next((r.session for _, r in rows if r.session is not None), record.session)
+        known = next((row.session for row in rows if row.session is not None), record.session)
         begins = record.type == "session_opening" or (
             record.session is not None and record.session != known
         )
@@ -143,7 +136,7 @@ def _attempts(recording: Recording) -> Iterator[list[_Row]]:
             yield rows
             rows = []
         if rows or begins or record.source != "call":
-            rows.append((line, record))
+            rows.append(record)
     if rows:
         yield rows
 
@@ -151,9 +144,11 @@ def _attempts(recording: Recording) -> Iterator[list[_Row]]:
 class _Reader:
     """Reads one connection, record by record."""
 
-    def __init__(self, recording: Recording, number: int, rows: list[_Row], threshold: int) -> None:
-        line, first = rows[0]
-        self._attempt = Attempt(number, line, first.t)
+    def __init__(
+        self, recording: Recording, number: int, rows: list[Record], threshold: int
+    ) -> None:
+        first = rows[0]
+        self._attempt = Attempt(number, first.line, first.t)
         self._recording = recording
         self._rows = rows
         self._stretches = Stretches(threshold)
@@ -170,23 +165,22 @@ class _Reader:
     def read(self) -> Attempt:
         """Return what the connection is."""
         attempt = self._attempt
-        for line, record in self._rows:
-            attempt.until = record.t
+        for record in self._rows:
             if record.source == "call":
-                self._on_call(line, record)
+                self._on_call(record)
                 continue
             attempt.is_open = True
             if record.source == "server":
-                attempt.steps.append(self._step(line, record))
+                attempt.steps.append(self._step(record))
                 self._previous_at = record.t
             elif record.type == APPEND:
                 self._on_audio(record)
             else:
-                self._on_client(line, record)
+                self._on_client(record)
         attempt.begins = tuple(self._stretches.begins)
         return attempt
 
-    def _on_call(self, line: int, record: Record) -> None:
+    def _on_call(self, record: Record) -> None:
         attempt, data = self._attempt, record.data
         if record.type == "session_open":
             attempt.is_open = True
@@ -199,7 +193,7 @@ class _Reader:
                 attempt.opening_secs = record.t - attempt.t
             elif (ending := _ending(data)) is not None:
                 delay = record.t - self._previous_at
-                step = Step({}, line, record.t, "previous", delay, ending=ending)
+                step = Step({}, record.line, record.t, "previous", delay, ending=ending)
                 attempt.steps.append(step)
 
     def _on_audio(self, record: Record) -> None:
@@ -209,9 +203,9 @@ class _Reader:
         self._stretches.push(samples)
         self._audio_at = record.t
 
-    def _on_client(self, line: int, record: Record) -> None:
+    def _on_client(self, record: Record) -> None:
         number = len(self._attempt.sent)
-        self._attempt.sent.append(Sent(dict(record.data), line, record.t))
+        self._attempt.sent.append(Sent(dict(record.data), record.line, record.t))
         kept = {
             _CONFIGURE: self._configure,
             "session.update": self._updates,
@@ -224,7 +218,7 @@ class _Reader:
         if isinstance(event_id := record.data.get("event_id"), str):
             self._by_event_id[event_id] = number
 
-    def _step(self, line: int, record: Record) -> Step:
+    def _step(self, record: Record) -> Step:
         event = dict(record.data)
         needs, is_asked = self._needs(record.type, event)
         rest: dict[str, Any] = {"needs": tuple(needs), "is_asked": is_asked, "audio": record.audio}
@@ -238,7 +232,9 @@ class _Reader:
         last = max(needs, default=-1)
         if last >= 0 and self._attempt.sent[last].t >= since:
             cause, since = "client", self._attempt.sent[last].t
-        return Step(event, line, record.t, cause, max(0.0, record.t - since), by=last, **rest)
+        return Step(
+            event, record.line, record.t, cause, max(0.0, record.t - since), by=last, **rest
+        )
 
     def _needs(self, kind: str, event: Event) -> tuple[list[int], bool]:
         """Return which client events a server event answers, and whether it was only asked for."""

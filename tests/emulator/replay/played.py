@@ -1,19 +1,30 @@
 """Writes recordings of calls event by event, and plays them to a small client."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.recordings import BOT_RATE, USER_RATE, Samples, tone, write_recording
+import soundfile as sf
+from numpy.typing import NDArray
 
 from emulator.client import Client, connected
 from pipecat_hydra.emulator import HydraEmulator
 
+Samples = NDArray[np.int16]
+
+USER_RATE = 16_000
+BOT_RATE = 24_000
 FRAME = USER_RATE // 50
 DELTA = "response.output_audio.delta"
+
+
+def tone(secs: float, rate: int = BOT_RATE, *, hz: float = 440) -> Samples:
+    moments = np.arange(round(secs * rate)) / rate
+    return (8_000 * np.sin(2 * np.pi * hz * moments)).astype(np.int16)
 
 
 def quiet(secs: float) -> Samples:
@@ -93,9 +104,17 @@ class Play:
         self.client(t, "conversation.item.create", item=item)
 
     def write(self, folder: Path, *, audio: bool = True) -> Path:
-        files = {"user": (self.user, USER_RATE), "bot": (self.bot, BOT_RATE)} if audio else {}
-        rows = sorted(self.rows, key=lambda row: row["t"])
-        return write_recording(folder / "call", rows, end=rows[-1]["t"], **files)
+        folder /= "call"
+        folder.mkdir()
+        header = {"type": "header", "format": "pipecat-hydra recording", "version": 1, "t": 0.0}
+        rows = [{"at": row["t"], **row} for row in sorted(self.rows, key=lambda row: row["t"])]
+        lines = [header, *rows, {"type": "end", "t": rows[-1]["t"], "reason": "ended"}]
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (folder / "call.jsonl").write_text(text, encoding="utf-8")
+        if audio:
+            sf.write(folder / "user.flac", self.user, USER_RATE, subtype="PCM_16")
+            sf.write(folder / "bot.flac", self.bot, BOT_RATE, subtype="PCM_16")
+        return folder
 
 
 class ReplayClient:

@@ -4,12 +4,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support.recordings import tone
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 from emulator.client import connected
-from emulator.replay.played import DELTA, Play, quiet, replayed, voice
+from emulator.replay.played import DELTA, Play, quiet, replayed, tone, voice
 from pipecat_hydra.emulator import HydraEmulator, ReplayDifferenceError
 
 STARTED = "input_audio_buffer.speech_started"

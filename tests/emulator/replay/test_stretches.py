@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from support.recordings import USER_RATE, Samples
 
-from emulator.replay.played import quiet, voice
+from emulator.replay.played import USER_RATE, Samples, quiet, voice
 from pipecat_hydra.emulator.replay.stretches import Alignment, Place, Stretches, threshold_of
 
 THRESHOLD = 100
