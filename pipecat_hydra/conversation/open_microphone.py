@@ -18,9 +18,8 @@ Pure: time is a parameter, in seconds of any monotonic clock.
 """
 
 from collections import deque
+from operator import mul
 from typing import Final
-
-import numpy as np
 
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
@@ -34,6 +33,9 @@ _ABOVE_BACKGROUND: Final = 4.0
 _MOST_OF_A_CHUNK: Final = 16.0
 _SMOOTHING: Final = 0.2
 _RISE_PER_CHUNK: Final = 1.007
+# One sample in so many is looked at, which tells the power as well, and takes a tenth of the time
+# that numpy takes to begin.
+_STEP: Final = 8
 _LEAD_IN_BYTES: Final = int(0.5 * INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
 
 
@@ -64,11 +66,10 @@ class OpenMicrophone:
         Returns:
             The chunks that are to be sent, oldest first: none of silence while the session rests.
         """
-        samples = np.frombuffer(chunk, "<i2").astype(np.float32)
-        # The variance, because a microphone may have a constant offset. `var` takes three times as
-        # long, and this is done fifty times a second.
-        mean = float(np.add.reduce(samples)) / len(samples)
-        power = max(0.0, float(samples.dot(samples)) / len(samples) - mean * mean)
+        samples = memoryview(chunk).cast("h")[::_STEP].tolist()
+        # The variance, because a microphone may have a constant offset.
+        mean = sum(samples) / len(samples)
+        power = max(0.0, sum(map(mul, samples, samples)) / len(samples) - mean * mean)
         power = min(power, _MOST_OF_A_CHUNK * self._background)
         self._power += _SMOOTHING * (power - self._power)
         risen = self._background * _RISE_PER_CHUNK

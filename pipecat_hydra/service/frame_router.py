@@ -68,6 +68,7 @@ class FrameRouter:
         surroundings: Surroundings,
         speakers: SpeakerPolicy,
         is_audio_paused: bool,
+        audio_passthrough: bool | None,
         end_timeout_secs: float,
     ):
         """Start with no frame seen.
@@ -85,6 +86,8 @@ class FrameRouter:
             surroundings: Knows whether the service's own user aggregator stands above it.
             speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
+            audio_passthrough: Whether the user's audio is passed on; None to find out whether
+                somebody below may want it.
             end_timeout_secs: How long a flush may wait for the reply in flight, in seconds, as
                 an `EndFrame` may.
         """
@@ -99,14 +102,17 @@ class FrameRouter:
         self._keypad = keypad
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
+        self._passes_audio = audio_passthrough
         self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
         # The run that was taken last: it is pushed on afterwards, and must not count again then.
         self._last_run_id: int | None = None
 
-    def hear(self, frame: InputAudioRawFrame) -> None:
-        """Hand on user audio, unless it is paused."""
+    def hear(self, frame: InputAudioRawFrame) -> bool:
+        """Hand on user audio, unless it is paused; return whether to pass it on down."""
+        if self._passes_audio is None:
+            self._passes_audio = self._surroundings.may_user_audio_be_wanted
         if self.is_audio_paused:
-            return
+            return self._passes_audio
         now = asyncio.get_running_loop().time()
         if now >= self._contexts.look_at:
             self._contexts.look(now)
@@ -115,6 +121,7 @@ class FrameRouter:
             is_sent = self._connection.hear(chunk, now)
         if not is_sent:
             self._session.on_user_audio()
+        return self._passes_audio
 
     async def take(self, frame: Frame, direction: FrameDirection) -> None:
         """Hand on a frame that is neither user audio nor an interruption.

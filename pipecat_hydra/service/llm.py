@@ -30,6 +30,7 @@ from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from typing_extensions import override
 
+from pipecat_hydra.recording.recorder import HydraRecorder
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import Arguments, keyring_for
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
@@ -136,6 +137,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         joined_audio_secs: float = 0.2,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
+        audio_passthrough: bool | None = None,
         open_timeout_secs: float = 10.0,
         handshake_timeout_secs: float = 10.0,
         kickoff_timeout_secs: float = 1.0,
@@ -149,6 +151,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         max_tool_rounds: int | None = None,
         longest_turn_secs: float = 60.0,
         retry: RetryPolicy | None = None,
+        recorder: HydraRecorder | None = None,
         **kwargs: Any,
     ):
         """Initialize the Hydra service.
@@ -204,6 +207,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
                 audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
+            audio_passthrough: Whether the user's audio is passed on down. None: unless all who get
+                it are output transports and assistant aggregators of Pipecat, which do not use it.
             open_timeout_secs: How long connecting may take, in seconds.
             handshake_timeout_secs: How long the server may take to create and again to configure
                 the session, in seconds.
@@ -234,6 +239,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 heard for longer, as music on hold is, counts as stopped: the model can be asked.
             retry: How often, how fast and how long a session that is lost, or cannot be had, is
                 tried to get; see `RetryPolicy` for the defaults.
+            recorder: Records each call; by default to the folder that the environment's
+                `HYDRA_RECORD` names, if it does.
             **kwargs: Arguments of `LLMService`.
 
         Raises:
@@ -259,11 +266,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         return True
 
     def set_audio_input_paused(self, paused: bool) -> None:
-        """Pause or resume the user's audio; Hydra hears silence while it is paused.
-
-        Args:
-            paused: Whether to pause.
-        """
+        """Pause or resume the user's audio; Hydra hears silence while it is paused."""
         self._run.router.is_audio_paused = paused
 
     def service_metadata_frame(self) -> LLMServiceMetadataFrame:
@@ -328,16 +331,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         self._run.when_running(self._run.session.renew_session)
 
-    #
     # Lifecycle
-    #
 
     async def setup(self, setup: FrameProcessorSetup):
-        """Set up the service, with nothing left of an earlier run of a pipeline but the settings.
-
-        Args:
-            setup: The pipeline's configuration.
-        """
+        """Set up the service; nothing is left of an earlier run of a pipeline but the settings."""
         is_used = self._run.has_ended
         if is_used:
             self._run = PipelineRun(self, self._arguments)
@@ -348,6 +345,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             await self.set_usable(True)
         if setup.enable_tracing:
             self._run.tracing.begin(setup.tracing_context)
+        self._run.record()
         self._run.connection.prewarm()
 
     async def start(self, frame: StartFrame):
@@ -371,10 +369,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Release everything, however the pipeline ended."""
         await self._run.end(drain=False)
         await super().cleanup()
+        await self._run.release()
 
-    #
     # Frames
-    #
 
     async def process_frame(self, frame: Frame, direction: FrameDirection):
         """Hand a frame to the part of the service that it concerns, and pass it on."""
@@ -382,8 +379,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, InputAudioRawFrame):
             # First, because it comes fifty times a second.
             await super().process_frame(frame, direction)
-            run.router.hear(frame)
-            await self.push_frame(frame, direction)
+            if run.router.hear(frame):
+                await self.push_frame(frame, direction)
             return
         if isinstance(frame, InterruptionFrame):
             if run.keypad.stops_interruption(direction):
@@ -413,13 +410,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, FunctionCallResultFrame):
             # A context can write nothing else.
             frame.result = as_json(frame.result)
+        if (recording := self._run.recording) is not None:
+            recording.see_frame(frame)
         if isinstance(frame, FrameOfFunction) and direction is FrameDirection.DOWNSTREAM:
             self._run.router.see_pushed(frame)
         await super().push_frame(frame, direction)
-
-    #
-    # Hooks of the base class
-    #
 
     @override
     def _service_tools(self) -> ToolsSchema | list[Any] | None:
@@ -440,6 +435,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
+        if self._run.recording is not None:
+            self._run.recording.settings_changed(changed)
         self._run.session.replace_if_outdated()
         return changed
 

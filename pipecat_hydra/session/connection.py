@@ -114,12 +114,16 @@ class HydraConnection:
             self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
         )
         self._deadline = DeadlineTimer(self._tick)
+        # Whether the timers are about to be moved.
+        self._moves_timers = False
         # The user's audio moves its own all the time.
         self._uplink_deadline = DeadlineTimer(self._tick_uplink)
         # The open WebSocket, and, once we have decided to end it, why.
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
         self._closing: Supervised[None] | None = None
+        self._show_sent: Callable[[bytes], None] | None = None
+        self._show_received: Callable[[bytes | bytearray], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -155,6 +159,12 @@ class HydraConnection:
     def now(self) -> float:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()
+
+    def show_messages(
+        self, *, sent: Callable[[bytes], None], received: Callable[[bytes | bytearray], None]
+    ) -> None:
+        """Call these from now on with each message, as it is on the wire."""
+        self._show_sent, self._show_received = sent, received
 
     def prewarm(self) -> None:
         """Begin to connect, in the background, for a session that nobody uses yet.
@@ -193,8 +203,18 @@ class HydraConnection:
         self._uplink_deadline.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects of a step, and move the timer to the conversation's deadline."""
+        """Carry out the effects of a step, and move the timers to the conversation's deadlines.
+
+        The deadlines are asked for once after all steps of a turn of the event loop, and after
+        the effects have begun to go their way: they concern all rooms, and nothing else.
+        """
         self._carry_out(effects)
+        if not self._moves_timers:
+            self._moves_timers = True
+            asyncio.get_running_loop().call_soon(self._move_timers)
+
+    def _move_timers(self) -> None:
+        self._moves_timers = False
         if self._runner.state is not State.CLOSED:
             self._deadline.move(self._conversation.deadline_of_talk)
             self._uplink_deadline.move(self._conversation.uplink.deadline)
@@ -218,6 +238,8 @@ class HydraConnection:
             return False
         for each in sent:
             message = APPEND % b2a_base64(each, newline=False)
+            if self._show_sent is not None:
+                self._show_sent(message)
             self._socket.send(message, audio_secs=len(each) / _BYTES_PER_SEC)
         return self._leaving is None
 
@@ -263,6 +285,8 @@ class HydraConnection:
             else:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
+        if self._show_sent is not None:
+            self._show_sent(message)
         if isinstance(event, InputAudioAppend):
             self._socket.send(message, audio_secs=len(event.audio) / _BYTES_PER_SEC)
         else:
@@ -345,6 +369,8 @@ class HydraConnection:
 
     def _take(self, message: bytes | bytearray, now: float) -> Pause | None:
         """Have the conversation take a message; return what to wait for before the next one."""
+        if self._show_received is not None:
+            self._show_received(message)
         try:
             event = decode(message)
             said = self._conversation.go_on(event, now) if isinstance(event, AudioDelta) else None
