@@ -70,8 +70,11 @@ class Playback:
         if self._secs > limit:
             # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
-            for stretch in self._stretches:
-                stretch.pieces.clear()
+            for each in stretches:
+                each.pieces.clear()
+            while not self._reported and len(stretches) > 1:
+                # None of them will be reported as heard, and so forgotten.
+                stretches.popleft()
 
     def plays(self, now: float) -> bool:
         """Whether the listener hears something of what entered the pipeline so far."""
