@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from loguru import logger
+from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
@@ -29,7 +30,9 @@ from pipecat_hydra.service.dispatcher import EffectDispatcher
 from pipecat_hydra.service.frame_router import FrameRouter
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.keypad import Keypad
+from pipecat_hydra.service.meters import Meters
 from pipecat_hydra.service.phrases import Phrases
+from pipecat_hydra.service.pipecat_private import has_function_of_name
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
@@ -76,6 +79,12 @@ class PipelineRun:
             retry=arguments.retry,
             open_timeout_secs=arguments.open_timeout_secs,
         )
+        self.meters = Meters(
+            model=lambda: self.conversation.model,
+            clock=lambda: self.connection.now,
+            traffic=self.connection.traffic,
+            knows_function=lambda name: has_function_of_name(service, name),
+        )
         adapter = service.get_llm_adapter()
         self.surroundings = Surroundings(service)
         self.turn_completion = TurnCompletion(service, self.surroundings)
@@ -113,6 +122,7 @@ class PipelineRun:
             self.replies,
             contexts=self.contexts,
             in_force=self.in_force,
+            meters=self.meters,
             surroundings=self.surroundings,
             tracing=self.tracing,
             turn_completion=self.turn_completion,
@@ -140,6 +150,7 @@ class PipelineRun:
             contexts=self.contexts,
             dispatcher=self.dispatcher,
             keypad=self.keypad,
+            meters=self.meters,
             surroundings=self.surroundings,
             speakers=arguments.speakers,
             is_audio_paused=arguments.start_audio_paused,
@@ -155,6 +166,16 @@ class PipelineRun:
     def has_ended(self) -> bool:
         """Whether the pipeline has ended."""
         return self._stage == "ended"
+
+    def observe(self, setup: FrameProcessorSetup) -> None:
+        """Begin to trace and to measure, as far as the application asks for it.
+
+        Args:
+            setup: The pipeline's configuration.
+        """
+        if setup.enable_tracing:
+            self.tracing.begin(setup.tracing_context)
+        self.meters.begin()
 
     def postpone(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Keep what asks something of Hydra until the pipeline starts; warn if it has ended.
@@ -204,3 +225,4 @@ class PipelineRun:
         await self.connection.close(drain=drain)
         self.tracing.close()
         await self.dispatcher.close()
+        self.meters.close()
