@@ -29,7 +29,7 @@ def test_each_run_of_a_pipeline_has_the_same_instruments(measured: Measured):
         assert made is not None
         made.discarded_turns.add(1)
     (metric,) = measured.metrics
-    assert [point.value for point in metric.data.data_points] == [2]
+    assert [point.value for point in metric.data.data_points] == [2]  # type: ignore
 
 
 def test_the_buckets_of_the_application_win_over_the_advice():

@@ -344,6 +344,21 @@ async def test_nothing_is_measured_unless_the_application_has_set_a_provider(
 # Step by step
 
 
+async def test_a_session_of_whose_end_no_effect_tells_is_told_at_the_end(measured: Measured):
+    llm = HydraLLMService(api_key=KEY)
+    story, run = Story(llm), llm._run
+    run.meters.begin()
+    clock = run.conversation.clock
+    clock.opened(10.0)
+    clock.created()
+    clock.closed(13.0)
+    for _ in range(2):
+        await run.end(drain=False)
+        await asyncio.sleep(0.1)
+    assert story.told == [("on_session_ended", (3.0,))]
+    assert measured.sums("hydra.session.duration") == {"": (1, 3.0)}
+
+
 def meters() -> Meters:
     return Meters(
         model=lambda: "hydra-v1.1",
