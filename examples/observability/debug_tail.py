@@ -1,4 +1,6 @@
-"""Shows a call of any bot in Tail, Pipecat's dashboard for terminals::
+"""Shows a call in Tail, Pipecat's dashboard for terminals, with nothing changed in the bot.
+
+Pipecat loads the files that `PIPECAT_SETUP_FILES` names before it sets a pipeline up::
 
     pip install pipecat-ai-tail
     export PIPECAT_SETUP_FILES=examples/observability/debug_tail.py
