@@ -13,6 +13,7 @@ Protocol: §1.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Self
 
 from websockets.asyncio.server import broadcast
@@ -27,7 +28,7 @@ from pipecat_hydra.session.heartbeat import Heartbeat
 from pipecat_hydra.session.opening import open_connection
 from pipecat_hydra.session.supervision import Supervised
 
-__all__ = ["HydraWebSocket"]
+__all__ = ["HydraWebSocket", "Traffic"]
 
 _CLOSE_TIMEOUT_SECS: Final = 2.0
 
@@ -42,16 +43,34 @@ _MAX_WAITING_BYTES: Final = 16 * 2**20
 _MAX_EVENT_MIB: Final = 16
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Counts the bytes of messages, over all WebSockets of a call.
+
+    Parameters:
+        sent_bytes: Bytes of the messages that were sent.
+        received_bytes: Bytes of the messages that were received.
+    """
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class HydraWebSocket:
     """One open WebSocket. After making one you must `close` it."""
 
     def __init__(
-        self, connection: DirectConnection, host: str, on_congested: Callable[[float], None]
+        self,
+        connection: DirectConnection,
+        host: str,
+        on_congested: Callable[[float], None],
+        traffic: Traffic,
     ):
         """Wrap an open connection; use `open` instead."""
         self._connection = connection
         self._host = host
         self._on_congested = on_congested
+        self._traffic = traffic
         # Each entry: the message and, for audio, its length in seconds.
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._waiting_audio = 0.0
@@ -69,7 +88,12 @@ class HydraWebSocket:
 
     @classmethod
     async def open(
-        cls, endpoint: Endpoint, *, timeout_secs: float, on_congested: Callable[[float], None]
+        cls,
+        endpoint: Endpoint,
+        *,
+        timeout_secs: float,
+        on_congested: Callable[[float], None],
+        traffic: Traffic | None = None,
     ) -> Self:
         """Connect and authenticate.
 
@@ -78,6 +102,7 @@ class HydraWebSocket:
             timeout_secs: For DNS, TCP, TLS and the upgrade together, in seconds.
             on_congested: Called with the seconds of audio lost, once each time that
                 the server stops taking audio for so long that some must be dropped.
+            traffic: Counts the bytes that are sent and received; None for none.
 
         Raises:
             HydraConnectionError: If no connection could be made.
@@ -91,7 +116,7 @@ class HydraWebSocket:
             # that we have not read yet count as missing.
             ping_interval=None,
         )
-        return cls(connection, endpoint.host, on_congested)
+        return cls(connection, endpoint.host, on_congested, traffic or Traffic())
 
     def send(self, message: bytes, *, audio_secs: float = 0.0) -> None:
         """Send a text message, in order, without ever waiting.
@@ -104,6 +129,7 @@ class HydraWebSocket:
                 all can be sent for ten seconds, the connection is given up.
         """
         if self._connection.has_room and not self._waiting:
+            self._traffic.sent_bytes += len(message)
             broadcast((self._connection,), message, text=True)
             return
         if self._failure is not None or self._is_closing:
@@ -197,6 +223,7 @@ class HydraWebSocket:
                 self._waiting_audio -= audio_secs
             else:
                 self._waiting_bytes -= len(message)
+            self._traffic.sent_bytes += len(message)
             broadcast((self._connection,), message, text=True)
         if self._connection.has_room:
             self._waiting_audio = self._dropped_audio = 0.0
