@@ -85,7 +85,7 @@ async def test_bytes_are_counted_over_one_connection_and_the_next():
         for _ in range(2):
             async with websocket(url, traffic=traffic) as opened:
                 opened.send("käse".encode())
-                assert [message async for message in opened.messages()] == ["käse".encode() * 3]
+                assert [message async for message in messages_of(opened)] == ["käse".encode() * 3]
     assert traffic == Traffic(sent_bytes=10, received_bytes=30)
 
 
