@@ -25,6 +25,7 @@ class Shape:
         bare: Without context aggregators.
         microphone_rate: In Hz.
         clicks: Whether the microphone clicks; else it is silent.
+        speaks: Whether the user speaks from the first frame on.
         run: Whether the application asks the model for the first words.
         past_turns: How many turns the context has already.
         tools: Whether there is a function to call.
@@ -34,6 +35,7 @@ class Shape:
     bare: bool = False
     microphone_rate: int = 16_000
     clicks: bool = False
+    speaks: bool = False
     run: bool = True
     past_turns: int = 0
     tools: bool = False

@@ -10,6 +10,9 @@ is averaged over about 100 ms. The background is the lowest average of late: it 
 rises by 6 dB in four seconds, so a fan that is turned on is part of it soon. This errs towards
 sound: a session that is opened for a noise costs one more wait, and a word that is missed is lost.
 
+**Somebody speaks for sure** when the audio is as loud as speech on any line for a tenth of a
+second. At the beginning of a call nobody knows what is a background, so any noise is above it.
+
 **During a rest** the newest half second is kept back here. When somebody is heard, it goes out
 before the sound: the beginning of the first word is in it. Older silence is dropped, because a new
 session would have to hear it before the word, which would delay the answer.
@@ -31,11 +34,14 @@ _QUIETEST_POWER: Final = 625.0
 _ABOVE_BACKGROUND: Final = 4.0
 # One chunk of 20 ms counts no more than this many times the background, so a click is too little.
 _MOST_OF_A_CHUNK: Final = 16.0
+# -40 dBFS, as a power; and so many chunks of 20 ms.
+_POWER_OF_SPEECH: Final = 107_374.0
+_CHUNKS_OF_SPEECH: Final = 5
 _SMOOTHING: Final = 0.2
 _RISE_PER_CHUNK: Final = 1.007
 # One sample in so many is looked at, which tells the power as well, and takes a tenth of the time
-# that numpy takes to begin.
-_STEP: Final = 8
+# that numpy takes to begin. A prime, for a tone may have a period of eight samples.
+_STEP: Final = 7
 _LEAD_IN_BYTES: Final = int(0.5 * INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
 
 
@@ -48,6 +54,7 @@ class OpenMicrophone:
         self._power = 0.0
         self.hears_somebody = False
         """Whether the latest audio was sound, not silence."""
+        self._loud_chunks = 0
         self._rests = False
         self._lead_in: deque[bytes] = deque()
         self._lead_in_bytes = 0
@@ -56,6 +63,11 @@ class OpenMicrophone:
     def rests(self) -> bool:
         """Whether the session rests, and nobody was heard since."""
         return self._rests
+
+    @property
+    def hears_speech(self) -> bool:
+        """Whether the latest audio was as loud as speech, for a tenth of a second."""
+        return self._loud_chunks >= _CHUNKS_OF_SPEECH
 
     def push(self, chunk: bytes) -> list[bytes]:
         """Take a chunk of user audio.
@@ -70,6 +82,7 @@ class OpenMicrophone:
         # The variance, because a microphone may have a constant offset.
         mean = sum(samples) / len(samples)
         power = max(0.0, sum(map(mul, samples, samples)) / len(samples) - mean * mean)
+        self._loud_chunks = self._loud_chunks + 1 if power > _POWER_OF_SPEECH else 0
         power = min(power, _MOST_OF_A_CHUNK * self._background)
         self._power += _SMOOTHING * (power - self._power)
         risen = self._background * _RISE_PER_CHUNK

@@ -214,8 +214,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             handshake_timeout_secs: How long the server may take to create and again to configure
                 the session, in seconds.
             kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for an
-                `LLMRunFrame` before the session is configured without a greeting. Audio is kept
-                meanwhile. Not waited for when the settings say whether the model speaks first.
+                `LLMRunFrame` before the session is configured without a greeting; not when the user
+                speaks, or the settings say who speaks first. Audio is kept meanwhile.
             end_timeout_secs: How many seconds an `EndFrame` or a flush may wait for a reply's rest.
             preroll_secs: How many seconds of the user's audio are kept that cannot be sent, or may
                 have to be sent again; the newest are kept.

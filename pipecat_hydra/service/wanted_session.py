@@ -8,8 +8,8 @@ is configured once, with all that is known by then, and Hydra freezes the config
 and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
 once. The user's audio does so too, but an `LLMRunFrame` may be about to ask for a greeting;
 so the service waits for that for `kickoff_timeout_secs`, unless the settings say who speaks
-first. Once in use it stays so: each session is configured as soon as the server has created it,
-after a lost connection, a rest, or a replacement.
+first, or until the user speaks. Once in use it stays so: each session is configured as soon as
+the server has created it, after a lost connection, a rest, or a replacement.
 
 **What a session is told** is composed at the moment it is sent, so that it holds nothing that the
 application has removed by then (C1). Text that comes while the server takes the configuration
@@ -152,7 +152,8 @@ class WantedSession:
                 self.open()
             return
         self.open()
-        if self.wanted.speaks_first is not None:
+        is_user_first = self._conversation.open_microphone.hears_speech
+        if is_user_first or self.wanted.speaks_first is not None:
             self._begin()
         elif self._kickoff_timer is None:
             loop = asyncio.get_running_loop()
