@@ -77,7 +77,8 @@ __all__ = ["Conversation", "Phase"]
 class Conversation:
     """One conversation with Hydra, over however many connections it takes.
 
-    It has more than 350 lines, because each step of the core is a method that is described here.
+    It has more than 350 lines and 16 fields, because each step of the core is a method that is
+    described here, and each room a field.
     """
 
     def __init__(
@@ -272,12 +273,7 @@ class Conversation:
         return self._session.connected(now)
 
     def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
-        """Close the open turn and reply, because the socket is gone.
-
-        Args:
-            now: The time.
-            unheard_since: When the server was last heard from, if it went away without a word.
-        """
+        """Close the open turn and reply: the socket is gone, and silent `unheard_since` if given."""
         unheard_since = earliest(unheard_since, self._end.disconnected())
         return self._session.disconnected(now, unheard_since=unheard_since)
 
@@ -317,12 +313,9 @@ class Conversation:
         return self._session.configure(configuration, now, opening=opening)
 
     def hear(self, chunk: bytes, now: float) -> list[bytes]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16. Returns the chunks to send now.
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
-
-        Returns:
-            The chunks to send now, oldest first.
         """
         sent: list[bytes] = []
         for heard in self.open_microphone.push(chunk):
@@ -447,8 +440,9 @@ class Conversation:
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
-        if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
-            self._end.model_is_heard()
+        for effect in effects:
+            if isinstance(effect, VoiceStarted | ToolCalls):
+                self._end.model_is_heard()
         return effects + report_dropped_fields(event)
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:

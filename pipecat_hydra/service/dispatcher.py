@@ -212,12 +212,14 @@ class EffectDispatcher:
             # would end it.
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             return None
-        self._tracing.see(effect)
+        if self._tracing.enabled:
+            self._tracing.see(effect)
         if isinstance(effect, AudioChunk):
             if not self._writer.is_writing:
                 await self._speaker.say_audio(effect)
-            self._session.on_audio(effect)
-            self._replies.on_audio()
+            self._session.budget.heard_audio(effect)
+            if self._replies.waiting:
+                self._replies.on_audio()
             return None
         if not isinstance(effect, TextChunk):
             self._meters.see(effect)

@@ -67,9 +67,11 @@ class ReplyWait:
         # Set when something may have ended a reply, and when a reply has come further.
         self._progress = asyncio.Event()
         self._came_further_at = 0.0
+        self.waiting = 0
+        """How many wait for a reply, and so for its audio."""
 
     def on_audio(self) -> None:
-        """Note that the pipeline was given audio of a reply."""
+        """Note that the pipeline was given audio of a reply; needless while nobody waits."""
         self._came_further_at = asyncio.get_running_loop().time()
         self._progress.set()
 
@@ -89,6 +91,13 @@ class ReplyWait:
         Returns:
             Whether each reply was received whole.
         """
+        self.waiting += 1
+        try:
+            return await self._until_replied(within_secs, spare_functions=spare_functions)
+        finally:
+            self.waiting -= 1
+
+    async def _until_replied(self, within_secs: float, *, spare_functions: bool) -> bool:
         began = self._connection.now
         while self._connection.is_open and self._is_reply_to_come:
             if is_cancelled(self._service.pipeline_worker):

@@ -187,7 +187,7 @@ class Surroundings:
         A switcher filters the frames to an inactive service, and none of those that the
         service pushes (`pipeline/service_switcher.py`).
         """
-        found = self._found
+        found = self._positions or self._found
         for switcher in found.switchers:
             if switcher.strategy.active_service not in found.holders:
                 return True

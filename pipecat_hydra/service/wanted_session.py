@@ -35,7 +35,6 @@ from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
-    AudioChunk,
     Effect,
     PipelineEffect,
     ReplyEnded,
@@ -99,7 +98,8 @@ class WantedSession:
         self._conversation = conversation
         self._dialer = dialer
         self._briefing = briefing
-        self._budget = budget
+        self.budget: Final = budget
+        """Keeps the total of what the session is told and says."""
         self._in_force = in_force
         self._tracing = tracing
         self._are_replies_known = are_replies_known
@@ -363,26 +363,22 @@ class WantedSession:
 
     def on_sent(self, event: ClientEvent) -> None:
         """Count what the session is told; it is replaced before that is too much."""
-        self._budget.sent(event)
+        self.budget.sent(event)
         self._on_told_more()
-
-    def on_audio(self, audio: AudioChunk) -> None:
-        """Count reply audio."""
-        self._budget.heard_audio(audio)
 
     def on_effect(self, effect: PipelineEffect) -> None:
         """Count what else is said aloud in the session."""
-        self._budget.heard(effect, self._now)
+        self.budget.heard(effect, self._now)
         if isinstance(effect, ReplyEnded | UserStopped):
             self._on_told_more()
 
     def _on_told_more(self) -> None:
         self._warn_of_size()
-        if self._budget.is_spent:
+        if self.budget.is_spent:
             self.replace_if_outdated()
 
     def _warn_of_size(self) -> None:
-        if warning := self._budget.take_warning():
+        if warning := self.budget.take_warning():
             logger.warning(f"{self._service}: {warning}")
 
     def replace_if_outdated(self) -> None:

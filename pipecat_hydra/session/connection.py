@@ -1,8 +1,8 @@
 """The logical session: runs a `Conversation` over one WebSocket after another.
 
 `HydraConnection` joins the parts that run: the runner decides when a session is opened
-(runner.py); each of its attempts connects and reads here; the deadline timer calls the
-conversation when something is due (deadline.py); the effect queue hands effects to the
+(runner.py); each of its attempts connects and reads here; the timers call the
+conversation when something is due (timers.py); the effect queue hands effects to the
 pipeline (effect_queue.py). Steps of the conversation are synchronous and may come from
 anywhere in the event loop. What they send goes out at once. Effects for the pipeline wait in
 a queue. So neither waits for the other.
@@ -43,13 +43,13 @@ from pipecat_hydra.conversation.effects import (
     Send,
     Severity,
 )
-from pipecat_hydra.session.deadline import DeadlineTimer
 from pipecat_hydra.session.effect_queue import EffectQueue, Pause
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import Retries, RetryPolicy
 from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
+from pipecat_hydra.session.timers import ConversationTimers
 from pipecat_hydra.session.websocket import HydraWebSocket, Traffic
 from pipecat_hydra.wire.codec import APPEND, decode, encode
 from pipecat_hydra.wire.events import (
@@ -115,11 +115,7 @@ class HydraConnection:
         self._runner = SessionRunner(
             self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
         )
-        self._deadline = DeadlineTimer(self._tick)
-        # Whether the timers are about to be moved.
-        self._moves_timers = False
-        # The user's audio moves its own all the time.
-        self._uplink_deadline = DeadlineTimer(self._tick_uplink)
+        self._timers = ConversationTimers(conversation, self._tick)
         # The open WebSocket, and, once we have decided to end it, why.
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
@@ -162,6 +158,10 @@ class HydraConnection:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()
 
+    def hand_on_to(self, on_effect: Callable[[PipelineEffect], Awaitable[Pause | None]]) -> None:
+        """Await another function with each effect from now on."""
+        self._effects.on_effect = on_effect
+
     def show_messages(
         self, *, sent: Callable[[bytes], None], received: Callable[[bytes | bytearray], None]
     ) -> None:
@@ -201,25 +201,12 @@ class HydraConnection:
             self._socket.abort()
         await self._runner.close()
         await self._effects.close(drain=drain)
-        self._deadline.cancel()
-        self._uplink_deadline.cancel()
+        self._timers.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects of a step, and move the timers to the conversation's deadlines.
-
-        The deadlines are asked for once after all steps of a turn of the event loop, and after
-        the effects have begun to go their way: they concern all rooms, and nothing else.
-        """
+        """Carry out the effects of a step, and move the timers to the conversation's deadlines."""
         self._carry_out(effects)
-        if not self._moves_timers:
-            self._moves_timers = True
-            asyncio.get_running_loop().call_soon(self._move_timers)
-
-    def _move_timers(self) -> None:
-        self._moves_timers = False
-        if self._runner.state is not State.CLOSED:
-            self._deadline.move(self._conversation.deadline_of_talk)
-            self._uplink_deadline.move(self._conversation.uplink.deadline)
+        self._timers.move()
 
     def hear(self, chunk: bytes, now: float) -> bool:
         """Have the conversation take user audio, and send what it sends.
@@ -236,7 +223,7 @@ class HydraConnection:
         """
         sent = self._conversation.hear(chunk, now)
         if self._socket is None or not sent:
-            self._uplink_deadline.hasten(self._conversation.uplink.deadline)
+            self._timers.audio_waits()
             return False
         for each in sent:
             message = APPEND % b2a_base64(each, newline=False)
@@ -372,7 +359,6 @@ class HydraConnection:
 
     def _take(self, message: bytes | bytearray, now: float) -> Pause | None:
         """Have the conversation take a message; return what to wait for before the next one."""
-        self.traffic.received_bytes += len(message)
         if self._show_received is not None:
             self._show_received(message)
         try:
@@ -384,9 +370,9 @@ class HydraConnection:
                 if isinstance(event, SessionCreated | SessionConfigured):
                     self._on_handshake()
                 self.perform(self._conversation.receive(event, now))
-            elif said < self._deadline.at:
+            elif said < self._timers.talk.at:
                 # Most audio stays in hand for a while.
-                self._deadline.move(said)
+                self._timers.talk.move(said)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
@@ -402,13 +388,6 @@ class HydraConnection:
             # Nothing else would do what was due, so another session begins.
             log_bug("what was due was not done", error)
             self._fail(_broken(type(error).__name__))
-
-    def _tick_uplink(self) -> None:
-        deadline = self._conversation.uplink.deadline
-        if deadline is not None and deadline > self.now:
-            self._uplink_deadline.move(deadline)
-        else:
-            self._tick()
 
     def _on_effects_death(self, death: str) -> None:
         """End the session, because the pipeline has missed an effect; another session follows."""

@@ -17,6 +17,7 @@ that are given to `broadcast` without waiting (`websockets/asyncio/server.py`).
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from typing_extensions import override
@@ -24,13 +25,26 @@ from websockets.asyncio.client import ClientConnection
 from websockets.frames import Frame, Opcode
 from websockets.protocol import Event, State
 
-__all__ = ["DirectConnection", "Take"]
+__all__ = ["DirectConnection", "Take", "Traffic"]
 
 Take = Callable[[bytes | bytearray, float], Callable[[], Awaitable[None]] | None]
 """Takes a message, which came at a time of the event loop. Returns what must be awaited before
 another one is wanted, if anything must."""
 
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Counts the bytes of messages, over all WebSockets of a call.
+
+    Parameters:
+        sent_bytes: Bytes of the messages that were sent.
+        received_bytes: Bytes of the messages that were received.
+    """
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
 
 
 class DirectConnection(ClientConnection):
@@ -44,6 +58,8 @@ class DirectConnection(ClientConnection):
         """Whether the network takes more data."""
         self.heard_at = self.loop.time()
         """When the last message came, in the event loop's time."""
+        self.traffic = Traffic()
+        """Where the bytes that are received are counted."""
         self._on_room_change: Callable[[], None] = _nothing
         self._take: Take | None = None
         # What must be done before another message is wanted.
@@ -104,6 +120,7 @@ class DirectConnection(ClientConnection):
             if not event.fin:
                 return
             data, self._fragments = b"".join(self._fragments), []
+        self.traffic.received_bytes += len(data)
         self.heard_at = now = self.loop.time()
         if self._take is None or self._pause is not None:
             self._unread.append(data)

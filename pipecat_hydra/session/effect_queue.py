@@ -46,7 +46,8 @@ class EffectQueue:
             on_death: Called with the cause when the task that hands on has died; another
                 one takes its place.
         """
-        self._on_effect = on_effect
+        self.on_effect = on_effect
+        """Awaited with each effect."""
         self._on_death = on_death
         self._effects: deque[PipelineEffect] = deque()
         # What the task waits for while it has nothing to do.
@@ -160,7 +161,7 @@ class EffectQueue:
             while self._effects and not self._waiting_between:
                 effect = self._effects.popleft()
                 try:
-                    pause = await self._on_effect(effect)
+                    pause = await self.on_effect(effect)
                 except Exception as error:
                     # A frame that could not be pushed must not end the call.
                     log_bug(f"{type(effect).__name__} was not handled", error)

@@ -13,7 +13,6 @@ Protocol: §1.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Self
 
 from websockets.asyncio.server import broadcast
@@ -21,7 +20,7 @@ from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.deadline import DeadlineTimer
-from pipecat_hydra.session.direct_connection import DirectConnection, Take
+from pipecat_hydra.session.direct_connection import DirectConnection, Take, Traffic
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError, describe_close
 from pipecat_hydra.session.heartbeat import Heartbeat
@@ -41,19 +40,6 @@ _MAX_WAITING_BYTES: Final = 16 * 2**20
 
 # More than four minutes of reply audio, at 24 kHz, in one event.
 _MAX_EVENT_MIB: Final = 16
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Counts the bytes of messages, over all WebSockets of a call.
-
-    Parameters:
-        sent_bytes: Bytes of the messages that were sent.
-        received_bytes: Bytes of the messages that were received.
-    """
-
-    sent_bytes: int = 0
-    received_bytes: int = 0
 
 
 class HydraWebSocket:
@@ -84,6 +70,7 @@ class HydraWebSocket:
         self._pinger = Supervised(
             self._heartbeat.beat(), name="hydra-websocket-pinger", on_end=self._on_pinger_end
         )
+        connection.traffic = traffic
         connection.on_room_change(self._on_room_change)
 
     @classmethod

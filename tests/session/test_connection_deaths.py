@@ -215,10 +215,10 @@ async def test_after_a_close_no_timer_is_left():
         made.open()
         await listener.until(Ready)
         made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
-        assert made._deadline._handle is not None
+        assert made._timers.talk._handle is not None
         await made.close()
         made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
-        assert made._deadline._handle is None
+        assert made._timers.talk._handle is None
 
 
 async def test_an_event_that_is_taken_badly_ends_nothing(

@@ -41,17 +41,13 @@ class Tracing:
         Args:
             now: Returns the time in nanoseconds since the epoch.
         """
-        self.spans = Spans(now)
-        """Creates the spans."""
-        self._setups = SetupSpans(self.spans)
-        self._responses = ResponseSpans(self.spans)
-        self._calls = ToolCallSpans(self.spans)
-        self._cut: list[Span] = []
-
-    @property
-    def enabled(self) -> bool:
+        self.enabled = False
         """Whether spans are made."""
-        return self.spans.enabled
+        self._spans = Spans(now)
+        self._setups = SetupSpans(self._spans)
+        self._responses = ResponseSpans(self._spans)
+        self._calls = ToolCallSpans(self._spans)
+        self._cut: list[Span] = []
 
     def begin(self, context: "TracingContext | None") -> None:
         """Trace from now on, if OpenTelemetry is installed.
@@ -59,7 +55,8 @@ class Tracing:
         Args:
             context: Pipecat's conversation and turns; None if Pipecat does not track them.
         """
-        self.spans.begin(context)
+        self._spans.begin(context)
+        self.enabled = self._spans.enabled
 
     @harmless
     def close(self) -> None:
@@ -67,7 +64,8 @@ class Tracing:
         self._cut_short(_ENDED, held_too=True)
         self._finish_cut()
         self._setups.finish(reason=_ENDED)
-        self.spans.close()
+        self._spans.close()
+        self.enabled = False
 
     #
     # What the service does
@@ -134,11 +132,11 @@ class Tracing:
         cut = self._responses.cut() + self._calls.cut(held_too=held_too)
         for span in cut:
             span.attributes["hydra.ended_by"] = reason
-            span.ended = span.ended or self.spans.now()
+            span.ended = span.ended or self._spans.now()
         self._cut += cut
 
     def _finish_cut(self, error: Error | None = None) -> None:
         """Create the spans that ended with their session, once it is known whether by an error."""
         cut, self._cut = self._cut, []
         for span in cut:
-            self.spans.create(span, error)
+            self._spans.create(span, error)
