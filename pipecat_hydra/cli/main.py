@@ -141,9 +141,7 @@ def talk(
             sample_tools=sample_tools,
             script=script,
         )
-        limits = talking.Limits(
-            answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in
-        )
+        limits = talking.Limits(answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in)
         asyncio.run(
             talking.talk_repeatedly(
                 options, limits, repeat=repeat, machine=as_json, progress=not verbose

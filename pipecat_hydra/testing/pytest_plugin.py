@@ -194,7 +194,7 @@ def call(
         base=request.path.parent,
         find=lambda name: _find(name, request),
         set_attribute=monkeypatch.setattr,
-        update_courses=request.config.getoption("--hydra-update"),
+        update_courses=bool(request.config.getoption("--hydra-update")),
     )
 
     async def hold_call(
@@ -204,9 +204,7 @@ def call(
         limit_secs: float = 10.0,
         body: Any = None,
     ) -> CallResult:
-        plan = CallPlan(
-            steps=steps, bot=bot, greeting=greeting, limit_secs=limit_secs, body=body
-        )
+        plan = CallPlan(steps=steps, bot=bot, greeting=greeting, limit_secs=limit_secs, body=body)
         return await hold(plan, surroundings)
 
     return hold_call

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -13,7 +14,10 @@ pytest_plugins = ["pytester"]
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 PLUGIN = "pipecat_hydra.testing.pytest_plugin"
 INSTALLED = {point.value for point in importlib.metadata.entry_points(group="pytest11")}
-ARGUMENTS = ["-p", "no:cacheprovider", *([] if PLUGIN in INSTALLED else ["-p", PLUGIN])]
+# Where pytest-rerunfailures is installed, it leaves a thread and a socket behind.
+ARGUMENTS = ["-p", "no:cacheprovider", "-p", "no:rerunfailures"]
+if PLUGIN not in INSTALLED:
+    ARGUMENTS += ["-p", PLUGIN]
 
 VIRTUAL_TIME = """
     import pytest
@@ -153,13 +157,8 @@ def project(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def run(project: pytest.Pytester, test: str, *arguments: str) -> pytest.RunResult:
     """Run tests of the project in this process."""
-    source = "\n".join([WEATHER.replace("\n    ", "\n"), _dedented(test)])
-    project.makepyfile(test_bot=source)
+    project.makepyfile(test_bot=dedent(WEATHER) + dedent(test))
     return project.runpytest_inprocess(*ARGUMENTS, *arguments)
-
-
-def _dedented(test: str) -> str:
-    return test.replace("\n    ", "\n")
 
 
 def passes(project: pytest.Pytester, test: str, *arguments: str) -> None:
@@ -345,7 +344,9 @@ def test_fixtures_may_be_overridden(project: pytest.Pytester):
 
 
 def test_the_marker_names_script_file_settings_and_faults(project: pytest.Pytester):
-    (project.path / "script.yaml").write_text("turns:\n  - tones: 0.5\n    transcript: By a file.\n")
+    (project.path / "script.yaml").write_text(
+        "turns:\n  - tones: 0.5\n    transcript: By a file.\n"
+    )
     passes(
         project,
         """
@@ -487,7 +488,10 @@ def test_failures_show_the_call(project: pytest.Pytester):
         ('assert_called("get_time")', "get_time was not called; get_weather was"),
         ('assert_not_called("get_weather")', "get_weather was called with city='Paris'"),
         ('assert_said("rain")', 'the bot did not say "rain"; it said "It is clear in Paris."'),
-        ("assert_tool_turn_within(0.01)", "tool_turn took ?.?? s, which is ?.?? s more than 0.01 s"),
+        (
+            "assert_tool_turn_within(0.01)",
+            "tool_turn took ?.?? s, which is ?.?? s more than 0.01 s",
+        ),
         ("assert_answered_within(1)", "no turn of the user was answered"),
         ("assert_barge_in_within(1)", "the bot was never interrupted"),
         ('assert_ended_by("bot")', "the call did not end by the bot: user hangs up"),
@@ -610,7 +614,7 @@ def test_a_test_without_a_plugin_for_coroutines_is_told_what_to_install(
     project: pytest.Pytester,
 ):
     project.makeconftest("")
-    result = run(project, "\ndef test_it(call): pass", "-p", "no:asyncio", "-o", "asyncio_mode=")
+    result = run(project, "def test_it(call): pass", "-p", "no:asyncio", "-o", "asyncio_mode=")
     result.stdout.fnmatch_lines(["*pip install pytest-asyncio*"])
     result.assert_outcomes(errors=1)
 

@@ -166,8 +166,7 @@ def _run_as_json(run: Run) -> dict[str, Any]:
         "conversation": str(run.options.output),
         "secs": _rounded(report.length_secs),
         "latencies": {
-            name: [_rounded(value) for value in values]
-            for name, values in report.latencies.items()
+            name: [_rounded(value) for value in values] for name, values in report.latencies.items()
         },
         "errors": report.errors,
         "turns": [

@@ -144,9 +144,7 @@ class _Measured:
         return None if secs is None else secs - self._offset_secs
 
 
-def _row(
-    turn: Turn, turns: list[Turn], transport: VirtualTransport, measured: _Measured
-) -> Row:
+def _row(turn: Turn, turns: list[Turn], transport: VirtualTransport, measured: _Measured) -> Row:
     heard = measured.turn(turn)
     replies = measured.replies(heard)
     heard_bytes = 0

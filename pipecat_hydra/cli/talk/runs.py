@@ -43,7 +43,9 @@ async def talk_repeatedly(
     display = _display(machine, progress)
     for number in range(1, repeat + 1):
         display = _display(machine, progress)
-        run_options = options if repeat == 1 else replace(options, output=_numbered(options, number))
+        run_options = (
+            options if repeat == 1 else replace(options, output=_numbered(options, number))
+        )
         with display:
             if repeat > 1:
                 display.line(f"run {number} of {repeat}")

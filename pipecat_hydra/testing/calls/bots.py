@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from pipecat.frames.frames import EndFrame
+from pipecat.pipeline.base_pipeline import BasePipeline
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
@@ -151,7 +152,7 @@ def _worker(made: Any) -> PipelineWorker:
         processors = list(made)
         if processors and all(isinstance(one, FrameProcessor) for one in processors):
             made = Pipeline(processors)
-    if not isinstance(made, FrameProcessor):
+    if not isinstance(made, BasePipeline):
         raise TypeError(
             f"the bot returned {made!r}: let it run its pipeline and return nothing, or return a "
             "PipelineWorker, a Pipeline or a list of processors"

@@ -110,7 +110,7 @@ def steps_of(steps: Sequence[Step], find: Callable[[str | Path], Path]) -> list[
     """
     lines: list[Line] = []
     for step in steps:
-        if isinstance(step, int | float) and not isinstance(step, bool):
+        if isinstance(step, int | float):
             if not lines or lines[-1].pause is not None or step < 0:
                 raise ValueError(f"a pause of {step} s must follow a recording, and not be below 0")
             lines[-1] = replace(lines[-1], pause=float(step))
@@ -128,7 +128,7 @@ def _speech(said: Said, find: Callable[[str | Path], Path], place: int) -> tuple
         speech, name = said, f"recording {place + 1}"
     elif isinstance(said, np.ndarray):
         speech, name = Recorded(_pcm(said)), f"recording {place + 1}"
-    elif isinstance(said, str | Path):  # pyright: ignore[reportUnnecessaryIsInstance]
+    elif isinstance(said, str | Path):
         path = find(said)
         try:
             samples, rate = read_recording(path)
@@ -234,7 +234,7 @@ class Caller:
         """
         await self._until(lambda: self._is_heard_since(since), what)
         while not self._is_done() and self._silent_secs < self._limit_secs:
-            await asyncio.sleep(_LOOK_SECS)
+            await self._timeline.sleep_until(self._timeline.secs + _LOOK_SECS)
 
     def _is_heard_since(self, since: float) -> bool:
         # What was heard while the user still spoke or the turn had not ended is no answer to it,

@@ -100,9 +100,7 @@ class _Call:
             sample_rate=lines[0].speech.sample_rate if lines else INPUT_SAMPLE_RATE
         )
         self._activity = BotActivity()
-        self._caller = Caller(
-            self._transport, self._activity, lines, limit_secs=plan.limit_secs
-        )
+        self._caller = Caller(self._transport, self._activity, lines, limit_secs=plan.limit_secs)
         self._sessions_before = len(surroundings.hydra.sessions)
         self._recordings_before = set(_folders(surroundings.recordings))
 

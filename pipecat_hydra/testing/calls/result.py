@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import soundfile as sf
@@ -190,7 +190,7 @@ class CallResult:
         return self.course.errors
 
     @property
-    def events(self) -> tuple[Record, ...]:
+    def events(self) -> Sequence[Record]:
         """All that was recorded: events of both directions, and frames of the pipeline."""
         return self.recording.records
 
@@ -358,7 +358,12 @@ class CallResult:
         expected = file.read_text(encoding="utf-8")
         if expected != is_now:
             lines = difflib.unified_diff(
-                expected.splitlines(), is_now.splitlines(), str(path), "this call", lineterm="", n=99
+                expected.splitlines(),
+                is_now.splitlines(),
+                str(path),
+                "this call",
+                lineterm="",
+                n=99,
             )
             self._fail(
                 "the call went otherwise than before; if that is right, pytest --hydra-update "
@@ -373,12 +378,13 @@ class CallResult:
         late = [value for value in values if value > secs]
         if late:
             were = ", ".join(f"{value:.2f} s" for value in values)
+            longest, count = max(late), f"{len(late)} of {len(values)}"
             self._fail(
-                f"{latency} took {max(values):.2f} s, which is {max(values) - secs:.2f} s more than "
-                f"{secs:g} s ({len(late)} of {len(values)} took too long: {were})"
+                f"{latency} took {longest:.2f} s, which is {longest - secs:.2f} s more than "
+                f"{secs:g} s ({count} took too long: {were})"
             )
 
-    def _fail(self, failure: str) -> Any:
+    def _fail(self, failure: str) -> NoReturn:
         __tracebackhide__ = True
         raise AssertionError(self.explained(failure))
 

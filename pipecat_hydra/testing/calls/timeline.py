@@ -65,7 +65,9 @@ def _of_turns(course: Course) -> Iterator[Moment]:
 def _of_turn(turn: Turn) -> str:
     if turn.is_discarded:
         return "user makes a noise, which is no turn"
-    return f"user says {json.dumps(turn.words, ensure_ascii=False)}" if turn.words else "user speaks"
+    return (
+        f"user says {json.dumps(turn.words, ensure_ascii=False)}" if turn.words else "user speaks"
+    )
 
 
 def _of_replies(course: Course) -> Iterator[Moment]:
