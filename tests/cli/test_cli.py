@@ -206,10 +206,10 @@ class TestTalk:
 
     @pytest.mark.parametrize("more", [[], ["--verbose"]])
     def test_a_bug_is_no_traceback(self, monkeypatch: pytest.MonkeyPatch, more: list[str]):
-        async def broken(*_: object) -> None:
+        async def broken(*_: object, **__: object) -> None:
             raise RuntimeError(f"two\nlines with {KEY}")
 
-        monkeypatch.setattr(talking, "talk", broken)
+        monkeypatch.setattr(talking, "talk_repeatedly", broken)
         result = run("talk", HELLO, *more, key=KEY)
         assert result.exit_code == 1
         assert KEY not in result.output
