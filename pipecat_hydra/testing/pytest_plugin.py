@@ -10,7 +10,9 @@ anyio. `hydra` takes the one that fits its test.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -32,6 +34,19 @@ _NO_PLUGIN: Final = (
     "the fixture `hydra` is for coroutine tests: pip install pytest-asyncio, and put "
     'asyncio_mode = "auto" in the section [tool.pytest.ini_options] of pyproject.toml'
 )
+
+_OTHER_LOOP: Final = (
+    "the call is held in another event loop than that of the fixture `hydra`: let the test be a "
+    "coroutine (async def), and await the call"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """An emulator, and the event loop in which it runs."""
+
+    emulator: HydraEmulator
+    loop: asyncio.AbstractEventLoop
 
 
 class HoldCall(Protocol):
@@ -114,27 +129,29 @@ def hydra_faults(request: pytest.FixtureRequest) -> Any:
     return marker.kwargs.get("faults", ()) if marker is not None else ()
 
 
-async def _emulator(
+@pytest.fixture
+def _hydra_to_start(
     hydra_script: Any, hydra_settings: EmulatorSettings, hydra_faults: Any
-) -> AsyncGenerator[HydraEmulator]:
+) -> HydraEmulator:
     from pipecat_hydra.emulator import HydraEmulator
 
-    async with HydraEmulator(
-        hydra_script, settings=hydra_settings, faults=hydra_faults
-    ) as emulator:
-        yield emulator
+    return HydraEmulator(hydra_script, settings=hydra_settings, faults=hydra_faults)
+
+
+async def _run_emulator(_hydra_to_start: HydraEmulator) -> AsyncGenerator[_Running]:
+    async with _hydra_to_start as emulator:
+        yield _Running(emulator, asyncio.get_running_loop())
 
 
 def _in_loop_of(scope: Any) -> object:
     """Make the fixture of an emulator that runs in a loop of pytest-asyncio."""
 
-    async def emulator(
-        hydra_script: Any, hydra_settings: EmulatorSettings, hydra_faults: Any
-    ) -> AsyncGenerator[HydraEmulator]:
-        async for started in _emulator(hydra_script, hydra_settings, hydra_faults):
-            yield started
+    # The plugin notes the loop at the function, so each fixture needs one of its own.
+    async def run_emulator(_hydra_to_start: HydraEmulator) -> AsyncGenerator[_Running]:
+        async for running in _run_emulator(_hydra_to_start):
+            yield running
 
-    return pytest_asyncio.fixture(emulator, loop_scope=scope, name=_name_of(scope))
+    return pytest_asyncio.fixture(run_emulator, loop_scope=scope, name=_name_of(scope))
 
 
 def _name_of(scope: str) -> str:
@@ -152,15 +169,11 @@ else:
     _in_package_loop = _in_loop_of("package")
     _in_session_loop = _in_loop_of("session")
 
-_in_anyio_loop = pytest.fixture(_emulator, name=_name_of("anyio"))
+_in_anyio_loop = pytest.fixture(_run_emulator, name=_name_of("anyio"))
 
 
 @pytest.fixture
-def hydra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> HydraEmulator:
-    """A running `HydraEmulator`, to which the service talks that is given no key and no URL.
-
-    `SMALLEST_API_KEY` and `HYDRA_BASE_URL` are set for the test, so a bot needs no edit.
-    """
+def _hydra_running(request: pytest.FixtureRequest) -> _Running:
     config = request.config
     if "anyio_backend" in request.fixturenames:
         scope = "anyio"
@@ -170,7 +183,16 @@ def hydra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Hy
         scope = chosen.get("loop_scope") or config.getini("asyncio_default_test_loop_scope")
     else:
         pytest.fail(_NO_PLUGIN, pytrace=False)
-    emulator: HydraEmulator = request.getfixturevalue(_name_of(scope))
+    return request.getfixturevalue(_name_of(scope))
+
+
+@pytest.fixture
+def hydra(_hydra_running: _Running, monkeypatch: pytest.MonkeyPatch) -> HydraEmulator:
+    """A running `HydraEmulator`, to which the service talks that is given no key and no URL.
+
+    `SMALLEST_API_KEY` and `HYDRA_BASE_URL` are set for the test, so a bot needs no edit.
+    """
+    emulator = _hydra_running.emulator
     monkeypatch.setenv(KEY_VARIABLE, emulator.api_key)
     monkeypatch.setenv(BASE_URL_VARIABLE, emulator.url)
     return emulator
@@ -180,6 +202,7 @@ def hydra(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Hy
 def call(
     request: pytest.FixtureRequest,
     hydra: HydraEmulator,
+    _hydra_running: _Running,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> HoldCall:
@@ -204,6 +227,8 @@ def call(
         limit_secs: float = 10.0,
         body: Any = None,
     ) -> CallResult:
+        if asyncio.get_running_loop() is not _hydra_running.loop:
+            raise RuntimeError(_OTHER_LOOP)
         plan = CallPlan(steps=steps, bot=bot, greeting=greeting, limit_secs=limit_secs, body=body)
         return await hold(plan, surroundings)
 

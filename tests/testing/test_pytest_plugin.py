@@ -633,6 +633,19 @@ def test_what_cannot_be_used_is_told(project: pytest.Pytester, arguments: str, m
     )
 
 
+def test_a_call_in_a_loop_of_its_own_is_told(project: pytest.Pytester):
+    fails(
+        project,
+        """
+        import asyncio
+
+        def test_it(call):
+            asyncio.run(call("question.wav", bot=bare))
+        """,
+        "RuntimeError: the call is held in another event loop than that of the fixture `hydra`*",
+    )
+
+
 def test_a_test_without_a_plugin_for_coroutines_is_told_what_to_install(
     project: pytest.Pytester,
 ):
