@@ -208,7 +208,6 @@ class CallResult:
         """Return a failure with the call that it is about."""
         return (
             f"{failure}\n\nThe call:\n{self.timeline}\n\n"
-            f"Its recording: {self.recording.folder}\n"
             f"To see and hear it: pipecat-hydra report {self.recording.folder}"
         )
 

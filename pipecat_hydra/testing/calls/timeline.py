@@ -81,6 +81,8 @@ def _of_replies(course: Course) -> Iterator[Moment]:
             wait = waits.get(reply.response_id)
             after = "" if wait is None else f"{wait:.2f} s after the user, "
             length = _length(reply.heard_from, reply.heard_until)
+            if reply.is_cut:
+                length = f"{length}, cut: {reply.generated_secs:.2f} s had come"
             yield Moment(reply.heard_from, _of_reply(reply), after + length)
         elif reply.generated_secs:
             yield Moment(reply.created, "bot answers, and is not heard")
