@@ -289,6 +289,30 @@ def test_a_recording_may_interrupt(project: pytest.Pytester):
     )
 
 
+def test_what_is_left_of_an_interrupted_reply_is_not_taken_for_the_answer(
+    project: pytest.Pytester,
+):
+    passes(
+        project,
+        """
+        from pipecat.audio.vad.vad_analyzer import VADParams
+        import soundfile
+
+        # The bot is interrupted late, and goes on after the user's last sound.
+        SLOW = VADParams(confidence=0.7, start_secs=0.5, stop_secs=1.2, min_volume=0.0)
+
+        @pytest.mark.hydra([Say.tones(6.0), Say.tones(0.5, "Yes?")], vad=SLOW, min_turn_ms=100)
+        async def test_it(call):
+            stop, rate = soundfile.read("hello.wav")
+            result = await call("question.wav", BargeIn(stop[: int(0.58 * rate)]), bot=bare)
+            (one,) = result.course.interruptions
+            assert one.silent_at > result.turns[1].said_until
+            result.assert_said("Yes?")
+            assert len(result.replies) == 2
+        """,
+    )
+
+
 def test_a_pause_stands_for_the_answer(project: pytest.Pytester):
     passes(
         project,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import soundfile as sf
@@ -24,7 +24,13 @@ QUIET_SECS: Final = 0.5
 END_OF_TURN_SECS: Final = 1.5
 """Hydra needs up to 1.2 s of silence to detect the end of a turn (protocol §5)."""
 
+REPLY_LIMIT_SECS: Final = 120.0
+"""Longest time to listen to an answer."""
+
 _LOOK_SECS: Final = 0.02
+
+_PAUSE_SECS: Final = 0.1
+"""The shortest silence between one reply and the next."""
 
 _FAINT: Final = 33
 """Samples of 16 bits that are no louder are silence: 60 dB below full scale."""
@@ -56,21 +62,25 @@ class Recorded:
         return float(sounding[-1] + 1) / self.sample_rate if len(sounding) else 0.0
 
 
+Said: TypeAlias = str | Path | NDArray[np.generic] | Recorded
+"""What the user says: a file, samples at 16 kHz, or samples at another rate."""
+
+
 @dataclass(frozen=True, slots=True)
 class BargeIn:
     """Speech with which the user interrupts the bot.
 
     Parameters:
-        recording: What the user says: as in `call`, a file or samples.
+        recording: What the user says.
         after: Seconds from the first sound of the bot's answer to the begin of the recording.
     """
 
-    recording: "str | Path | NDArray[np.generic] | Recorded"
+    recording: Said
     after: float = 1.0
 
 
-Said = str | Path | NDArray[np.generic] | Recorded
-Step = Said | BargeIn | float
+Step: TypeAlias = Said | BargeIn | float
+"""Something that the user says, or how many seconds to wait."""
 
 
 class NoAnswerError(Exception):
@@ -196,7 +206,7 @@ class Caller:
         Raises:
             NoAnswerError: The bot was not heard within the limit.
         """
-        since = 0.0
+        since = -1.0
         before: Line | None = None
         what = "the bot did not speak first"
         for line in (*self._lines, None):
@@ -221,25 +231,42 @@ class Caller:
         return said.start_secs + line.speech.sound_secs
 
     async def _first_sound(self, since: float, what: str) -> float:
-        """Wait until the bot is heard; return since when."""
-        await self._until(lambda: self._transport.heard_until_secs > since, what)
-        heard = self._transport.heard
-        return next((audio.start_secs for audio in heard if audio.end_secs > since), since)
+        """Wait until the bot begins to be heard; return when that was."""
+        await self._until(lambda: self._begin_of_answer(since) is not None, what)
+        return self._begin_of_answer(since) or since
 
     async def _answer(self, since: float, what: str) -> None:
         """Wait until the bot has answered and is done.
 
         A bot that has been heard, and from which nothing comes any more, has answered too, even
-        where something is still open, such as a function that never ends.
+        where something is still open, such as a function that never ends. A bot that is heard
+        all the time, for instance over music, is listened to for a limited time.
         """
-        await self._until(lambda: self._is_heard_since(since), what)
+        await self._until(lambda: self._is_answered(since), what)
+        limit = self._timeline.secs + REPLY_LIMIT_SECS
         while not self._is_done() and self._silent_secs < self._limit_secs:
+            if self._timeline.secs > limit:
+                return
             await self._timeline.sleep_until(self._timeline.secs + _LOOK_SECS)
 
-    def _is_heard_since(self, since: float) -> bool:
-        # What was heard while the user still spoke or the turn had not ended is no answer to it,
-        # unless it goes on.
-        return self._transport.heard_until_secs > since and self._timeline.secs > since + QUIET_SECS
+    def _is_answered(self, since: float) -> bool:
+        goes_on = self._transport.heard_until_secs > since + END_OF_TURN_SECS
+        return goes_on or self._begin_of_answer(since) is not None
+
+    def _begin_of_answer(self, since: float) -> float | None:
+        """Return when the bot began to be heard after a moment, with silence before.
+
+        What is still heard of a reply that the user has interrupted is no answer.
+        """
+        heard = self._transport.heard
+        begin = None
+        for index in range(len(heard) - 1, -1, -1):
+            if heard[index].start_secs <= since:
+                break
+            silent_since = heard[index - 1].end_secs if index else 0.0
+            if heard[index].start_secs - silent_since > _PAUSE_SECS:
+                begin = heard[index].start_secs
+        return begin
 
     @property
     def _silent_secs(self) -> float:
