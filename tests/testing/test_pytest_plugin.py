@@ -568,7 +568,7 @@ def test_errors_are_listed(project: pytest.Pytester):
         async def test_it(call):
             (await call("question.wav", 1, bot=bare)).assert_no_errors()
         """,
-        "AssertionError: 1 error:",
+        "AssertionError: 2 errors:",
         "*403*",
     )
 
