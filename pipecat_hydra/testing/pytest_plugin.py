@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HoldCall"]
 
-_RECORD_VARIABLE: Final = "HYDRA_RECORD"
 
 _NO_PLUGIN: Final = (
     "the fixture `hydra` is for coroutine tests: pip install pytest-asyncio, and put "
@@ -207,10 +206,11 @@ def call(
     tmp_path: Path,
 ) -> HoldCall:
     """Holds a call with a bot, through its own pipeline; see `HoldCall`."""
+    from pipecat_hydra.recording.recorder import RECORD_VARIABLE
     from pipecat_hydra.testing.calls.holding import CallPlan, Surroundings, hold
 
     recordings = tmp_path / "calls"
-    monkeypatch.setenv(_RECORD_VARIABLE, str(recordings))
+    monkeypatch.setenv(RECORD_VARIABLE, str(recordings))
     surroundings = Surroundings(
         hydra=hydra,
         recordings=recordings,

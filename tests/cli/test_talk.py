@@ -38,6 +38,8 @@ from pipecat_hydra.emulator import (
     Script,
     ScriptError,
 )
+from pipecat_hydra.recording import Recording
+from pipecat_hydra.recording.course import Course
 from pipecat_hydra.recording.sound import Sounds
 from pipecat_hydra.testing import VirtualTransport, read_recording
 
@@ -304,6 +306,17 @@ class TestTalk:
         assert row.user_start_secs is not None
         assert row.user_start_secs > greeting.reply_end_secs
         assert row.reply_start_secs is not None
+
+    async def test_the_recording_is_kept_where_the_environment_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("HYDRA_RECORD", str(tmp_path / "calls"))
+        recording = tmp_path / "hello.wav"
+        sf.write(recording, speech("hello"), 16_000)
+        async with emulated(recording) as options:
+            report = await talk(options, Shown())
+        (folder,) = (tmp_path / "calls").iterdir()
+        assert Course.of(Recording.open(folder)).latencies == report.latencies
 
     async def test_what_is_said_before_a_function_call_is_not_all_of_the_reply(
         self, tmp_path: Path

@@ -32,6 +32,7 @@ from pipecat_hydra.cli.talk.observer import TalkObserver
 from pipecat_hydra.cli.talk.report import Report
 from pipecat_hydra.cli.talk.tools import SAMPLE_TOOLS
 from pipecat_hydra.recording import Recording, RecordingError
+from pipecat_hydra.recording.recorder import RECORD_VARIABLE
 from pipecat_hydra.testing import VirtualTransport, read_recording
 from pipecat_hydra.wire.protocol import (
     DEFAULT_BASE_URL,
@@ -136,8 +137,10 @@ async def talk(options: TalkOptions, display: Display) -> Report:
             )
             hydra = await stack.enter_async_context(emulator)
             options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
-        # The figures come from the recording.
-        folder = stack.enter_context(TemporaryDirectory(prefix="pipecat-hydra-"))
+        # The figures come from a recording, whether or not it is to be kept.
+        folder = os.environ.get(RECORD_VARIABLE, "").strip()
+        if not folder:
+            folder = stack.enter_context(TemporaryDirectory(prefix="pipecat-hydra-"))
         recorder = HydraRecorder(folder)
         return await _Conversation(options, display, pcm, sample_rate, recorder).run()
 
