@@ -19,8 +19,10 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from loguru import logger
 
@@ -40,6 +42,21 @@ Session = Call | BareClient
 
 async def hold(cell: Cell) -> Held:
     """Hold the sessions of a cell, and tell what was measured."""
+    if not cell.recorded:
+        return await _hold(cell)
+    with tempfile.TemporaryDirectory(prefix="benchmark-calls-") as folder:
+        # The process holds this cell only. A checkout that knows no recorder does not read it.
+        os.environ["HYDRA_RECORD"] = folder
+        held = await _hold(cell)
+        held.recorded_bytes = _size(Path(folder))
+        return held
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.*"))
+
+
+async def _hold(cell: Cell) -> Held:
     sessions = [_session(cell, number) for number in range(cell.sessions)]
     watch = ArrivalWatch(sessions[0].llm) if cell.watch and isinstance(sessions[0], Call) else None
     for session in sessions:
