@@ -102,6 +102,7 @@ class Held:
         began: When measuring began.
         secs: How long it took.
         cpu: Processor seconds for a minute of one session.
+        recorder_cpu: What of that the threads of recorders took.
         foreign: Processor seconds that other processes took, for each second.
         rss_mib: Memory of the process at the end.
         started: For each session, when its pipeline was started.
@@ -118,6 +119,7 @@ class Held:
     began: float = 0.0
     secs: float = 0.0
     cpu: float = 0.0
+    recorder_cpu: float = 0.0
     foreign: float = 0.0
     rss_mib: float = 0.0
     started: list[float] = field(default_factory=list)

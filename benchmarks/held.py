@@ -20,6 +20,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +53,12 @@ async def hold(cell: Cell) -> Held:
         return held
 
 
+def _recorders_cpu() -> float:
+    """Processor seconds that the threads of recorders have taken."""
+    threads = [one.ident for one in threading.enumerate() if one.name == "hydra-recorder"]
+    return sum(time.clock_gettime(time.pthread_getcpuclockid(one)) for one in threads if one)
+
+
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*.*"))
 
@@ -70,6 +77,7 @@ async def _hold(cell: Cell) -> Held:
             session.probe.forget()
     held = Held(began=time.monotonic())
     load = Load(cell.server)
+    recorders = _recorders_cpu()
     if cell.count_calls:
         assert isinstance(sessions[0], Call)
         held.calls = await PythonCalls(PEERS[cell.peer].own_code()).count(sessions[0], cell.secs)
@@ -77,6 +85,7 @@ async def _hold(cell: Cell) -> Held:
         await asyncio.sleep(cell.secs)
     held.secs = load.secs()
     held.cpu = 60 * load.own() / (held.secs * cell.sessions)
+    held.recorder_cpu = 60 * (_recorders_cpu() - recorders) / (held.secs * cell.sessions)
     held.foreign = load.foreign() / held.secs
     held.rss_mib = load.rss_mib()
     ended = sum(session.has_ended for session in sessions)

@@ -39,6 +39,12 @@ async def measure(bench: Bench) -> Section:
     table.rows.append(["CPU s a session-minute", *medians])
     ratios = [str(ratio(cpu[lean, True], cpu[lean, False])) for lean in (False, True)]
     table.rows.append(["CPU, ratio", "", ratios[0], "", ratios[1]])
+    own = [
+        [outcome.held.recorder_cpu / outcome.held.cpu for outcome in outcomes[lean, True]]
+        for lean in (False, True)
+    ]
+    parts = [f"{statistics.median(each):.1%}" if each else "-" for each in own]
+    table.rows.append(["of which the recorder's threads", "", parts[0], "", parts[1]])
     for name, percent in (("median", 50), ("99th percentile", 99)):
         times = [[ms for one in figures[key] for ms in one.first] for key in keys]
         table.rows.append(

@@ -171,7 +171,8 @@ class CallFiles:
         for track in self._tracks.values():
             track.flush()
         lines, self._lines = b"".join(self._lines), []
-        for secret in self._secrets:
+        # The longest first, because one may be a part of another.
+        for secret in sorted(self._secrets, key=len, reverse=True):
             lines = lines.replace(secret, _HIDDEN)
         while lines:
             lines = lines[os.write(self._file, lines) :]
@@ -235,9 +236,11 @@ class CallFiles:
         self._lines.append(self._line(at, source, kind, data))
 
     def _hide(self, secret: str) -> None:
-        # What is shorter or a number is the key of an emulator, and may be part of anything.
-        if len(secret) >= _SECRET_CHARS and not secret.isdecimal():
-            self._secrets |= {to_json(spelt(secret))[1:-1] for spelt in (str, quote, quote_plus)}
+        # Pipecat masks keys in errors, but of one with a space only what is before that.
+        for part in (secret, *secret.split()):
+            # What is shorter or a number is the key of an emulator, and may be part of anything.
+            if len(part) >= _SECRET_CHARS and not part.isdecimal():
+                self._secrets |= {to_json(spelt(part))[1:-1] for spelt in (str, quote, quote_plus)}
 
     def _dropped(self, at: float, entries: int, since: float) -> None:
         why = "the recorder had no room for it: the disk is too slow"
