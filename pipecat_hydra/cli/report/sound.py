@@ -2,8 +2,7 @@
 
 The file has the user on the left and the bot, as heard, on the right, so that both play together.
 A short call is FLAC, which is exact; a long one is Vorbis, at a sixth of the size: 16 MB an
-hour. Opus by the same library takes four times as long for that, and browsers play the one where they play
-the other.
+hour. Opus by the same library takes four times as long for that.
 """
 
 import io
@@ -11,10 +10,11 @@ from typing import Final
 
 import numpy as np
 import soundfile as sf
-import soxr  # pyright: ignore[reportMissingTypeStubs]
+import soxr
 from numpy.typing import NDArray
 
 from pipecat_hydra.recording import Recording, Track
+from pipecat_hydra.recording.format import USER_AUDIO
 
 __all__ = ["encoded", "peaks"]
 
@@ -72,7 +72,8 @@ def encoded(recording: Recording) -> tuple[bytes, str]:
     """
     user, heard = recording.user_track(), recording.heard_track()
     secs = max(_secs(user), _secs(heard))
-    if not secs:
+    # Without a file the user's track is silence.
+    if not secs or not (recording.rate(USER_AUDIO) or heard.rate):
         return b"", ""
     is_short = secs <= _FLAC_SECS
     rate = _RATE if is_short else _LONG_RATE
