@@ -177,6 +177,8 @@ def web(
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
+        # What follows takes some seconds to load.
+        say("Starting the page ...")
         from pipecat_hydra.cli import web as page
 
         options = page.WebOptions(

@@ -16,8 +16,9 @@ from support.webrtc import CLIENT_READY, Browser
 
 import pipecat_hydra.cli.web.call
 from pipecat_hydra.cli.web import DEFAULT_INSTRUCTIONS, WebOptions
-from pipecat_hydra.cli.web.call import Call, Service
+from pipecat_hydra.cli.web.call import Call
 from pipecat_hydra.cli.web.server import WebServer
+from pipecat_hydra.cli.web.service import Service
 from pipecat_hydra.emulator import HydraEmulator
 from pipecat_hydra.testing import VirtualTransport
 from pipecat_hydra.wire.protocol import DEFAULT_MODEL

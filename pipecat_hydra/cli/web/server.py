@@ -18,15 +18,18 @@ from typing_extensions import override
 
 from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, without_key
 from pipecat_hydra.cli.web.app import About, build_app
-from pipecat_hydra.cli.web.call import Service
 from pipecat_hydra.cli.web.calls import Calls
 from pipecat_hydra.cli.web.guard import Hosts
 from pipecat_hydra.cli.web.options import WebOptions
+from pipecat_hydra.cli.web.service import Service, offered_models
 from pipecat_hydra.wire.protocol import MODELS
 
 __all__ = ["WebServer", "run"]
 
 _OWN_SCRIPT: Final = Path(__file__).parent / "demo" / "script.yaml"
+
+_MIN_TURN_MS: Final = 450
+"""How long the emulator has to hear somebody: longer than a cough (`cli/web/disturbances.py`)."""
 
 _CLOSE_LIMIT_SECS: Final = 2
 """How long requests in flight may still take when the server ends."""
@@ -116,7 +119,8 @@ class WebServer:
             self.port = address[1]
             self.is_loopback = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
             service = await self._choose_service(stack)
-            self.calls = Calls(service, self._announce)
+            is_emulated = self._options.api_key is None
+            self.calls = Calls(service, self._announce, can_disturb=is_emulated)
             stack.push_async_callback(self.calls.end)
             server = _Server(build_app(self.calls, self._about(service), hosts))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -150,7 +154,9 @@ class WebServer:
             hydra = await stack.enter_async_context(
                 HydraEmulator(
                     options.script or _OWN_SCRIPT,
-                    settings=EmulatorSettings(transcripts=True, record=False),
+                    settings=EmulatorSettings(
+                        transcripts=True, record=False, min_turn_ms=_MIN_TURN_MS
+                    ),
                 )
             )
             api_key, base_url = hydra.api_key, hydra.url
@@ -183,6 +189,9 @@ class WebServer:
             model=service.model,
             voice=service.voice or (model.default_voice if model else None),
             script=("other" if self._options.script else "own") if is_emulator else None,
+            instructions=service.instructions,
+            models=offered_models(service),
+            can_disturb=is_emulator,
         )
 
 
