@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pipecat_hydra.recording.recorder import HydraRecorder
     from pipecat_hydra.service.llm import HydraLLMService
     from pipecat_hydra.service.metrics import HydraSessionMetricsData
     from pipecat_hydra.service.settings import HydraLLMSettings
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HydraLLMService",
     "HydraLLMSettings",
+    "HydraRecorder",
     "HydraSessionMetricsData",
     "KeySource",
     "RetryPolicy",
@@ -23,6 +25,7 @@ __all__ = [
 _HOMES = {
     "HydraLLMService": "pipecat_hydra.service.llm",
     "HydraLLMSettings": "pipecat_hydra.service.settings",
+    "HydraRecorder": "pipecat_hydra.recording.recorder",
     "HydraSessionMetricsData": "pipecat_hydra.service.metrics",
     "KeySource": "pipecat_hydra.session.keys",
     "RetryPolicy": "pipecat_hydra.session.retries",

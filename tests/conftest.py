@@ -74,9 +74,9 @@ def _with_eager_tasks(
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _libuv(request: pytest.FixtureRequest) -> None:
+def _libuv() -> None:
     """Have libuv open what it keeps open in a process: the pipe that signals come by."""
-    if request.config.getoption("--uvloop"):
+    if sys.platform != "win32":
         import uvloop
 
         uvloop.new_event_loop().close()
