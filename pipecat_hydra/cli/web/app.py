@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from loguru import logger
 from pipecat.transports.smallwebrtc.request_handler import (
@@ -20,6 +20,7 @@ from pipecat_hydra.cli.web.call import TEXT_LIMIT
 from pipecat_hydra.cli.web.calls import Calls
 from pipecat_hydra.cli.web.guard import BodyLimit, Hosts
 from pipecat_hydra.cli.web.prebuilt import PREBUILT_PATH, add_prebuilt, has_prebuilt
+from pipecat_hydra.cli.web.recordings import Recordings
 from pipecat_hydra.cli.web.service import INSTRUCTIONS_LIMIT, ChoiceError, Offered
 
 __all__ = ["About", "build_app"]
@@ -40,7 +41,7 @@ _HEADERS: Final = {
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
@@ -81,11 +82,12 @@ class About:
     )
 
 
-def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
+def build_app(calls: Calls, recordings: Recordings, about: About, hosts: Hosts) -> FastAPI:
     """Build the application.
 
     Args:
         calls: Answers the offers.
+        recordings: Has the files of the calls.
         about: Facts that the page shows.
         hosts: Says which requests are refused.
 
@@ -145,7 +147,38 @@ def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
         await calls.add_candidates(request)
         return {"status": "success"}
 
+    _add_recordings(app, recordings)
     if about.prebuilt:
         add_prebuilt(app, offer, candidates)
     app.mount("/", StaticFiles(directory=_STATIC, html=True))
     return app
+
+
+def _add_recordings(app: FastAPI, recordings: Recordings) -> None:
+    """Serve the files of recorded calls, each to whoever knows the id of its call.
+
+    Args:
+        app: The application to add them to.
+        recordings: Has the calls.
+    """
+
+    async def files_of(call_id: str) -> tuple[Path, tuple[str, ...]]:
+        call = recordings.get(call_id)
+        if call is None:
+            raise HTTPException(404, "There is no such call.")
+        try:
+            return call.folder, await call.files()
+        except TimeoutError:
+            raise HTTPException(409, "The call goes on.") from None
+
+    @app.get("/api/calls/{call_id}")
+    async def list_files(call_id: str) -> dict[str, tuple[str, ...]]:
+        return {"files": (await files_of(call_id))[1]}
+
+    @app.get("/api/calls/{call_id}/{name}")
+    async def send_file(call_id: str, name: str) -> FileResponse:
+        folder, names = await files_of(call_id)
+        if name not in names:
+            raise HTTPException(404, "There is no such file.")
+        # A report is a page with scripts of its own: it is saved, and never shown from here.
+        return FileResponse(folder / name, filename=f"hydra-{name}")

@@ -28,6 +28,7 @@ from pipecat_hydra import HydraLLMService
 from pipecat_hydra.cli.talk.errors import from_category, without_key
 from pipecat_hydra.cli.web.disturbances import DISTURBANCES, Disturbances
 from pipecat_hydra.cli.web.generated import GeneratedObserver
+from pipecat_hydra.cli.web.recordings import RecordedCall
 from pipecat_hydra.cli.web.service import Service
 from pipecat_hydra.cli.web.tools import TOOLS
 from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
@@ -59,6 +60,8 @@ class Call:
     - `{"type": "generated", "reply": n, "secs": ...}` tells how much of the nth reply the model has
       generated so far.
     - `{"type": "discarded"}` tells that the user's last turn was noise.
+    - `{"type": "recording", "id": ..., "secs": ...}` tells the id of the recording, and how long it
+      has run.
 
     The page may send two kinds of `client-message`: `say` with a `text` that the user has typed,
     and `disturb` with `what` is to be done to a call with the emulator.
@@ -69,6 +72,7 @@ class Call:
         connection: SmallWebRTCConnection,
         service: Service,
         *,
+        recorded: RecordedCall | None = None,
         disturbances: Disturbances | None = None,
         announce: Callable[[str], None] = lambda line: None,
     ):
@@ -77,6 +81,7 @@ class Call:
         Args:
             connection: The connection to the page.
             service: The service to talk to.
+            recorded: The recording of the call, if it is recorded.
             disturbances: What the page may do to the call, if anything.
             announce: Called with a line for each problem of the call.
         """
@@ -84,6 +89,7 @@ class Call:
         self._connection = connection
         self._disturbances = disturbances
         self._announce = announce
+        self._recorded = recorded
         self._llm = service.create()
         self._transport = SmallWebRTCTransport(
             connection,
@@ -134,6 +140,8 @@ class Call:
         @worker.rtvi.event_handler("on_client_ready")
         async def on_client_ready(rtvi: RTVIProcessor) -> None:
             self._ready.set()
+            if recorded := self._recorded:
+                await self._tell({"type": "recording", "id": recorded.id, "secs": recorded.secs})
             await worker.queue_frame(LLMRunFrame())  # the bot speaks first
 
         @worker.rtvi.event_handler("on_client_message")

@@ -25,6 +25,7 @@ from pipecat.transports.smallwebrtc.request_handler import (
 from pipecat_hydra.cli.talk.errors import without_key
 from pipecat_hydra.cli.web.call import Call
 from pipecat_hydra.cli.web.disturbances import Disturbances
+from pipecat_hydra.cli.web.recordings import Recordings
 from pipecat_hydra.cli.web.service import Service
 
 __all__ = ["Calls"]
@@ -42,7 +43,12 @@ class Calls:
     """Begins a call for each offer whose page connects. `end` must be called at the end."""
 
     def __init__(
-        self, service: Service, announce: Callable[[str], None], *, can_disturb: bool = False
+        self,
+        service: Service,
+        announce: Callable[[str], None],
+        recordings: Recordings,
+        *,
+        can_disturb: bool = False,
     ):
         """Create the object, without any call.
 
@@ -51,9 +57,11 @@ class Calls:
                 instructions.
             announce: Called with a line when a call starts, when it has ended, and for each problem
                 between.
+            recordings: Records the calls.
             can_disturb: Whether the service is an emulator, whose calls a page may disturb.
         """
         self._service = service
+        self._recordings = recordings
         self._can_disturb = can_disturb
         self._announce = announce
         # No STUN server is needed: the page is on this machine or on its network.
@@ -132,6 +140,7 @@ class Calls:
         self._count += 1
         number, began = self._count, time.monotonic()
         self._announce(f"call {number} began")
+        recorded = self._recordings.begin()
         try:
             async with AsyncExitStack() as stack:
                 disturbances = None
@@ -141,6 +150,7 @@ class Calls:
                 call = self._calls[connection] = Call(
                     connection,
                     service,
+                    recorded=recorded,
                     disturbances=disturbances,
                     announce=lambda problem: self._announce_problem(number, problem),
                 )
@@ -150,7 +160,9 @@ class Calls:
             logger.error(f"call {number} failed: {message}")
         finally:
             self._calls.pop(connection, None)
-            self._announce(f"call {number} ended after {time.monotonic() - began:.0f} s")
+            recorded.end()
+            where = self._recordings.place_of(recorded)
+            self._announce(f"call {number} ended after {time.monotonic() - began:.0f} s{where}")
 
     def _announce_problem(self, number: int, problem: str) -> None:
         # The server's words may contain terminal escapes.

@@ -21,6 +21,7 @@ from pipecat_hydra.cli.web.app import About, build_app
 from pipecat_hydra.cli.web.calls import Calls
 from pipecat_hydra.cli.web.guard import Hosts
 from pipecat_hydra.cli.web.options import WebOptions
+from pipecat_hydra.cli.web.recordings import Recordings
 from pipecat_hydra.cli.web.service import Service, offered_models
 from pipecat_hydra.wire.protocol import MODELS
 
@@ -120,9 +121,11 @@ class WebServer:
             self.is_loopback = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
             service = await self._choose_service(stack)
             is_emulated = self._options.api_key is None
-            self.calls = Calls(service, self._announce, can_disturb=is_emulated)
+            recordings = stack.enter_context(Recordings(self._options.record))
+            self.calls = Calls(service, self._announce, recordings, can_disturb=is_emulated)
             stack.push_async_callback(self.calls.end)
-            server = _Server(build_app(self.calls, self._about(service), hosts))
+            app = build_app(self.calls, recordings, self._about(service), hosts)
+            server = _Server(app)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stack.push_async_callback(_stop, server, serving)
             self._stack = stack.pop_all()
