@@ -57,6 +57,7 @@ from pipecat_hydra.emulator.model.responders import Dialogue, Echo, Heard, Respo
 from pipecat_hydra.emulator.model.script import Script
 from pipecat_hydra.emulator.model.script_file import ScriptError, load_script
 from pipecat_hydra.emulator.model.steps import Call, Noise, Pause, Reply, Say, Step, Turn
+from pipecat_hydra.emulator.replay import Difference, ReplayDifferenceError
 from pipecat_hydra.emulator.server.emulator import EmulatorPortInUseError, HydraEmulator
 from pipecat_hydra.emulator.server.stand_in import stand_in
 from pipecat_hydra.emulator.settings import EmulatorSettings, OriginError
@@ -69,6 +70,7 @@ __all__ = [
     "Call",
     "CallRecord",
     "Dialogue",
+    "Difference",
     "Drop",
     "Duplicate",
     "Echo",
@@ -108,6 +110,7 @@ __all__ = [
     "RejectConfiguration",
     "RejectVoice",
     "Reorder",
+    "ReplayDifferenceError",
     "Reply",
     "Responder",
     "Say",

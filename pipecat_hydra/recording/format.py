@@ -82,6 +82,7 @@ class Record:
         session: Number of the session that an event belongs to, from 1.
         held: Of audio that was sent, how long it had been kept before, in seconds, so that its
             last sample was heard at `t - held`. The reader works it out.
+        line: Number of its line in `call.jsonl`, from 1.
     """
 
     t: float
@@ -92,6 +93,7 @@ class Record:
     audio: AudioReference | None = None
     session: int | None = None
     held: float = 0.0
+    line: int = 0
 
 
 def bot_audio_of(number: int) -> str:

@@ -91,7 +91,7 @@ class Recording:
         if folder.name == CALL_FILE:
             folder = folder.parent
         lines = _lines(folder)
-        header = next(lines, None)
+        _, header = next(lines, (0, None))
         if header is None or header.get("format") != FORMAT:
             raise RecordingError(f"{folder / CALL_FILE} is not the recording of a call")
         version = header.get("version")
@@ -102,10 +102,10 @@ class Recording:
             )
         end: Mapping[str, Any] | None = None
         records: list[Record] = []
-        for line in lines:
+        for number, line in lines:
             if line.get("type") == "end" and "source" not in line:
                 end = line
-            elif (record := _record(line)) is not None:
+            elif (record := _record(line, number)) is not None:
                 records.append(record)
         records.sort(key=lambda record: record.t)
         return cls(folder, header, _with_times_held(records), end)
@@ -199,23 +199,23 @@ class Recording:
         return self._read[name]
 
 
-def _lines(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a recording's lines; a line that was cut off is left out."""
+def _lines(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield number and object of each line of a recording; one that was cut off is left out."""
     try:
         text = (folder / CALL_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError as error:
         why = error.strerror or "it cannot be read"
         raise RecordingError(f"{folder} has no recording of a call: {CALL_FILE}: {why}") from None
-    for line in text.split("\n"):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             loaded: object = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(loaded, dict):
-            yield cast("dict[str, Any]", loaded)
+            yield number, cast("dict[str, Any]", loaded)
 
 
-def _record(line: dict[str, Any]) -> Record | None:
+def _record(line: dict[str, Any], number: int) -> Record | None:
     """Make a record of a line; None if the line is none."""
     event: Any = line.get("event")
     data = cast("dict[str, Any]", event) if isinstance(event, dict) else _rest(line)
@@ -229,6 +229,7 @@ def _record(line: dict[str, Any]) -> Record | None:
             data=data,
             audio=AudioReference(*audio) if audio is not None else None,
             session=line.get("session"),
+            line=number,
         )
     except (KeyError, TypeError, ValueError):
         return None

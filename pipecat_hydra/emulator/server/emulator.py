@@ -23,6 +23,8 @@ from pipecat_hydra.emulator.model.responders import Echo, Responder
 from pipecat_hydra.emulator.model.script import Script
 from pipecat_hydra.emulator.model.script_file import load_script
 from pipecat_hydra.emulator.model.steps import Turn
+from pipecat_hydra.emulator.replay import Difference, Replay
+from pipecat_hydra.emulator.replay.session import ReplaySession
 from pipecat_hydra.emulator.server.arrivals import Arrivals
 from pipecat_hydra.emulator.server.session import CLOSE_GRACE_SECS, Session
 from pipecat_hydra.emulator.server.upgrade import PATH, Refusal, check, model
@@ -85,10 +87,57 @@ class HydraEmulator:
         self._url = ""
         self._served = 0
         self._arrivals = Arrivals(FaultPlan.of(faults), record=self._settings.record)
-        self._open: dict[str, Session] = {}
+        self._replay: Replay | None = None
+        self._open: dict[str, Session | ReplaySession] = {}
         self._arrival = asyncio.Event()
         self.sessions: list[EmulatedSession] = []
         """Every session that was served, the oldest first, including those refused as full."""
+
+    @classmethod
+    def from_recording(
+        cls,
+        path: Path | str,
+        *,
+        strict: bool = False,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str = "sk-emulator",
+        on_activity: ActivityHook | None = None,
+    ) -> Self:
+        """Make an emulator that plays the server's side of a recorded call, with its timing.
+
+        What the client sends is matched by meaning: it may be sent earlier or later than
+        recorded, with other ids, and with other silence between the user's words. See
+        `pipecat_hydra.emulator.replay` for the rules::
+
+            async with HydraEmulator.from_recording("calls/2026-11-30T21-40-12-3f9a") as hydra:
+                llm = HydraLLMService(api_key=hydra.api_key, base_url=hydra.url)
+                ...
+            assert not hydra.differences
+
+        Args:
+            path: The folder of the recording.
+            strict: Whether the end of `async with` raises if the client has sent something else
+                than was recorded.
+            host: Network interface to listen on.
+            port: TCP port to listen on; 0 takes any free port.
+            api_key: The key that clients must send.
+            on_activity: As in `HydraEmulator`.
+
+        Raises:
+            RecordingError: There is no recording that can be read, or it has no session.
+        """
+        emulator = cls(host=host, port=port, api_key=api_key, on_activity=on_activity)
+        emulator._replay = Replay(path, strict=strict)
+        return emulator
+
+    @property
+    def differences(self) -> list[Difference]:
+        """How what the client has sent so far differs from the recording that is played.
+
+        Empty for an emulator that plays none.
+        """
+        return self._replay.differences if self._replay else []
 
     def __repr__(self) -> str:
         return f"<HydraEmulator {self._url or 'not started'}>"
@@ -250,6 +299,8 @@ class HydraEmulator:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+        if self._replay is not None and exc is None:
+            self._replay.check()
 
     async def _check(self, connection: ServerConnection, request: Request) -> Response | None:
         """Accept or reject an upgrade request (§1), or let it fail on purpose."""
@@ -261,14 +312,18 @@ class HydraEmulator:
             allowed_origins=self._settings.allowed_origins,
             redirect_status=self._settings.redirect_status,
         )
-        return None if refusal is None else _refuse(connection, refusal)
+        if refusal is not None:
+            return _refuse(connection, refusal)
+        return None if self._replay is None else await self._replay.admitted(connection)
 
     async def _serve(self, websocket: ServerConnection) -> None:
         assert websocket.request is not None
         settings = self._settings
-        record = EmulatedSession(
-            str(uuid.uuid4()), model(websocket.request), record=settings.record
-        )
+        name = model(websocket.request)
+        if self._replay is not None:
+            await self._serve_replay(self._replay.begin(websocket, name, self._on_activity))
+            return
+        record = EmulatedSession(str(uuid.uuid4()), name, record=settings.record)
         full = settings.max_sessions is not None and self._served >= settings.max_sessions
         session = Session(
             websocket,
@@ -294,6 +349,15 @@ class HydraEmulator:
             del self._open[record.id]
             if not settings.record:
                 self.sessions.remove(record)
+
+    async def _serve_replay(self, session: ReplaySession) -> None:
+        self.sessions.append(session.record)
+        self._arrival.set()
+        self._open[session.record.id] = session
+        try:
+            await session.run()
+        finally:
+            del self._open[session.record.id]
 
 
 def _refuse(connection: ServerConnection, refusal: Refusal) -> Response:
