@@ -67,8 +67,8 @@ class Page(VirtualTransport):
 
     async def send(self, kind: str, data: Any) -> None:
         """Send the call a message of the page's own."""
-        message = {"label": "rtvi-ai", "type": "client-message", "id": "2"}
-        message["data"] = {"t": kind, "d": data}
+        own = {"t": kind, "d": data}
+        message = {"label": "rtvi-ai", "type": "client-message", "id": "2", "data": own}
         await self.input().broadcast_frame(InputTransportMessageFrame, message=message)
 
     async def disconnect(self) -> None:

@@ -75,11 +75,13 @@ class WebServer:
 
     Attributes:
         calls: The calls in progress.
+        recordings: The recorded calls.
         port: The TCP port.
         is_loopback: Whether only this machine can reach it.
     """
 
     calls: Calls
+    recordings: Recordings
     port: int
     is_loopback: bool
 
@@ -121,10 +123,10 @@ class WebServer:
             self.is_loopback = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
             service = await self._choose_service(stack)
             is_emulated = self._options.api_key is None
-            recordings = stack.enter_context(Recordings(self._options.record))
-            self.calls = Calls(service, self._announce, recordings, can_disturb=is_emulated)
+            self.recordings = stack.enter_context(Recordings(self._options.record))
+            self.calls = Calls(service, self._announce, self.recordings, can_disturb=is_emulated)
             stack.push_async_callback(self.calls.end)
-            app = build_app(self.calls, recordings, self._about(service), hosts)
+            app = build_app(self.calls, self.recordings, self._about(service), hosts)
             server = _Server(app)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stack.push_async_callback(_stop, server, serving)
