@@ -35,7 +35,7 @@ export class Recording {
   }
 
   seek(time) {
-    if (!this.#part.hidden) this.#player.currentTime = Math.max(0, time + this.#offset);
+    if (this.#player.src) this.#player.currentTime = Math.max(0, time + this.#offset);
   }
 
   // The server answers once the recording is complete.
@@ -50,9 +50,11 @@ export class Recording {
     } catch {
       return; // the server is gone, and the recording with it
     }
-    if (this.#path !== path) return;
+    if (this.#path !== path || files.length === 0) return;
     this.#files.replaceChildren(...files.map((name) => download(`${path}/${name}`, name)));
-    this.#player.src = `${path}/call.wav`;
+    // There is none of a very long call.
+    this.#player.hidden = !files.includes("call.wav");
+    if (!this.#player.hidden) this.#player.src = `${path}/call.wav`;
     this.#part.hidden = false;
   }
 }
