@@ -28,8 +28,10 @@ def _files_are_read_in_the_executor(monkeypatch: pytest.MonkeyPatch):
 async def record(call: RecordedCall, secs: float = 0.5) -> None:
     """Record a call in which the bot says a tone."""
     writer = call.recorder.begin(model="hydra-v1.1")
-    writer.heard(time.monotonic(), tone(secs, RATE).tobytes(), RATE, 1)
     writer.note("pipeline", "bot_started")
+    writer.heard(time.monotonic(), tone(secs, RATE).tobytes(), RATE, 1)
+    await asyncio.sleep(2 * secs)
+    writer.note("pipeline", "bot_stopped")
     writer.end("the page hung up")
     await asyncio.to_thread(writer.close)
     call.end()
@@ -50,7 +52,7 @@ class TestRoutes:
             await record(call)
             status, _, text = await fetched(web, f"/api/calls/{call.id}")
             assert status == 200
-            assert json.loads(text)["files"][0] == "call.wav"
+            assert json.loads(text)["files"] == ["call.wav", "call.json", "report.html"]
             status, headers, audio = await fetched(web, f"/api/calls/{call.id}/call.wav")
             assert status == 200
             assert headers["Content-Type"].startswith("audio/")
@@ -61,6 +63,19 @@ class TestRoutes:
             assert samples.shape[1] == 2
             assert abs(samples[:, 0]).max() == 0  # nobody spoke
             assert abs(samples[:, 1]).max() > 5_000
+
+    async def test_what_the_call_came_to_and_its_report(self):
+        async with WebServer(options()) as web:
+            call = web.recordings.begin()
+            await record(call)
+            _, headers, text = await fetched(web, f"/api/calls/{call.id}/call.json")
+            assert headers["Content-Type"] == "application/json"
+            assert len(json.loads(text)["calls"]) == 1
+            _, headers, text = await fetched(web, f"/api/calls/{call.id}/report.html")
+            # It has scripts of its own, and must not run as a page of this server.
+            assert headers["Content-Disposition"] == 'attachment; filename="hydra-report.html"'
+            assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+            assert text.startswith(b"<!")
 
     async def test_a_player_may_ask_for_a_part(self):
         async with WebServer(options()) as web:

@@ -90,7 +90,7 @@ class Call:
         self._disturbances = disturbances
         self._announce = announce
         self._recorded = recorded
-        self._llm = service.create()
+        self._llm = service.create(recorder=recorded.recorder if recorded else None)
         self._transport = SmallWebRTCTransport(
             connection,
             TransportParams(audio_in_enabled=True, audio_out_enabled=True),

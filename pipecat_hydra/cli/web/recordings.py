@@ -10,9 +10,11 @@ emptied; its older calls just have no id any more.
 """
 
 import asyncio
+import json
 import secrets
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +26,10 @@ import soundfile as sf
 from loguru import logger
 from typing_extensions import override
 
-from pipecat_hydra.recording import HydraRecorder, Recording
+from pipecat_hydra.cli.report.calls import ReportedCall
+from pipecat_hydra.cli.report.document import document
+from pipecat_hydra.cli.report.page import page
+from pipecat_hydra.recording import HydraRecorder
 from pipecat_hydra.recording.audio_files import resampled
 from pipecat_hydra.recording.writer import CallWriter
 
@@ -150,23 +155,45 @@ class Recordings:
 
 def _make(recorded: Path, folder: Path) -> tuple[str, ...]:
     """Make the files of a call; return the names of those that could be made."""
-    made: list[str] = []
     try:
-        recording = Recording.open(recorded)
-        if recording.ended_at <= _MOST_WAV_SECS:
-            _write_wav(recording, folder / "call.wav")
-            made.append("call.wav")
+        call = ReportedCall.open(recorded)
     except (OSError, ValueError) as error:
-        logger.warning(f"the recording of a call cannot be used: {error}")
+        logger.warning(f"The recording of a call cannot be used: {error}")
+        return ()
+    made: list[str] = []
+    for name, write in _FILES.items():
+        if name == "call.wav" and call.course.secs > _MOST_WAV_SECS:
+            continue
+        try:
+            write(call, folder / name)
+        except (OSError, ValueError) as error:
+            logger.warning(f"{name} of a call cannot be made: {error}")
+        else:
+            made.append(name)
     return tuple(made)
 
 
-def _write_wav(recording: Recording, path: Path) -> None:
+def _write_data(call: ReportedCall, path: Path) -> None:
+    path.write_text(json.dumps(document([call]), ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def _write_report(call: ReportedCall, path: Path) -> None:
+    path.write_text(page([call]), encoding="utf-8", newline="\n")
+
+
+def _write_wav(call: ReportedCall, path: Path) -> None:
     """Write both voices, left the user and right the bot as heard, at the rate of the bot's."""
-    user, heard = recording.user_track(), recording.heard_track()
+    user, heard = call.recording.user_track(), call.recording.heard_track()
     rate = heard.rate or user.rate
     voices = [resampled(user.samples, user.rate, rate), heard.samples]
     both = np.zeros((max(map(len, voices)), len(voices)), np.int16)
     for channel, voice in enumerate(voices):
         both[: len(voice), channel] = voice
     sf.write(path, both, rate, subtype="PCM_16")
+
+
+_FILES: Final[Mapping[str, Callable[[ReportedCall, Path], None]]] = {
+    "call.wav": _write_wav,
+    "call.json": _write_data,
+    "report.html": _write_report,
+}
