@@ -265,6 +265,7 @@ async def test_the_server_is_missing_and_comes_back(quiet_browser: Browser, pict
             assert await page.text("[role=alert]") == ""
             await page.page.click("#call")
             await until(lambda: len(web.calls) == 0)
+            await page.page.wait_for_selector("#recording:not([hidden])")
         assert page.complaints == []
 
 
@@ -683,7 +684,7 @@ async def test_what_comes_from_outside_is_text_and_fits_a_phone(quiet_browser: B
                 const byId = (id) => document.getElementById(id);
                 byId("empty").hidden = true;
                 byId("call-picture").hidden = false;
-                const timeline = new Timeline(byId("timeline"), byId("newest"));
+                const timeline = new Timeline(byId("timeline"));
                 const picture = new Picture(byId("strip"), byId("picture"), () => {});
                 const entry = { time: 3, until: 4, text: hostile };
                 const reply = { kind: "reply", firstAudio: 12.3, answeredAfter: 1.26, heardFrom: 3,
@@ -733,7 +734,7 @@ async def test_it_follows_the_newest_but_leaves_a_reader_alone(quiet_browser: Br
             const { Timeline } = await import("/timeline.js");
             const byId = (id) => document.getElementById(id);
             byId("empty").hidden = true;
-            window.shown ??= new Timeline(byId("timeline"), byId("newest"));
+            window.shown ??= new Timeline(byId("timeline"));
             window.added ??= 0;
             for (; count; count--) {
                 const id = window.added++;

@@ -6,9 +6,9 @@ const CONNECT_LIMIT_MS = 15_000;
 const GATHERING_LIMIT_MS = 2_000;
 const SILENT_NETWORK_LIMIT_MS = 8_000;
 const REFUSAL_LIMIT = 300;
-const ALIVE_EVERY_MS = 1_000;
+const LISTEN_EVERY_MS = 400;
+const QUIET_LIMIT_MS = 1_500;
 const ALIVE_LIMIT_MS = 2_000;
-const ALIVE_AGAIN_MS = 300;
 
 export class Call {
   #listener;
@@ -22,10 +22,11 @@ export class Call {
   #isOver = false;
 
   // The listener has `asking()` when the user may be asked for the microphone,
-  // `microphone(stream)` with what it gives, `connecting()`, `heard(stream)` with the bot's voice, `live()`,
-  // `unstable()` when nothing comes any more, `message(rtvi)`, and `ended(problem)`, where
-  // the problem is a sentence, or null if this side hung up. `choice` is what the user has
-  // chosen of the service, and `device` the id of a microphone; empty for the browser's choice.
+  // `microphone(stream)` with what it gives, `connecting()`, `heard(stream)` with the bot's
+  // voice, `live()`, `unstable()` when nothing comes any more, `message(rtvi)`, and
+  // `ended(problem, isServerGone)`, where the problem is a sentence, or null if this side hung
+  // up. `choice` is what the user has chosen of the service, and `device` the id of a
+  // microphone; empty for the browser's choice.
   constructor(listener, choice, device) {
     this.#listener = listener;
     this.#choice = choice;
@@ -98,7 +99,7 @@ export class Call {
     this.#channel = peer.createDataChannel("rtvi");
     this.#channel.addEventListener("open", () => this.#introduce());
     this.#channel.addEventListener("message", ({ data }) => this.#receive(JSON.parse(data)));
-    this.#channel.addEventListener("close", () => this.#end("The server ended the call."));
+    this.#channel.addEventListener("close", () => this.#end("The server ended the call.", true));
     await peer.setLocalDescription();
     await gatherCandidates(peer);
     if (this.#isOver) return;
@@ -134,20 +135,27 @@ export class Call {
       this.#listener.live();
       this.#watchServer();
     } else if (message.type === "signalling" && message.message?.type === "peerLeft") {
-      this.#end("The server ended the call.");
+      this.#end("The server ended the call.", true);
       return;
     }
     this.#listener.message(message);
   }
 
-  // A server that was killed says nothing, and WebRTC takes some ten seconds to notice. Its
-  // port is closed at once. A server that is merely slow is left to WebRTC.
+  // A server that was killed says nothing, and WebRTC takes some ten seconds to notice. But a
+  // server sends all the time, silence too, and the port of one that is gone is closed. One that
+  // is merely slow is left to WebRTC.
   async #watchServer() {
-    for (let failures = 0; !this.#isOver && failures < 2; ) {
-      await wait(failures ? ALIVE_AGAIN_MS : ALIVE_EVERY_MS);
-      failures = (await isGone()) ? failures + 1 : 0;
+    for (let received = 0, heardAt = performance.now(); !this.#isOver; ) {
+      await wait(LISTEN_EVERY_MS);
+      const now = await packetsReceived(this.#peer);
+      if (now !== received) heardAt = performance.now();
+      received = now;
+      if (performance.now() - heardAt < QUIET_LIMIT_MS || this.#isOver) continue;
+      if (await isGone()) {
+        const problem = "The server is gone. Start pipecat-hydra web again, and then call again.";
+        this.#end(problem, true);
+      }
     }
-    this.#end("The server is gone. Start pipecat-hydra web again, and then call again.");
   }
 
   #follow(state) {
@@ -168,13 +176,13 @@ export class Call {
     this.#timer = setTimeout(() => this.#end(problem), milliseconds);
   }
 
-  #end(problem) {
+  #end(problem, isServerGone = false) {
     if (this.#isOver) return;
     this.#isOver = true;
     clearTimeout(this.#timer);
     this.#peer?.close();
     if (this.#microphone) stop(this.#microphone);
-    this.#listener.ended(problem);
+    this.#listener.ended(problem, isServerGone);
   }
 }
 
@@ -183,6 +191,14 @@ class Problem extends Error {}
 
 function wait(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+async function packetsReceived(peer) {
+  let packets = 0;
+  for (const report of (await peer.getStats()).values()) {
+    if (report.type === "inbound-rtp") packets += report.packetsReceived;
+  }
+  return packets;
 }
 
 // Whether nothing listens there any more, or a proxy says so.

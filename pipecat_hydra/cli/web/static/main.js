@@ -36,7 +36,7 @@ const meters = {
   user: new Meter(byId("user-scope"), byId("user-level")),
   bot: new Meter(byId("bot-scope"), byId("bot-level")),
 };
-const timeline = new Timeline(byId("timeline"), byId("newest"), () => announce("Copied."));
+const timeline = new Timeline(byId("timeline"), () => announce("Copied."));
 const recording = new Recording(byId("recording"), byId("player"), byId("files"), (time) =>
   picture.point(time),
 );
@@ -121,7 +121,7 @@ function startCall() {
       }
       show();
     },
-    ended: (reason) => endCall(reason),
+    ended: (reason, isServerGone) => endCall(reason, isServerGone),
   };
   const own = new Call(listener, settings.choice, devices.microphone);
   call = own;
@@ -129,7 +129,7 @@ function startCall() {
   requestAnimationFrame(tick);
 }
 
-function endCall(reason) {
+function endCall(reason, isServerGone) {
   const wasLive = phase === "live" || phase === "unstable";
   call = null;
   page.speaker.srcObject = null;
@@ -142,7 +142,7 @@ function endCall(reason) {
   if (wasLive) conversation.note(seconds(), `The call ended after ${clock(seconds())}.`);
   picture.grow(seconds());
   announce(wasLive ? "The call ended." : "");
-  if (wasLive) recording.load();
+  if (wasLive && !isServerGone) recording.load();
   setMuted(false);
   enter(wasLive ? "ended" : page.alert.textContent ? "failed" : "ready");
 }

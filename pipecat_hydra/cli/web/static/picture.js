@@ -207,7 +207,7 @@ const DRAWINGS = {
     );
     if (silentAfter !== null) {
       const text = `${Math.round(silentAfter * 1000)} ms`;
-      parts.append(make("text", { x: x + 4, y: BETWEEN.top + 13 }, text));
+      parts.append(make("text", { x: x + 4, y: BETWEEN.top + 11 }, text));
     }
     return [null, titled(parts, "Barge-in")];
   },

@@ -1,26 +1,35 @@
 // Shows the entries of a conversation as a list, and follows the newest.
 
+const NEAR_PX = 48;
+
 export class Timeline {
   // What the bot is called here.
   botName = "Hydra";
   #list;
-  #newest;
   #copied;
   #items = new Map();
   #isFollowing = true;
 
   // `copied` is called when a value was put on the clipboard.
-  constructor(list, newest, copied = () => {}) {
+  constructor(list, copied = () => {}) {
     this.#list = list;
-    this.#newest = newest;
     this.#copied = copied;
     // Whoever has scrolled back to read is left there.
-    new IntersectionObserver(([{ isIntersecting }]) => {
-      this.#isFollowing = isIntersecting;
-    }, { rootMargin: "0px 0px 48px" }).observe(newest);
-    // When it gets lower, as under a message above it, the newest would be out of sight. This
-    // is told before that is.
+    for (const area of [list.parentElement, window]) {
+      area.addEventListener("scroll", () => {
+        const { scrollHeight, scrollTop, clientHeight } = this.#area;
+        this.#isFollowing = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      });
+    }
+    // When it gets lower, as under a message above it, the newest would be out of sight.
     new ResizeObserver(() => this.#follow()).observe(list.parentElement);
+  }
+
+  // What scrolls: the list, or in a low window the whole page.
+  get #area() {
+    const scroller = this.#list.parentElement;
+    const scrolls = getComputedStyle(scroller).overflowY !== "visible";
+    return scrolls ? scroller : document.documentElement;
   }
 
   clear() {
@@ -55,7 +64,7 @@ export class Timeline {
   }
 
   #follow() {
-    if (this.#isFollowing) this.#newest.scrollIntoView({ block: "end" });
+    if (this.#isFollowing) this.#area.scrollTop = this.#area.scrollHeight;
   }
 }
 
