@@ -386,7 +386,7 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         logger.add(show, level="DEBUG", diagnose=False)
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ def add_report(app: typer.Typer, edge: Callable[[bool, str], AbstractContextMana
     """
 
     @app.command(epilog=_EPILOG)
-    def report(  # pyright: ignore[reportUnusedFunction]
+    def report(
         calls: Annotated[
             list[Path],
             typer.Argument(
@@ -141,7 +141,7 @@ def _made(form: str, calls: "Sequence[ReportedCall]", differences: "Sequence[Dif
 def _show(
     calls: "Sequence[ReportedCall]",
     differences: "Sequence[Difference]",
-    file: "typer.Any | None" = None,
+    file: IO[str] | None = None,
 ) -> None:
     from rich.console import Console
 

@@ -231,12 +231,13 @@ class _Drawing:
             yield from self._box("bb", begin, end, y, reply.words)
 
     def _tools(self, y: float) -> Iterator[str]:
-        for tool in self._course.tools:
+        begins = [self._x(tool.asked) for tool in self._course.tools[1:]]
+        for tool, following in zip(self._course.tools, [*begins, _WIDTH - _RIGHT], strict=True):
             end = self._course.secs if tool.answered is None else tool.answered
-            yield from self._box("tb", tool.asked, end, y, tool.name, is_open=True)
+            yield from self._box("tb", tool.asked, end, y, tool.name, beside=following)
 
     def _box(
-        self, kind: str, begin: float, end: float, y: float, text: str, *, is_open: bool = False
+        self, kind: str, begin: float, end: float, y: float, text: str, *, beside: float = 0.0
     ) -> Iterator[str]:
         span = self._span(begin, end)
         if span is None:
@@ -248,33 +249,38 @@ class _Drawing:
             f'height="{_BOX - 1}" rx="3">{title}</rect>'
         )
         room = width - 8
-        if is_open and _width(text) > room:
+        if _width(text) > room and x + width + 8 + _width(text) <= min(beside, _WIDTH - _RIGHT):
             yield f'<text class="t" x="{x + width + 4:.1f}" y="{y + 12.5:.1f}">{_text(text)}</text>'
         elif shown := _fitted(text, room):
             yield f'<text class="t" x="{x + 4:.1f}" y="{y + 12.5:.1f}">{_text(shown)}</text>'
 
     def _latencies(self, y: float) -> Iterator[str]:
-        middle, taken = y + _BOX / 2, _LEFT - 4.0
-        measures = sorted(measure for measure in _measures(self._course) if measure[1] > measure[0])
-        begins = [self._x(begin) for begin, _, _ in measures[1:]] + [_WIDTH - _RIGHT + 4.0]
-        for (begin, end, kind), following in zip(measures, begins, strict=True):
-            span = self._span(begin, end)
-            if span is None:
-                continue
-            x, width = span
-            line = "xl" if kind == "x" else "al"
+        middle = y + _BOX / 2
+        brackets: list[tuple[float, float, str, str]] = []
+        for begin, end, kind in _measures(self._course):
+            if span := self._span(begin, end):
+                text = f"{1000 * (end - begin):.0f} ms"
+                brackets.append((span[0], span[0] + span[1], kind, text))
+        for left, right, kind, _ in brackets:
             yield (
-                f'<path class="{line}" fill="none" d="M{x:.1f} {middle - 4:.1f}v8'
-                f'm0 -4h{width:.1f}m0 -4v8"/>'
+                f'<path class="{"xl" if kind == "x" else "al"}" fill="none" '
+                f'd="M{left:.1f} {middle - 4:.1f}v8m0 -4H{right:.1f}m0 -4v8"/>'
             )
-            text = f"{1000 * (end - begin):.0f} ms"
-            room, right = _width(text), x + width + 4
-            # On its right, else on its left, where there is room.
-            left = right if right + room <= following - 4 else x - 4 - room
-            if left >= taken + 4:
-                yield f'<text class="{kind} num" x="{left:.1f}" y="{middle + 4:.1f}">{text}</text>'
-                taken = left + room
-            taken = max(taken, x + width)
+        taken = [(left, right) for left, right, _, _ in brackets]
+        # Barge-ins choose first.
+        for left, right, kind, text in sorted(brackets, key=lambda bracket: bracket[2] != "x"):
+            width = _width(text)
+            for x in (right + 4, left - 4 - width):
+                if _is_free(x, x + width, taken):
+                    taken.append((x, x + width))
+                    yield f'<text class="{kind} num" x="{x:.1f}" y="{middle + 4:.1f}">{text}</text>'
+                    break
+
+
+def _is_free(left: float, right: float, taken: Iterable[tuple[float, float]]) -> bool:
+    if left < _LEFT or right > _WIDTH - _RIGHT:
+        return False
+    return all(right + 3 <= begin or left >= end + 3 for begin, end in taken)
 
 
 def _measures(course: Course) -> Iterator[tuple[float, float, str]]:

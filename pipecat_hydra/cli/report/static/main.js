@@ -223,7 +223,14 @@ $("more").addEventListener("click", () => showMoreLines());
 document.querySelectorAll("[data-call]").forEach((button) => {
   button.addEventListener("click", () => choose(Number(button.dataset.call)));
 });
-addEventListener("beforeprint", () => showMoreLines(Infinity));
+
+// The pictures for paper wait as text: an hour's call would have thousands of elements of them.
+addEventListener("beforeprint", () => {
+  showMoreLines(Infinity);
+  const parsed = new DOMParser().parseFromString($("printed").textContent, "text/html");
+  $("pictures").hidden = false;
+  $("pictures").replaceChildren(...parsed.querySelectorAll("svg"));
+});
 
 document.querySelectorAll(".player, .course").forEach((section) => (section.hidden = false));
 choose(0);

@@ -81,7 +81,8 @@ class Timeline {
     this.toolRows = rowsOf(call.tools.map((tool) => [tool.asked, tool.answered ?? call.secs, tool]));
     this.now = 0;
     this.begin = 0;
-    this.scale = FIRST_PIXELS_A_SECOND;
+    const isShort = this.secs * FIRST_PIXELS_A_SECOND < 1.5 * this.stage.clientWidth;
+    this.scale = isShort ? 0 : FIRST_PIXELS_A_SECOND;
     this.resize();
   }
 
@@ -240,8 +241,9 @@ class Timeline {
     }
   }
 
-  // Draws a box with a text in it, as much as fits; returns whether it is in view.
-  paintBox(begin, end, y, { fill, stroke, dash = [], text = "", tip = "", beside = false }) {
+  // Draws a box with a text in it, as much as fits; on its right, if there is room up to `beside`.
+  // Returns whether the box is in view.
+  paintBox(begin, end, y, { fill, stroke, dash = [], text = "", tip = "", beside = 0 }) {
     const left = this.x(begin);
     const right = Math.max(left + 2, this.x(end));
     if (right < this.left || left > this.width) return false;
@@ -263,7 +265,7 @@ class Timeline {
     const fits = fitted(context, text, Math.min(this.width, right) - from - 4);
     context.fillStyle = this.colors.ink;
     if (fits) context.fillText(fits, from, y + LANES.box / 2 + 0.5);
-    else if (beside) context.fillText(text, right + 4, y + LANES.box / 2 + 0.5);
+    else if (context.measureText(text).width <= beside - right - 8) context.fillText(text, right + 4, y + LANES.box / 2 + 0.5);
     return true;
   }
 
@@ -307,14 +309,15 @@ class Timeline {
   paintTools(y) {
     const { colors } = this;
     this.toolRows.forEach((row, number) => {
-      for (const [begin, end, tool] of row) {
+      row.forEach(([begin, end, tool], index) => {
         const given = JSON.stringify(tool.arguments);
         const result = tool.error ?? JSON.stringify(tool.result);
-        const options = { fill: colors["tool-soft"], stroke: colors.tool, text: tool.name, beside: true };
+        const options = { fill: colors["tool-soft"], stroke: colors.tool, text: tool.name };
+        options.beside = index + 1 < row.length ? this.x(row[index + 1][0]) : this.width + 4;
         const took = tool.answered === null ? "not answered" : milliseconds(end - begin);
         options.tip = `${tool.name}, ${took}\n${given}\n${result}`.slice(0, 400);
         this.paintBox(begin, end, y + number * (LANES.box + 2), options);
-      }
+      });
     });
   }
 
@@ -338,34 +341,34 @@ class Timeline {
       context.fillRect(x, ruler + gap, (one.silent_at - one.speech_began) * this.scale, bottom - ruler - gap);
       context.globalAlpha = 1;
     }
-    measures.sort((one, other) => one[0] - other[0]);
-    let taken = this.left - 4;
-    measures.forEach(([begin, end, color, kind], index) => {
-      const left = this.x(begin);
-      const right = this.x(end);
-      if (right < this.left || left > this.width) return;
+    const brackets = measures
+      .map(([begin, end, color, kind]) => ({ left: this.x(begin), right: this.x(end), color, begin, kind, text: milliseconds(end - begin) }))
+      .filter(({ left, right }) => right >= this.left && left <= this.width);
+    for (const { left, right, color, begin, kind, text } of brackets) {
       context.fillStyle = color;
       context.fillRect(left, y + 9, right - left, 1.5);
       context.fillRect(left, y + 5, 1.5, 10);
       context.fillRect(right - 1.5, y + 5, 1.5, 10);
-      const text = milliseconds(end - begin);
       this.targets.push({ x: left, y, width: right - left, height: LANES.box, at: begin, tip: `${kind}: ${text}` });
+    }
+    // Barge-ins choose first.
+    brackets.sort((one, other) => (other.kind === "barge-in") - (one.kind === "barge-in"));
+    const taken = brackets.map(({ left, right }) => [left, right]);
+    for (const { left, right, color, text } of brackets) {
       const width = context.measureText(text).width;
-      const following = index + 1 < measures.length ? this.x(measures[index + 1][0]) : this.width + 4;
+      const isFree = (x) =>
+        x >= this.left && x + width <= this.width && taken.every((one) => x + width + 4 <= one[0] || x >= one[1] + 4);
       const isInside = right - left > width + 14;
-      // Within the bracket, else on its right, else on its left, where there is room.
-      const places = [right + 5, left - 5 - width];
-      const x = isInside
-        ? (left + right - width) / 2
-        : places.find((place) => place >= taken + 4 && place + width <= (place > left ? following - 4 : left));
+      const x = isInside ? (left + right - width) / 2 : [right + 5, left - 5 - width].find(isFree);
+      if (x === undefined) continue;
       if (isInside) {
         context.fillStyle = colors.surface;
         context.fillRect(x - 4, y, width + 8, LANES.box);
-        context.fillStyle = color;
       }
-      if (x !== undefined) context.fillText(text, x, y + LANES.box / 2 + 0.5);
-      taken = Math.max(right, x === undefined ? right : x + width);
-    });
+      context.fillStyle = color;
+      context.fillText(text, x, y + LANES.box / 2 + 0.5);
+      taken.push([x, x + width]);
+    }
   }
 
   // Draws losses of the connection, settings, errors, and where a recording is cut off.
