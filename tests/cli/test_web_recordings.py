@@ -10,12 +10,15 @@ from typing import Any
 import aiohttp
 import pytest
 import soundfile as sf
+from support.call import emulator
 from support.recordings import tone
-from support.web import options, run_in_executor
+from support.web import calling, options, run_in_executor
+from support.webrtc import needs_network
 
 import pipecat_hydra.cli.web.recordings
 from pipecat_hydra.cli.web.recordings import RecordedCall, Recordings
 from pipecat_hydra.cli.web.server import WebServer
+from pipecat_hydra.recording import Recording
 
 RATE = 24_000
 
@@ -181,3 +184,31 @@ class TestRecordings:
             call = recordings.begin()
             await record(call)
             assert "call.wav" not in await call.files()
+
+
+@needs_network
+@pytest.mark.realtime
+async def test_a_call_is_recorded_and_its_page_is_told_under_which_id(tmp_path: Path):
+    announced: list[str] = []
+    async with (
+        emulator() as hydra,
+        WebServer(options(hydra, record=tmp_path / "calls"), announced.append) as web,
+    ):
+        async with calling(web) as browser:
+            await browser.until("bot-stopped-speaking")
+        told = [told for told in browser.data("server-message") if told["type"] == "recording"]
+        assert len(told) == 1
+        assert 0 < told[0]["secs"] < 30
+        status, _, text = await fetched(web, f"/api/calls/{told[0]['id']}")
+        assert (status, json.loads(text)) == (
+            200,
+            {"files": ["call.wav", "call.json", "report.html"]},
+        )
+        (folder,) = (tmp_path / "calls").iterdir()
+        assert announced[-1].endswith(f" s, recorded in {folder}")
+        recorded = Recording.open(folder)
+        assert recorded.is_complete
+        assert recorded.heard_track().samples.max() > 1_000
+        text = (folder / "call.jsonl").read_text()
+        assert hydra.api_key not in text
+        assert told[0]["id"] not in text

@@ -12,6 +12,8 @@ __all__ = ["INSTRUCTIONS_LIMIT", "ChoiceError", "Offered", "Service", "offered_m
 INSTRUCTIONS_LIMIT: Final = 8_000
 """How many characters of instructions a page may give: half of what a session can be told."""
 
+_CHOICES: Final = ("model", "voice", "instructions")
+
 
 class ChoiceError(ValueError):
     """What a page has chosen for its call is not valid; the message is for the user."""
@@ -126,15 +128,16 @@ def offered_models(service: Service) -> tuple[Offered, ...]:
 
 
 def _texts(choice: object) -> Mapping[str, str]:
-    """Return a choice as texts by name.
+    """Return what of a choice concerns the service, as texts by name.
+
+    Pipecat's prebuilt page may send more, for bots that expect it.
 
     Raises:
-        ChoiceError: It is something else.
+        ChoiceError: It is no object, or one of these is no text.
     """
-    names = {"model", "voice", "instructions"}
     if not isinstance(choice, dict):
         raise ChoiceError("The settings of the call cannot be read.")
-    for name, value in choice.items():
-        if name not in names or not isinstance(value, str):
-            raise ChoiceError("The settings of the call cannot be read.")
-    return choice
+    wanted = {name: choice[name] for name in _CHOICES if name in choice}
+    if not all(isinstance(value, str) for value in wanted.values()):
+        raise ChoiceError("The settings of the call cannot be read.")
+    return wanted
