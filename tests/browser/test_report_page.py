@@ -157,13 +157,13 @@ async def test_another_call_is_chosen(tmp_path: Path):
 
 
 async def test_paper_has_the_picture_and_every_line(tmp_path: Path):
-    call = SampleCall(400)
-    for number in range(150):
-        call.say(1 + 2.5 * number, tone(0.5, USER_RATE), f"Turn {number}.")
+    call = SampleCall(120)
+    for number in range(110):
+        call.say(1 + number, tone(0.2, USER_RATE), f"Turn {number}.", reported=(0.1, 0.2))
     async with opened(tmp_path, call) as page:
         assert await page.locator("#lines > li").count() == 100
         await page.emulate_media(media="print")
         await page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert await page.locator("#lines > li").count() == 150
+        assert await page.locator("#lines > li").count() == 110
         assert await page.locator("#pictures svg").is_visible()
         assert not await page.locator(".player").is_visible()
