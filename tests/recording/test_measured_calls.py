@@ -17,7 +17,7 @@ from support.functions import tools
 from pipecat_hydra import HydraLLMSettings, HydraRecorder
 from pipecat_hydra.cli.report.calls import open_calls
 from pipecat_hydra.cli.report.page import page
-from pipecat_hydra.emulator import Call, Say
+from pipecat_hydra.emulator import Call, Say, Script
 from pipecat_hydra.recording import Recording
 from pipecat_hydra.recording.course import Course
 
@@ -69,7 +69,7 @@ async def test_a_call_comes_to_what_its_voices_say(shape: Shape, tmp_path: Path)
         [Call("weather", {"city": "Paris"}), note(9, "It will be sunny in Paris.")],
         note(2, "I have stopped."),
     ]
-    server = emulator(turns, transcripts=True, honour_output_rate=False)
+    server = emulator(Script(turns), transcripts=True)
     async with (
         server as hydra,
         call(
