@@ -1,0 +1,11 @@
+"""`pipecat-hydra replay`: holds a recorded call again, and says what is different.
+
+`recorded` reads from the recording what the pipeline needs, `run` holds the call with the emulator
+as the recorded server, and `comparison` compares the recording of the replay with the one that
+was replayed. `command` has the options.
+"""
+
+from pipecat_hydra.cli.replay.comparison import Comparison
+from pipecat_hydra.cli.replay.run import ReplayOptions, replay
+
+__all__ = ["Comparison", "ReplayOptions", "replay"]
