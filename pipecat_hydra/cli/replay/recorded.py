@@ -88,9 +88,8 @@ def later_frames(recording: Recording) -> list[tuple[float, Frame]]:
     frames: list[tuple[float, Frame]] = []
     for record in recording.records:
         if record.source == "call" and record.type == "settings":
-            changed = record.data.get("settings", record.data)
-            known = {name: value for name, value in changed.items() if value is not None}
-            frames.append((record.t, LLMUpdateSettingsFrame(settings=known)))
+            delta = HydraLLMService.Settings.from_mapping(record.data)
+            frames.append((record.t, LLMUpdateSettingsFrame(delta=delta)))
         elif record.source == "client" and record.type == "session.update":
             schema = _schema(record.data.get("session", {}).get("tools"))
             frames.append((record.t, LLMSetToolsFrame(tools=schema or ToolsSchema([]))))

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import numpy as np
 from pipecat.frames.frames import EndFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -31,8 +32,9 @@ from pipecat_hydra.cli.replay.recorded import (
 )
 from pipecat_hydra.cli.talk.errors import ExitCode, TalkError
 from pipecat_hydra.emulator import HydraEmulator
-from pipecat_hydra.recording import Recording
-from pipecat_hydra.testing import VirtualTransport
+from pipecat_hydra.recording import Record, Recording
+from pipecat_hydra.testing import VirtualTransport, VirtualTransportParams
+from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
 
 __all__ = ["ReplayOptions", "replay"]
 
@@ -42,6 +44,7 @@ MakeService = Callable[..., HydraLLMService]
 _START_LIMIT_SECS: Final = 30.0
 _END_LIMIT_SECS: Final = 10.0
 _POLL_SECS: Final = 0.1
+_MARGIN_SECS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,11 @@ class _Call:
         make_service: MakeService,
     ):
         self._recording = recording
-        self._transport = VirtualTransport(sample_rate=recording.user_track().rate)
+        self._first = next(r for r in recording.records if r.source == "client" and r.audio)
+        self._transport = VirtualTransport(
+            sample_rate=INPUT_SAMPLE_RATE,
+            params=VirtualTransportParams(audio_in_frame_ms=_frame_ms(self._first)),
+        )
         schema = tools(recording)
         llm = make_service(
             api_key=hydra.api_key,
@@ -149,9 +156,7 @@ class _Call:
         try:
             async with asyncio.timeout(_START_LIMIT_SECS):
                 await self._transport.timeline.started()
-            # The time axis of a recording begins a little before the microphone does.
-            track, begun = self._recording.user_track(), time.monotonic() - began
-            self._transport.microphone.queue(track.samples[round(begun * track.rate) :])
+            self._speak(time.monotonic() - began)
             for at, frame in [*later_frames(self._recording), (self._recording.ended_at, None)]:
                 while (left := at - (time.monotonic() - began)) > 0 and not running.done():
                     progress(time.monotonic() - began, self._recording.ended_at)
@@ -164,6 +169,29 @@ class _Call:
             if not running.done():
                 await self._worker.cancel()
             await running
+
+    def _speak(self, begun: float) -> None:
+        """Give the microphone the recorded audio, from how far the call has come, in seconds.
+
+        Frames of the microphone end a millisecond after those that were recorded. Where they
+        ended between two, each report of the server about the user would be late by half a frame.
+        """
+        track = self._recording.user_track()
+        frame = round(_frame_ms(self._first) / 1000 * track.rate)
+        ends = self._first.t - self._first.held + _MARGIN_SECS
+        first = round(begun * track.rate)
+        phase = (round(ends * track.rate) - first) % frame
+        first += phase if phase <= frame // 2 else phase - frame
+        samples = track.samples[max(0, first) :]
+        self._transport.microphone.queue(
+            np.concatenate([np.zeros(max(0, -first), np.int16), samples])
+        )
+
+
+def _frame_ms(record: Record) -> int:
+    """Return the length of a frame of the user's audio, as a transport may have it."""
+    samples = record.audio.samples if record.audio else 0
+    return min(100, max(10, round(1000 * samples / INPUT_SAMPLE_RATE)))
 
 
 def _check(recording: Recording) -> None:

@@ -146,6 +146,10 @@ class Alignment:
         return self._recorded[number] + self._drift
 
     def _came_at(self, sample: int) -> float | None:
+        """Return when a sample was said: before the frame that it is in came, but no frame before."""
         if not self._arrivals or self._arrivals[-1][0] < sample:
             return None
-        return self._arrivals[bisect_left(self._arrivals, (sample, 0.0))][1]
+        index = bisect_left(self._arrivals, (sample, 0.0))
+        received, at = self._arrivals[index]
+        said = at - (received - sample) / INPUT_SAMPLE_RATE
+        return max(said, self._arrivals[index - 1][1]) if index else said
