@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
+from urllib.parse import quote, quote_plus
 
 from pipecat_hydra.recording.audio_files import FlacWriter
 from pipecat_hydra.recording.format import (
@@ -38,6 +39,8 @@ __all__ = ["Beginning", "CallFiles"]
 
 _RATES: Final = range(8_000, 48_001)
 _SESSION_EVENTS: Final = ("session.created", "session.configured", "session.updated")
+_HIDDEN: Final = b"[key]"
+_SECRET_CHARS: Final = 8
 # So many calls may begin in one second: two of 65 536 names are seldom the same.
 _TRIES: Final = 20
 
@@ -118,10 +121,12 @@ class CallFiles:
         self._audio_folder = self.folder if keeps_audio else None
         self._redaction = redaction
         self._lines: list[bytes] = []
+        self._secrets: set[bytes] = set()
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
         # Python's own buffers would keep what a killed process loses.
         self._file = os.open(self.folder / CALL_FILE, flags, 0o644)
         self._session = 0
+        self._is_opening = False
         self._rate = _rate_of(beginning.model)
         self._tracks: dict[str, _Track] = {}
         self._bot: _Track | None = None
@@ -146,6 +151,8 @@ class CallFiles:
                     self._note(entry.at, *entry.payload)
                 case Kind.DROPPED:
                     self._dropped(entry.at, *entry.payload)
+                case Kind.HIDE:
+                    self._hide(entry.payload)
                 case _:
                     self._end(entry.at, entry.payload)
 
@@ -163,6 +170,8 @@ class CallFiles:
         for track in self._tracks.values():
             track.flush()
         lines, self._lines = b"".join(self._lines), []
+        for secret in self._secrets:
+            lines = lines.replace(secret, _HIDDEN)
         while lines:
             lines = lines[os.write(self._file, lines) :]
 
@@ -184,6 +193,10 @@ class CallFiles:
         os.close(self._file)
 
     def _event(self, at: float, source: str, message: bytes) -> None:
+        if self._is_opening:
+            # Attempts that fail have no messages, and no number.
+            self._is_opening = False
+            self._session += 1
         event = read_event(message, self._redaction)
         if event is None:
             text = message.decode(errors="replace")
@@ -205,13 +218,18 @@ class CallFiles:
     def _note(self, at: float, source: str, kind: str, fields: str) -> None:
         data: dict[str, Any] = json.loads(fields)
         if source == "call" and kind == "session_opening":
-            self._session += 1
+            self._is_opening = True
             self._rate = _rate_of(data.get("model", self._began.model))
         elif kind == "interruption" and self._heard is not None:
             self._heard.interrupt(at - self._began.t)
         if self._redaction is not None:
             data = self._redaction.apply({"type": kind, **data})
         self._lines.append(self._line(at, source, kind, data))
+
+    def _hide(self, secret: str) -> None:
+        # What is shorter or a number is the key of an emulator, and may be part of anything.
+        if len(secret) >= _SECRET_CHARS and not secret.isdecimal():
+            self._secrets |= {to_json(spelt(secret))[1:-1] for spelt in (str, quote, quote_plus)}
 
     def _dropped(self, at: float, entries: int, since: float) -> None:
         why = "the recorder had no room for it: the disk is too slow"

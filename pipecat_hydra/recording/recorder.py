@@ -1,12 +1,15 @@
 """Records calls: what an application gives to the service."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipecat_hydra.recording.wire_events import Redact, Redaction
 from pipecat_hydra.recording.writer import CallWriter
 
-__all__ = ["HydraRecorder"]
+__all__ = ["RECORD_VARIABLE", "HydraRecorder"]
+
+RECORD_VARIABLE: Final = "HYDRA_RECORD"
+"""The environment variable with the folder to record calls in, for a service without a recorder."""
 
 
 class HydraRecorder:

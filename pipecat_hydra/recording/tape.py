@@ -39,7 +39,10 @@ class Kind:
     DROPPED: Final = 4
     """Entries were dropped before this one: `(how many, when the first one came)`."""
 
-    END: Final = 5
+    HIDE: Final = 5
+    """A text that must not be written: the text."""
+
+    END: Final = 6
     """The recording ends: the reason."""
 
 
@@ -92,13 +95,23 @@ class Tape:
         waiting = self._put - self._taken + size
         if waiting > _MUCH_BYTES:
             self._on_much()
-        if waiting > self._limit and kind != Kind.END:
+        if waiting > self._limit:
             self._drop(at)
             return
         if self._dropped:
             self._append(Kind.DROPPED, at, (self._dropped, self._dropped_since), _ENTRY_BYTES)
             self._dropped = 0
         self._append(kind, at, payload, size)
+
+    def end(self, at: float, reason: str) -> None:
+        """Append the last entry; what comes after it is not taken. Only the event loop calls this.
+
+        Args:
+            at: When the recording ends.
+            reason: Why.
+        """
+        self._append(Kind.END, at, reason, _ENTRY_BYTES)
+        self._refuse()
 
     def take(self, most: int) -> list[Entry]:
         """Take the oldest entries, at most so many. Only the thread calls this."""
@@ -111,9 +124,12 @@ class Tape:
 
     def close(self) -> None:
         """Take nothing any more, and say nothing of it: the thread has ended."""
+        self._refuse()
+        self._entries.clear()
+
+    def _refuse(self) -> None:
         self._is_closed = True
         self._limit = -1
-        self._entries.clear()
 
     def _append(self, kind: int, at: float, payload: Any, size: int) -> None:
         self._put += size

@@ -87,7 +87,7 @@ class CallWriter:
         """
         self._tape.put(Kind.HEARD, at, (pcm, rate, channels), len(pcm))
 
-    def note(self, source: Source, kind: str, **fields: Any) -> None:
+    def note(self, source: Source, kind: str, /, **fields: Any) -> None:
         """Record something that happens.
 
         Args:
@@ -99,6 +99,10 @@ class CallWriter:
         text = _written(fields)
         self._tape.put(Kind.NOTE, time.monotonic(), (source, kind, text), len(text))
 
+    def hide(self, secret: str) -> None:
+        """Write a text nowhere from now on, whatever it comes in."""
+        self._tape.put(Kind.HIDE, time.monotonic(), secret, len(secret))
+
     def end(self, reason: str) -> None:
         """End the recording; what comes later is not recorded. Idempotent.
 
@@ -108,7 +112,7 @@ class CallWriter:
         if self._has_ended:
             return
         self._has_ended = True
-        self._tape.put(Kind.END, time.monotonic(), reason, len(reason))
+        self._tape.end(time.monotonic(), reason)
         self._wake.set()
 
     def close(self) -> None:
@@ -138,7 +142,7 @@ class CallWriter:
         self._tape.close()
         if failure:
             where = self._folder or self._root
-            logger.error(f"the call is not recorded any more in {where}: {failure}. It goes on")
+            logger.error(f"the recording of the call ends, in {where}: {failure}. The call goes on")
         if files is not None:
             files.close(failure)
 

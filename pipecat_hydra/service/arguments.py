@@ -7,8 +7,8 @@ annotations of the service's constructor, and numbers against the table below. E
 the argument and says what to give. None of them shows a key. What has passed is one value,
 `Arguments`, from which the parts of the service are built.
 
-Two variables stand in for arguments that are not given, so that any bot can talk to another
-server without an edit: `SMALLEST_API_KEY` and `HYDRA_BASE_URL`.
+Three variables stand in for arguments that are not given, so that any bot can talk to another
+server, and be recorded, without an edit: `SMALLEST_API_KEY`, `HYDRA_BASE_URL` and `HYDRA_RECORD`.
 """
 
 import inspect
@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, Self, Union, cast, get_args, get_origin,
 
 from pydantic import SecretStr
 
+from pipecat_hydra.recording.recorder import RECORD_VARIABLE, HydraRecorder
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
 from pipecat_hydra.service.in_force import ServiceTools, checked_tools
 from pipecat_hydra.service.keypad import KeypadUse
@@ -138,6 +139,7 @@ class Arguments:
     max_tool_rounds: int | None
     longest_turn_secs: float
     retry: RetryPolicy | None
+    recorder: HydraRecorder | None
 
     @classmethod
     def checked(
@@ -174,6 +176,7 @@ class Arguments:
             "settings": settings,
             "endpoint": endpoint,
             "tools": checked_tools(given["tools"]),
+            "recorder": given["recorder"] or _recorder_of_environment(),
         }
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
@@ -198,6 +201,11 @@ def keyring_for(api_key: str | KeySource | None) -> Keyring:
 def _base_url_or_default(base_url: str | None) -> str:
     """Return the endpoint that is given, else that of the environment, else the public one."""
     return base_url or os.environ.get(BASE_URL_VARIABLE, "").strip() or DEFAULT_BASE_URL
+
+
+def _recorder_of_environment() -> HydraRecorder | None:
+    folder = os.environ.get(RECORD_VARIABLE, "").strip()
+    return HydraRecorder(folder) if folder else None
 
 
 def _check_names(kind: type[Any], names: Mapping[str, Any]) -> None:

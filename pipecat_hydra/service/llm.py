@@ -29,6 +29,7 @@ from pipecat.services.settings import LLMSettings
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from typing_extensions import override
 
+from pipecat_hydra.recording.recorder import HydraRecorder
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import Arguments, keyring_for
 from pipecat_hydra.service.briefing.briefing import HistoryStyle
@@ -148,6 +149,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         max_tool_rounds: int | None = None,
         longest_turn_secs: float = 60.0,
         retry: RetryPolicy | None = None,
+        recorder: HydraRecorder | None = None,
         **kwargs: Any,
     ):
         """Initialize the Hydra service.
@@ -233,6 +235,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 heard for longer, as music on hold is, counts as stopped: the model can be asked.
             retry: How often, how fast and how long a session that is lost, or cannot be had, is
                 tried to get; see `RetryPolicy` for the defaults.
+            recorder: Records each call; by default to the folder that the environment's
+                `HYDRA_RECORD` names, if it does.
             **kwargs: Arguments of `LLMService`.
 
         Raises:
@@ -258,11 +262,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         return True
 
     def set_audio_input_paused(self, paused: bool) -> None:
-        """Pause or resume the user's audio; Hydra hears silence while it is paused.
-
-        Args:
-            paused: Whether to pause.
-        """
+        """Pause or resume the user's audio; Hydra hears silence while it is paused."""
         self._run.router.is_audio_paused = paused
 
     def service_metadata_frame(self) -> LLMServiceMetadataFrame:
@@ -329,17 +329,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """
         self._run.when_running(self._run.session.renew_session)
 
-    #
     # Lifecycle
-    #
 
     async def setup(self, setup: FrameProcessorSetup):
         """Set up the service and begin to connect, in the background.
 
         Nothing is left of an earlier run of a pipeline but the settings.
-
-        Args:
-            setup: The pipeline's configuration.
         """
         is_used = self._run.has_ended
         if is_used:
@@ -351,6 +346,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             await self.set_usable(True)
         if setup.enable_tracing:
             self._run.tracing.begin(setup.tracing_context)
+        self._run.record()
         self._run.connection.prewarm()
 
     async def start(self, frame: StartFrame):
@@ -374,10 +370,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         """Release everything, however the pipeline ended."""
         await self._run.end(drain=False)
         await super().cleanup()
+        await self._run.release()
 
-    #
     # Frames
-    #
 
     async def process_frame(self, frame: Frame, direction: FrameDirection):
         """Hand a frame to the part of the service that it concerns, and pass it on."""
@@ -410,13 +405,13 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, FunctionCallResultFrame):
             # A context can write nothing else.
             frame.result = as_json(frame.result)
+        if (recording := self._run.recording) is not None:
+            recording.see_frame(frame)
         if isinstance(frame, FrameOfFunction) and direction is FrameDirection.DOWNSTREAM:
             self._run.router.see_pushed(frame)
         await super().push_frame(frame, direction)
 
-    #
     # Hooks of the base class
-    #
 
     @override
     def _service_tools(self) -> ToolsSchema | list[Any] | None:
@@ -437,6 +432,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if changed.keys() & {"model", "voice"}:
             self._warn_about_settings()
         self._warn_unhandled_updated_settings(changed.keys() - _HANDLED_SETTINGS)
+        if self._run.recording is not None:
+            self._run.recording.settings_changed(changed)
         self._run.session.replace_if_outdated()
         return changed
 

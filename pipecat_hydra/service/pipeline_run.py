@@ -18,11 +18,13 @@ from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
+from pipecat_hydra.conversation.effects import PipelineEffect
 from pipecat_hydra.conversation.uplink import Uplink
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.arguments import Arguments
 from pipecat_hydra.service.briefing.briefing import Briefing
 from pipecat_hydra.service.briefing.budget import SessionBudget
+from pipecat_hydra.service.call_recorder import CallRecorder
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dialer import Dialer
 from pipecat_hydra.service.dispatcher import EffectDispatcher
@@ -36,6 +38,8 @@ from pipecat_hydra.service.tracing import Tracing
 from pipecat_hydra.service.turn_completion import TurnCompletion
 from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.connection import HydraConnection
+from pipecat_hydra.session.effect_queue import Pause
+from pipecat_hydra.session.endpoint import Endpoint
 
 __all__ = ["PipelineRun"]
 
@@ -53,6 +57,8 @@ class PipelineRun:
         self._service = service
         self._stage: Literal["new", "running", "ended"] = "new"
         self._early: list[Callable[[], Awaitable[None]]] = []
+        self._arguments = arguments
+        self.recording: CallRecorder | None = None
         self.tracing = Tracing()
         self.conversation = Conversation(
             model=arguments.endpoint.model,
@@ -67,9 +73,9 @@ class PipelineRun:
             joined_audio_secs=arguments.joined_audio_secs,
         )
         self.connection = HydraConnection(
-            lambda: self.session.dial(),
+            self._dial,
             self.conversation,
-            on_effect=lambda effect: self.dispatcher.dispatch(effect),
+            on_effect=self._dispatch,
             on_handshake=lambda: self.session.on_handshake(),
             on_sent=lambda event: self.session.on_sent(event),
             on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
@@ -156,6 +162,21 @@ class PipelineRun:
         """Whether the pipeline has ended."""
         return self._stage == "ended"
 
+    def record(self) -> None:
+        """Begin to record the run, if that is asked for."""
+        arguments = self._arguments
+        if arguments.recorder is not None:
+            self.recording = CallRecorder(
+                self._service,
+                arguments.recorder,
+                self.surroundings,
+                arguments.settings,
+                arguments.endpoint,
+            )
+            self.connection.show_messages(
+                sent=self.recording.sent, received=self.recording.received
+            )
+
     def postpone(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Keep what asks something of Hydra until the pipeline starts; warn if it has ended.
 
@@ -186,6 +207,8 @@ class PipelineRun:
     async def begin(self) -> None:
         """Do what was postponed: the pipeline has started."""
         self._stage = "running"
+        if self.recording is not None:
+            self.recording.listen()
         self.turn_completion.started()
         early, self._early = self._early, []
         for ask in early:
@@ -197,6 +220,8 @@ class PipelineRun:
         Args:
             drain: Whether to close politely, and to hand on what the pipeline has yet to be told.
         """
+        if self.recording is not None and not self.has_ended:
+            self.recording.ends(f"the pipeline {'has ended' if drain else 'was cancelled'}")
         self._stage = "ended"
         self.dispatcher.stop_answering()
         self.keypad.close()
@@ -204,3 +229,20 @@ class PipelineRun:
         await self.connection.close(drain=drain)
         self.tracing.close()
         await self.dispatcher.close()
+
+    async def release(self) -> None:
+        """End the recording: nothing is played any more. Idempotent."""
+        recording, self.recording = self.recording, None
+        if recording is not None:
+            await recording.close()
+
+    async def _dial(self) -> Endpoint:
+        endpoint = await self.session.dial()
+        if self.recording is not None:
+            self.recording.dialled(endpoint)
+        return endpoint
+
+    def _dispatch(self, effect: PipelineEffect) -> Awaitable[Pause | None]:
+        if self.recording is not None:
+            self.recording.see_effect(effect)
+        return self.dispatcher.dispatch(effect)

@@ -39,6 +39,7 @@ from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
+from pipecat.transports.base_output import BaseOutputTransport as OutputTransport
 from pipecat.turns.user_start import MinWordsUserTurnStartStrategy, WakePhraseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
@@ -51,7 +52,7 @@ from pipecat_hydra.service.pipecat_private import (
     stop_strategies,
 )
 
-__all__ = ["Surroundings"]
+__all__ = ["OutputTransport", "Surroundings"]
 
 _Switcher: TypeAlias = ServiceSwitcher[Any]
 
@@ -75,6 +76,7 @@ class _Positions:
             at the same time.
         is_stt_above: Whether an STT service stands above it.
         keypad: The nearest processor above it that makes texts of keys.
+        output: The nearest output transport below it.
     """
 
     holders: tuple[FrameProcessor, ...]
@@ -87,6 +89,7 @@ class _Positions:
     is_tts_beside: bool = False
     is_stt_above: bool = False
     keypad: DTMFAggregator | None = None
+    output: OutputTransport | None = None
 
 
 class Surroundings:
@@ -139,6 +142,11 @@ class Surroundings:
     def keypad(self) -> DTMFAggregator | None:
         """The processor above the service that makes texts of the keys that the user presses."""
         return self._found.keypad
+
+    @property
+    def output(self) -> OutputTransport | None:
+        """The output transport that plays what the service says."""
+        return self._found.output
 
     @property
     def decides_turns(self) -> bool:
@@ -259,6 +267,7 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
         is_tts_beside=_is_tts_in(_beside(holders)),
         is_stt_above=_is_stt_in(above),
         keypad=next((one for one in above if isinstance(one, DTMFAggregator)), None),
+        output=next((one for one in below if isinstance(one, OutputTransport)), None),
     )
 
 

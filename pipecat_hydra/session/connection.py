@@ -116,6 +116,8 @@ class HydraConnection:
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
         self._closing: Supervised[None] | None = None
+        self._show_sent: Callable[[bytes], None] | None = None
+        self._show_received: Callable[[bytes], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -151,6 +153,12 @@ class HydraConnection:
     def now(self) -> float:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()
+
+    def show_messages(
+        self, *, sent: Callable[[bytes], None], received: Callable[[bytes], None]
+    ) -> None:
+        """Call these from now on with each message, as it is on the wire."""
+        self._show_sent, self._show_received = sent, received
 
     def prewarm(self) -> None:
         """Begin to connect, in the background, for a session that nobody uses yet.
@@ -250,6 +258,8 @@ class HydraConnection:
             else:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
+        if self._show_sent is not None:
+            self._show_sent(message)
         if isinstance(event, InputAudioAppend):
             secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
             self._socket.send(message, audio_secs=secs)
@@ -336,6 +346,8 @@ class HydraConnection:
                 closing.stop()
 
     def _take(self, message: bytes) -> None:
+        if self._show_received is not None:
+            self._show_received(message)
         try:
             event = decode(message)
             if isinstance(event, SessionCreated | SessionConfigured):
