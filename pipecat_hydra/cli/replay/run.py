@@ -44,7 +44,6 @@ MakeService = Callable[..., HydraLLMService]
 _START_LIMIT_SECS: Final = 30.0
 _END_LIMIT_SECS: Final = 10.0
 _POLL_SECS: Final = 0.1
-_MARGIN_SECS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,12 +172,12 @@ class _Call:
     def _speak(self, begun: float) -> None:
         """Give the microphone the recorded audio, from how far the call has come, in seconds.
 
-        Frames of the microphone end a millisecond after those that were recorded. Where they
-        ended between two, each report of the server about the user would be late by half a frame.
+        Frames of the microphone begin where those began that were recorded, so that each report
+        of the server about the user comes with the same frame.
         """
         track = self._recording.user_track()
         frame = round(_frame_ms(self._first) / 1000 * track.rate)
-        ends = self._first.t - self._first.held + _MARGIN_SECS
+        ends = self._first.t - self._first.held
         first = round(begun * track.rate)
         phase = (round(ends * track.rate) - first) % frame
         first += phase if phase <= frame // 2 else phase - frame
