@@ -58,11 +58,12 @@ def test_what_is_put_before_the_end_is_written_and_nothing_after(tmp_path: Path)
 def test_all_is_on_the_disk_a_second_later(tmp_path: Path):
     writer = begun(tmp_path)
     until(lambda: writer.folder is not None)
-    assert writer.folder is not None
+    folder = writer.folder
+    assert folder is not None
     writer.sent(APPEND)
     writer.note("pipeline", "user_started")
     began = time.monotonic()
-    until(lambda: len(Recording.open(writer.folder).records) == 3)
+    until(lambda: len(Recording.open(folder).records) == 3)
     assert time.monotonic() - began < 5.0
     ended(writer)
 
@@ -232,7 +233,7 @@ def test_a_killed_process_leaves_a_recording_that_says_where_it_ends(tmp_path: P
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    began = time.monotonic()
+    began, put = time.monotonic(), 0
     for line in process.stdout:
         if time.monotonic() - began > 3 and int(line) > 100:
             process.send_signal(signal.SIGKILL)
