@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
+from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
     BASE_URL_VARIABLE,
@@ -397,12 +398,13 @@ def _explain(error: Exception) -> tuple[str, int]:
             OriginError,
             ScriptError,
         )
+        from pipecat_hydra.recording import RecordingError
     except Exception:
         # The import of this class itself has failed, because the machine lacks a library.
         return "", 1
     if isinstance(error, TalkError):
         return str(error), error.exit_code
-    if isinstance(error, FaultError | OriginError | ScriptError):
+    if isinstance(error, FaultError | OriginError | RecordingError | ScriptError):
         return str(error), ExitCode.USAGE
     if isinstance(error, EmulatorPortInUseError):
         return error.strerror or str(error), ExitCode.FAILED
@@ -412,6 +414,8 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error) or repr(error), ExitCode.FAILED
     return "", ExitCode.FAILED
 
+
+add_replay(app, _edge)
 
 if __name__ == "__main__":
     main()

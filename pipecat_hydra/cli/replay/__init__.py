@@ -2,10 +2,5 @@
 
 `recorded` reads from the recording what the pipeline needs, `run` holds the call with the emulator
 as the recorded server, and `comparison` compares the recording of the replay with the one that
-was replayed. `command` has the options.
+was replayed. `command` has the options, and imports the others only when it runs.
 """
-
-from pipecat_hydra.cli.replay.comparison import Comparison
-from pipecat_hydra.cli.replay.run import ReplayOptions, replay
-
-__all__ = ["Comparison", "ReplayOptions", "replay"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Final
 
+from pipecat_hydra.emulator.replay.differences import changed_fields
 from pipecat_hydra.recording import Record, Recording
 from pipecat_hydra.recording.course import LATENCIES, Course
 from pipecat_hydra.recording.spread import Spread
@@ -143,7 +144,7 @@ class Comparison:
 
 def _lane(name: str, recorded: Recording, replayed: Recording) -> Lane:
     ours, theirs = (_of_lane(recording, name) for recording in (recorded, replayed))
-    matcher = SequenceMatcher(a=[*map(_told, ours)], b=[*map(_told, theirs)], autojunk=False)
+    matcher = SequenceMatcher(a=[*map(_key, ours)], b=[*map(_key, theirs)], autojunk=False)
     apart, found = 0.0, list[str]()
     for what, i, i_end, j, j_end in matcher.get_opcodes():
         if what != "equal":
@@ -161,10 +162,14 @@ def _lane(name: str, recorded: Recording, replayed: Recording) -> Lane:
 def _changes(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[str]:
     paired = min(len(ours), len(theirs))
     for our, their in zip(ours[:paired], theirs[:paired], strict=True):
-        yield (
-            f"expected {_told(our)} at {our.t:.2f} s, "
-            f"and there is {_told(their)} at {their.t:.2f} s"
-        )
+        if our.type == their.type:
+            for change in changed_fields(dict(our.data), dict(their.data)):
+                yield f"{our.type} at {our.t:.2f} s: {change}"
+        else:
+            yield (
+                f"expected {_told(our)} at {our.t:.2f} s, "
+                f"and there is {_told(their)} at {their.t:.2f} s"
+            )
     for our in ours[paired:]:
         yield f"{_told(our)} at {our.t:.2f} s is missing"
     for their in theirs[paired:]:
@@ -174,6 +179,10 @@ def _changes(ours: Sequence[Record], theirs: Sequence[Record]) -> Iterator[str]:
 def _of_lane(recording: Recording, name: str) -> list[Record]:
     kinds = _LANES[name]
     return [r for r in recording.records if r.source == "pipeline" and r.type in kinds]
+
+
+def _key(record: Record) -> str:
+    return record.type + json.dumps(dict(record.data), sort_keys=True, default=str)
 
 
 def _told(record: Record) -> str:

@@ -195,7 +195,9 @@ def _frame_ms(record: Record) -> int:
 
 def _check(recording: Recording) -> None:
     """Refuse a recording that cannot be replayed."""
-    if not len(recording.user_track().samples):
+    if all(record.source != "server" for record in recording.records):
+        raise TalkError(f"{recording.folder} has no session that could be replayed", ExitCode.USAGE)
+    if not recording.user_track().samples.any():
         raise TalkError(
             f"{recording.folder} has no audio of the user, so that there is nothing to say. "
             "HydraRecorder(audio=False) keeps none",

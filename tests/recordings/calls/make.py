@@ -1,4 +1,4 @@
-"""Makes the recorded call of this folder: `PYTHONPATH=.:tests python tests/recordings/calls/make.py`.
+"""Makes the recorded call: `PYTHONPATH=.:tests python tests/recordings/calls/make.py`.
 
 The call has what a call can have: a function, a barge-in, noise, a change of settings, a lost
 connection. It is held with the emulator in virtual time. All audio has 8 bits only, so that the
