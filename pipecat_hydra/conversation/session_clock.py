@@ -3,7 +3,8 @@
 Theory of operation. A session is billed by the minute, and a server may close one that lasts for
 very long. Three things are measured here:
 
-**The seconds of open sessions**, from the socket's opening to its end. A rest does not count.
+**The seconds of each session** that the server has created, from the socket's opening to its end.
+A rest does not count, nor does a socket on which the server creates no session.
 
 **The age of a session.** From a while before the limit on it, a session is *old*: it is to be
 replaced at the next turn boundary, where nobody hears it. The while is a fifth of the limit, at
@@ -40,8 +41,10 @@ class SessionClock:
         """
         self._max_session = max_session_secs
         self._max_call = max_call_secs
-        self._open_secs = 0.0
+        # The seconds of the sessions that were closed and not taken yet.
+        self._ended: list[float] = []
         self._opened_at: float | None = None
+        self._is_created = False
         self._expires_at: float | None = None
         self._is_old = False
         # When something is due that `tick` has not done.
@@ -72,16 +75,20 @@ class SessionClock:
             self._expires_at = now + self._max_session
             self._old_at = self._expires_at - min(_LONGEST_LEAD_SECS, _LEAD * self._max_session)
 
+    def created(self) -> None:
+        """Record that the server has created the session."""
+        self._is_created = True
+
     def closed(self, now: float) -> None:
         """Stop the clock of the session, if one is open."""
-        if self._opened_at is not None:
-            self._open_secs += now - self._opened_at
+        if self._opened_at is not None and self._is_created:
+            self._ended.append(now - self._opened_at)
         self._opened_at = self._expires_at = self._old_at = None
-        self._is_old = False
+        self._is_created = self._is_old = False
 
-    def take_open_secs(self) -> float:
-        """Take how long the sessions were open that were closed since this was last asked."""
-        taken, self._open_secs = self._open_secs, 0.0
+    def take_ended(self) -> list[float]:
+        """Take how long each session was open that was closed since this was last asked."""
+        taken, self._ended = self._ended, []
         return taken
 
     def call_began(self, now: float) -> None:

@@ -91,7 +91,7 @@ class SessionRules:
         self._clock = clock
         self._talk = talk
         self.handlers: Final[EventHandlers] = {
-            SessionCreated: handshake.created,
+            SessionCreated: self._on_created,
             SessionConfigured: self._on_configured,
             SessionUpdated: lambda event, now: [],
         }
@@ -132,6 +132,10 @@ class SessionRules:
             self._owed.configured(speaks_first=bool(configuration.generate_initial_response))
         self._messages.open_with(opening)
         return self._handshake.configure(configuration, now)
+
+    def _on_created(self, event: SessionCreated, now: float) -> list[Effect]:
+        self._clock.created()
+        return self._handshake.created(event, now)
 
     def _on_configured(self, event: SessionConfigured, now: float) -> list[Effect]:
         if self._handshake.phase is not Phase.CONFIGURING:

@@ -28,6 +28,8 @@ from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.function_runs import FunctionRuns
 from pipecat_hydra.service.functions import FunctionAnswers, parse_arguments
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.meters import Meters
+from pipecat_hydra.service.outcomes import Settling
 from pipecat_hydra.service.pipecat_private import call_event_handler, registered_function
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tool_rounds import ToolRounds
@@ -50,6 +52,7 @@ class FunctionCalls:
         *,
         contexts: Contexts,
         in_force: InForce,
+        meters: Meters,
         surroundings: Surroundings,
         tracing: Tracing,
         no_result_timeout_secs: float | None,
@@ -65,6 +68,7 @@ class FunctionCalls:
             session: Opened when the model shall speak about an answer.
             contexts: Told of each result.
             in_force: Knows the context that is passed to a function.
+            meters: Told of each call that is refused or settled.
             surroundings: Knows whether another service has the call.
             tracing: Told of each call that is refused, answered or settled.
             no_result_timeout_secs: How long a call whose function has returned without a result
@@ -78,6 +82,7 @@ class FunctionCalls:
         self._session = session
         self._contexts = contexts
         self._in_force = in_force
+        self._meters = meters
         self._surroundings = surroundings
         self._tracing = tracing
         # The calls to cancel when the user's turn turns out to be real.
@@ -103,14 +108,14 @@ class FunctionCalls:
             await self._report_loop(this.number, calls)
         if not this.is_allowed:
             for call in calls:
-                self._tracing.refuse(call.call_id, "too_many_rounds", "nothing said for too long")
+                self._refuse(call, "too_many_rounds", "nothing said for too long")
                 self._answers.refuse_round(call.call_id, respond=this.may_speak)
             return
         runnable: list[FunctionCallFromLLM] = []
         for call in calls:
             arguments = parse_arguments(call.arguments)
             if arguments is None:
-                self._tracing.refuse(call.call_id, "invalid_arguments", "not a JSON object")
+                self._refuse(call, "invalid_arguments", "not a JSON object")
                 self._answers.refuse_arguments(call.call_id, call.name)
                 continue
             registered = registered_function(self._service, call.name)
@@ -126,6 +131,10 @@ class FunctionCalls:
                 )
             )
         await self._service.run_function_calls(runnable)
+
+    def _refuse(self, call: ToolCall, kind: str, reason: str) -> None:
+        self._tracing.refuse(call.call_id, kind, reason)
+        self._meters.refuse(call.call_id, kind)
 
     async def _report_loop(self, rounds: int, calls: Sequence[ToolCall]) -> None:
         names = [call.name for call in calls]
@@ -150,14 +159,18 @@ class FunctionCalls:
         if isinstance(frame, FunctionCallResultFrame):
             if frame.properties is None or frame.properties.is_final:
                 self._runs.settled(frame.tool_call_id)
-            self._tracing.settle(frame)
+            self._settle(frame)
             self._answers.on_result(frame)
             self._contexts.on_result(frame)
         elif isinstance(frame, FunctionCallCancelFrame):
             self._runs.settled(frame.tool_call_id)
-            self._tracing.settle(frame)
+            self._settle(frame)
             self._answers.on_cancel(frame)
             self._contexts.on_cancel(frame)
+
+    def _settle(self, frame: Settling) -> None:
+        self._tracing.settle(frame)
+        self._meters.settle(frame)
 
     def cancel(self) -> None:
         """Cancel the calls that have no answer and that an interruption is to cancel.

@@ -26,6 +26,7 @@ from pipecat_hydra.conversation.effects import (
     SessionStarted,
     Severity,
 )
+from pipecat_hydra.service.meters import Meters
 from pipecat_hydra.service.metrics import push_session_metrics
 from pipecat_hydra.service.pipecat_private import call_event_handler
 from pipecat_hydra.service.wanted_session import WantedSession
@@ -55,7 +56,11 @@ class ConnectionEvents:
     """Logs, events and errors about the connection, and reports to the developer."""
 
     def __init__(
-        self, service: LLMService[Any], conversation: Conversation, session: WantedSession
+        self,
+        service: LLMService[Any],
+        conversation: Conversation,
+        session: WantedSession,
+        meters: Meters,
     ):
         """Start without a connection.
 
@@ -63,16 +68,20 @@ class ConnectionEvents:
             service: Raises the events and pushes the errors.
             conversation: Measures the sessions.
             session: Told of the connection.
+            meters: Told how long each session was open.
         """
         self._service = service
         self._conversation = conversation
         self._session = session
+        self._meters = meters
         self._is_connected = self._is_lost = False
 
     async def close(self) -> None:
-        """Raise `on_disconnected` if a connection is still open; no effect comes any more."""
+        """Tell of the end of what is still open; no effect comes any more."""
         if self._is_connected:
             await self._on_disconnected("the pipeline has ended")
+        # Of which no effect has told.
+        await self._tell_ended_sessions()
 
     async def tell(self, effect: ConnectionEffect) -> None:
         """Log a change of the connection, raise its event and push its error."""
@@ -113,8 +122,14 @@ class ConnectionEvents:
     async def _on_disconnected(self, reason: str) -> None:
         self._is_connected = False
         logger.debug(f"{self._service}: disconnected: {reason}")
-        await push_session_metrics(self._service, self._conversation)
+        await self._tell_ended_sessions()
         await self.raise_event("on_disconnected", reason)
+
+    async def _tell_ended_sessions(self) -> None:
+        for secs in self._conversation.clock.take_ended():
+            self._meters.session_ended(secs)
+            await push_session_metrics(self._service, self._conversation.model, secs)
+            await self.raise_event("on_session_ended", secs)
 
     async def _on_retrying(self, retrying: Retrying) -> None:
         attempt, delay_secs = retrying.attempt, retrying.delay_secs

@@ -47,6 +47,7 @@ from pipecat_hydra.service.calls import FunctionCalls
 from pipecat_hydra.service.connection_events import ConnectionEvents
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.meters import Meters
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.speaker import Speaker
 from pipecat_hydra.service.surroundings import Surroundings
@@ -63,6 +64,7 @@ __all__ = ["EVENTS", "EffectDispatcher"]
 EVENTS = (
     "on_connected",
     "on_session_started",
+    "on_session_ended",
     "on_disconnected",
     "on_reconnecting",
     "on_reconnected",
@@ -88,6 +90,7 @@ class EffectDispatcher:
         *,
         contexts: Contexts,
         in_force: InForce,
+        meters: Meters,
         surroundings: Surroundings,
         tracing: Tracing,
         turn_completion: TurnCompletion,
@@ -108,6 +111,7 @@ class EffectDispatcher:
             replies: Told of progress.
             contexts: Told of replies, interruptions and the results of functions.
             in_force: Knows the context that is passed to a function.
+            meters: Shown each effect but audio and text.
             surroundings: Knows which processor decides user turns, and who has the call.
             tracing: Shown each effect.
             turn_completion: Told when a turn of the user is over.
@@ -124,6 +128,7 @@ class EffectDispatcher:
         self._session = session
         self._replies = replies
         self._contexts = contexts
+        self._meters = meters
         self._surroundings = surroundings
         self._tracing = tracing
         self._turn_completion = turn_completion
@@ -145,6 +150,7 @@ class EffectDispatcher:
             session,
             contexts=contexts,
             in_force=in_force,
+            meters=meters,
             surroundings=surroundings,
             tracing=tracing,
             no_result_timeout_secs=no_result_timeout_secs,
@@ -158,7 +164,7 @@ class EffectDispatcher:
             clock=lambda: connection.now,
             interrupt=self._interrupt_for_turn,
         )
-        self._events = ConnectionEvents(service, conversation, session)
+        self._events = ConnectionEvents(service, conversation, session, meters)
 
     @property
     def are_replies_known(self) -> bool:
@@ -207,6 +213,8 @@ class EffectDispatcher:
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             return None
         self._tracing.see(effect)
+        if not isinstance(effect, AudioChunk | TextChunk):
+            self._meters.see(effect)
         if isinstance(effect, VoiceStarted | TextChunk | UserStopped):
             self._calls.on_said()
         match effect:

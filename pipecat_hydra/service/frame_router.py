@@ -36,6 +36,7 @@ from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.service.contexts import Contexts
 from pipecat_hydra.service.dispatcher import EffectDispatcher, let_neighbours_run
 from pipecat_hydra.service.keypad import Keypad
+from pipecat_hydra.service.meters import Meters
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.user_audio import SpeakerPolicy, UserAudio
@@ -64,6 +65,7 @@ class FrameRouter:
         contexts: Contexts,
         dispatcher: EffectDispatcher,
         keypad: Keypad,
+        meters: Meters,
         surroundings: Surroundings,
         speakers: SpeakerPolicy,
         is_audio_paused: bool,
@@ -81,6 +83,7 @@ class FrameRouter:
             contexts: Takes contexts, messages and typed text.
             dispatcher: Shown what became of user turns and function calls.
             keypad: Takes the keys that the user presses.
+            meters: Told when the bot is heard.
             surroundings: Knows whether the service's own user aggregator stands above it.
             speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
@@ -96,6 +99,7 @@ class FrameRouter:
         self._contexts = contexts
         self._dispatcher = dispatcher
         self._keypad = keypad
+        self._meters = meters
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
         self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
@@ -123,8 +127,10 @@ class FrameRouter:
                 pass
             case BotStartedSpeakingFrame():
                 self._conversation.bot_started(self._connection.now)
+                self._meters.bot_started()
             case BotStoppedSpeakingFrame():
                 self._conversation.bot_stopped()
+                self._meters.bot_stopped()
                 self._contexts.on_heard()
             case LLMContextFrame():
                 if direction is _DOWNSTREAM:

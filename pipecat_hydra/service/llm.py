@@ -85,6 +85,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     - `on_connected(service)`: a connection is open.
     - `on_session_started(service, session_id)`: Hydra has opened a session.
+    - `on_session_ended(service, seconds)`: a session is over, after so long, however it ended.
     - `on_disconnected(service, reason)`: the connection is closed, whoever closed it.
     - `on_reconnecting(service, attempt, delay_secs)`: a connection that was lost, or could not be
       had, is tried again after a delay.
@@ -344,9 +345,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if is_used:
             # What has made it unusable may have been of the last run only.
             await self.set_usable(True)
-        if setup.enable_tracing:
-            self._run.tracing.begin(setup.tracing_context)
-        self._run.record()
+        self._run.observe(setup)
         self._run.connection.prewarm()
 
     async def start(self, frame: StartFrame):

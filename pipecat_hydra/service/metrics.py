@@ -6,8 +6,6 @@ from pipecat.frames.frames import MetricsFrame
 from pipecat.metrics.metrics import MetricsData
 from pipecat.services.llm_service import LLMService
 
-from pipecat_hydra.conversation.conversation import Conversation
-
 __all__ = ["HydraSessionMetricsData", "push_session_metrics"]
 
 
@@ -25,17 +23,14 @@ class HydraSessionMetricsData(MetricsData):
     value: float
 
 
-async def push_session_metrics(service: LLMService[Any], conversation: Conversation) -> None:
+async def push_session_metrics(service: LLMService[Any], model: str, secs: float) -> None:
     """Push how long a session was open that has ended, if the pipeline wants usage metrics.
 
     Args:
         service: The service that had the session.
-        conversation: What was said in it.
+        model: The model that was asked for.
+        secs: How long the session was open, in seconds.
     """
-    open_secs = conversation.clock.take_open_secs()
-    if not (service.can_generate_metrics() and service.usage_metrics_enabled):
-        return
-    data = HydraSessionMetricsData(
-        processor=service.name, model=conversation.model, value=open_secs
-    )
-    await service.push_frame(MetricsFrame(data=[data]))
+    if service.can_generate_metrics() and service.usage_metrics_enabled:
+        data = HydraSessionMetricsData(processor=service.name, model=model, value=secs)
+        await service.push_frame(MetricsFrame(data=[data]))

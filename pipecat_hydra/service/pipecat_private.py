@@ -279,6 +279,11 @@ def registered_function(service: LLMService[Any], name: str) -> FunctionCallRegi
     return service._functions.get(name) or service._functions.get(None)
 
 
+def has_function_of_name(service: LLMService[Any], name: str) -> bool:
+    """Return whether a function is registered under this very name."""
+    return name in service._functions
+
+
 def resolves_proposed_starts(decider: TurnDecider) -> bool:
     """Return whether the strategies in force resolve proposed starts; they may change in a call."""
     return decider._user_turn_controller.resolves_proposed_turn_start_frames

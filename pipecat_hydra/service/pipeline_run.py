@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from loguru import logger
+from pipecat.processors.frame_processor import FrameProcessorSetup
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
@@ -31,7 +32,9 @@ from pipecat_hydra.service.dispatcher import EffectDispatcher
 from pipecat_hydra.service.frame_router import FrameRouter
 from pipecat_hydra.service.in_force import InForce
 from pipecat_hydra.service.keypad import Keypad
+from pipecat_hydra.service.meters import Meters
 from pipecat_hydra.service.phrases import Phrases
+from pipecat_hydra.service.pipecat_private import has_function_of_name
 from pipecat_hydra.service.reply_wait import ReplyWait
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.service.tracing import Tracing
@@ -82,6 +85,12 @@ class PipelineRun:
             retry=arguments.retry,
             open_timeout_secs=arguments.open_timeout_secs,
         )
+        self.meters = Meters(
+            model=lambda: self.conversation.model,
+            clock=lambda: self.connection.now,
+            traffic=self.connection.traffic,
+            knows_function=lambda name: has_function_of_name(service, name),
+        )
         adapter = service.get_llm_adapter()
         self.surroundings = Surroundings(service)
         self.turn_completion = TurnCompletion(service, self.surroundings)
@@ -119,6 +128,7 @@ class PipelineRun:
             self.replies,
             contexts=self.contexts,
             in_force=self.in_force,
+            meters=self.meters,
             surroundings=self.surroundings,
             tracing=self.tracing,
             turn_completion=self.turn_completion,
@@ -146,6 +156,7 @@ class PipelineRun:
             contexts=self.contexts,
             dispatcher=self.dispatcher,
             keypad=self.keypad,
+            meters=self.meters,
             surroundings=self.surroundings,
             speakers=arguments.speakers,
             is_audio_paused=arguments.start_audio_paused,
@@ -162,20 +173,16 @@ class PipelineRun:
         """Whether the pipeline has ended."""
         return self._stage == "ended"
 
-    def record(self) -> None:
-        """Begin to record the run, if that is asked for."""
-        arguments = self._arguments
-        if arguments.recorder is not None:
-            self.recording = CallRecorder(
-                self._service,
-                arguments.recorder,
-                self.surroundings,
-                arguments.settings,
-                arguments.endpoint,
-            )
-            self.connection.show_messages(
-                sent=self.recording.sent, received=self.recording.received
-            )
+    def observe(self, setup: FrameProcessorSetup) -> None:
+        """Begin to trace, to measure and to record, as far as the application asks for it.
+
+        Args:
+            setup: The pipeline's configuration.
+        """
+        if setup.enable_tracing:
+            self.tracing.begin(setup.tracing_context)
+        self.meters.begin()
+        self._record()
 
     def postpone(self, ask: Callable[[], Awaitable[None]]) -> None:
         """Keep what asks something of Hydra until the pipeline starts; warn if it has ended.
@@ -229,12 +236,27 @@ class PipelineRun:
         await self.connection.close(drain=drain)
         self.tracing.close()
         await self.dispatcher.close()
+        self.meters.close()
 
     async def release(self) -> None:
         """End the recording: nothing is played any more. Idempotent."""
         recording, self.recording = self.recording, None
         if recording is not None:
             await recording.close()
+
+    def _record(self) -> None:
+        arguments = self._arguments
+        if arguments.recorder is not None:
+            self.recording = CallRecorder(
+                self._service,
+                arguments.recorder,
+                self.surroundings,
+                arguments.settings,
+                arguments.endpoint,
+            )
+            self.connection.show_messages(
+                sent=self.recording.sent, received=self.recording.received
+            )
 
     async def _dial(self) -> Endpoint:
         endpoint = await self.session.dial()

@@ -48,7 +48,7 @@ from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import Retries, RetryPolicy
 from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
-from pipecat_hydra.session.websocket import HydraWebSocket
+from pipecat_hydra.session.websocket import HydraWebSocket, Traffic
 from pipecat_hydra.wire.codec import decode, encode
 from pipecat_hydra.wire.events import (
     AudioDelta,
@@ -107,6 +107,8 @@ class HydraConnection:
         self._on_sent = on_sent
         self._on_voice_rejected = on_voice_rejected
         self._open_timeout = open_timeout_secs
+        self.traffic: Final = Traffic()
+        """How much was sent and received so far."""
         self._effects = EffectQueue(on_effect, on_death=self._on_effects_death)
         self._runner = SessionRunner(
             self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
@@ -300,6 +302,7 @@ class HydraConnection:
             await self._endpoint(),
             timeout_secs=self._open_timeout,
             on_congested=self._report_congestion,
+            traffic=self.traffic,
         )
         self._socket, self._leaving = socket, None
         reason, phase = None, Phase.OFFLINE

@@ -3,15 +3,23 @@
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from ssl import SSLContext
-from typing import Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
 from pydantic import SecretStr
-from websockets.proxy import get_proxy
 from websockets.uri import parse_uri
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.failures import HydraConnectionError
+
+if TYPE_CHECKING:
+    from websockets.proxy import get_proxy
+else:
+    try:
+        from websockets.proxy import get_proxy
+    except ImportError:
+        # Up to websockets 15, which Pipecat's debuggers ask for.
+        from websockets.uri import get_proxy
 
 __all__ = ["PROXY_OF_ENVIRONMENT", "AuthStyle", "Endpoint", "proxy_host"]
 

@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final, Self
 
 from websockets.asyncio.client import ClientConnection
@@ -26,7 +27,7 @@ from pipecat_hydra.session.heartbeat import Heartbeat
 from pipecat_hydra.session.opening import open_connection
 from pipecat_hydra.session.supervision import Supervised
 
-__all__ = ["HydraWebSocket"]
+__all__ = ["HydraWebSocket", "Traffic"]
 
 _CLOSE_TIMEOUT_SECS: Final = 2.0
 
@@ -45,16 +46,34 @@ _MAX_EVENT_MIB: Final = 16
 _MAX_UNREAD_EVENTS: Final = 1
 
 
+@dataclass(slots=True)
+class Traffic:
+    """Counts the bytes of messages, over all WebSockets of a call.
+
+    Parameters:
+        sent_bytes: Bytes of the messages that were sent.
+        received_bytes: Bytes of the messages that were received.
+    """
+
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
 class HydraWebSocket:
     """One open WebSocket. After making one you must `close` it."""
 
     def __init__(
-        self, connection: ClientConnection, host: str, on_congested: Callable[[float], None]
+        self,
+        connection: ClientConnection,
+        host: str,
+        on_congested: Callable[[float], None],
+        traffic: Traffic,
     ):
         """Wrap an open connection; use `open` instead."""
         self._connection = connection
         self._host = host
         self._on_congested = on_congested
+        self._traffic = traffic
         # Each entry: the message and, for audio, its length in seconds.
         self._waiting: deque[tuple[bytes, float]] = deque()
         self._waiting_audio = 0.0
@@ -76,7 +95,12 @@ class HydraWebSocket:
 
     @classmethod
     async def open(
-        cls, endpoint: Endpoint, *, timeout_secs: float, on_congested: Callable[[float], None]
+        cls,
+        endpoint: Endpoint,
+        *,
+        timeout_secs: float,
+        on_congested: Callable[[float], None],
+        traffic: Traffic | None = None,
     ) -> Self:
         """Connect and authenticate.
 
@@ -85,6 +109,7 @@ class HydraWebSocket:
             timeout_secs: For DNS, TCP, TLS and the upgrade together, in seconds.
             on_congested: Called with the seconds of audio lost, once each time that
                 the server stops taking audio for so long that some must be dropped.
+            traffic: Counts the bytes that are sent and received; None for none.
 
         Raises:
             HydraConnectionError: If no connection could be made.
@@ -99,7 +124,7 @@ class HydraWebSocket:
             # that we have not read yet count as missing.
             ping_interval=None,
         )
-        return cls(connection, endpoint.host, on_congested)
+        return cls(connection, endpoint.host, on_congested, traffic or Traffic())
 
     def send(self, message: bytes, *, audio_secs: float = 0.0) -> None:
         """Send a text message, in order, without ever waiting.
@@ -135,6 +160,7 @@ class HydraWebSocket:
                     self._refused_with = closed.sent.code
                 return
             self._heartbeat.hear()
+            self._traffic.received_bytes += len(message)
             yield message
 
     @property
@@ -220,6 +246,7 @@ class HydraWebSocket:
                     return
                 finally:
                     self._stall.move(None)
+                self._traffic.sent_bytes += len(message)
             self._waiting_audio = self._dropped_audio = 0.0
 
     def _on_stall(self) -> None:

@@ -21,16 +21,32 @@ def test_without_limits_nothing_is_due():
     assert not unlimited.is_expired(1e6)
 
 
-def test_the_seconds_of_all_sessions_are_counted_and_nothing_between_them():
+def test_the_seconds_of_each_session_are_given_once_and_nothing_between_them():
     measured = clock()
     measured.opened(10.0)
+    measured.created()
     measured.closed(15.0)
     measured.closed(20.0)  # once more, as after a rest
     measured.opened(100.0)
-    assert measured.take_open_secs() == 5.0
+    assert measured.take_ended() == [5.0]
+    measured.created()
     measured.closed(101.5)
-    assert measured.take_open_secs() == 1.5
-    assert measured.take_open_secs() == 0.0
+    measured.opened(110.0)
+    measured.created()
+    measured.closed(112.0)
+    assert measured.take_ended() == [1.5, 2.0]
+    assert measured.take_ended() == []
+
+
+def test_a_socket_on_which_no_session_is_created_is_no_session():
+    measured = clock()
+    measured.opened(10.0)
+    measured.created()
+    measured.closed(11.0)
+    measured.take_ended()
+    measured.opened(20.0)
+    measured.closed(25.0)
+    assert measured.take_ended() == []
 
 
 @pytest.mark.parametrize(("limit", "old_after"), [(10.0, 8.0), (300.0, 240.0), (3600.0, 3540.0)])

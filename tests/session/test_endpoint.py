@@ -1,14 +1,18 @@
 """Where a session connects to: the URL, the key, and who could listen."""
 
+import runpy
+import sys
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
 from support.sockets import KEY, server
+from websockets import uri
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request
 
 from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session import endpoint as endpoint_module
 from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.websocket import HydraWebSocket
@@ -89,3 +93,13 @@ async def test_the_key_goes_where_it_is_to_go(auth: AuthStyle):
         assert "api_key" not in query
         assert request.headers["Authorization"] == "Bearer sk-1 2&3"
     assert "Sec-WebSocket-Extensions" not in request.headers
+
+
+def test_the_proxy_of_the_environment_is_found_by_an_older_library_too(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setitem(sys.modules, "websockets.proxy", None)
+    monkeypatch.setattr(uri, "get_proxy", lambda _: "http://proxy:3128", raising=False)
+    module = runpy.run_path(endpoint_module.__file__)
+    made = module["Endpoint"]("wss://hydra.example/s2s", "hydra-v1.1", SecretStr("key"))
+    assert made.proxy_url() == "http://proxy:3128"

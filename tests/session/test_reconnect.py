@@ -405,13 +405,15 @@ async def test_the_application_is_told_the_story_of_a_call():
         await reconnected(talk, story)
         ids = [session.id for session in hydra.sessions]
     names = [name for name, _ in story.told]
-    assert names[-7:] == [
+    assert names[-9:] == [
         "on_session_started",
+        "on_session_ended",
         "on_disconnected",
         "on_reconnecting",
         "on_connected",
         "on_session_started",
         "on_reconnected",
+        "on_session_ended",
         "on_disconnected",
     ]
     assert [session_id for (session_id,) in story.of("on_session_started")] == ids

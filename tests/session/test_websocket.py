@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Frame, Opcode
 
 from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.websocket import Traffic
 
 MIB = 2**20
 
@@ -70,6 +71,21 @@ async def test_what_is_sent_arrives_as_text_and_in_order():
             opened.send(f"message {n}".encode())
         await asyncio.wait_for(enough.wait(), 5)
     assert received == [f"message {n}" for n in range(100)]
+
+
+async def test_bytes_are_counted_over_one_connection_and_the_next():
+    traffic = Traffic()
+
+    async def handler(connection: ServerConnection):
+        message = await connection.recv(decode=True)
+        await connection.send(message * 3)
+
+    async with server(handler) as url:
+        for _ in range(2):
+            async with websocket(url, traffic=traffic) as opened:
+                opened.send("käse".encode())
+                assert [message async for message in opened.messages()] == ["käse".encode() * 3]
+    assert traffic == Traffic(sent_bytes=10, received_bytes=30)
 
 
 async def test_a_server_that_does_not_read_costs_the_oldest_audio_and_nothing_else():

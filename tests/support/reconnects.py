@@ -34,6 +34,7 @@ class Story:
         for name in (
             "on_connected",
             "on_session_started",
+            "on_session_ended",
             "on_disconnected",
             "on_reconnecting",
             "on_reconnected",

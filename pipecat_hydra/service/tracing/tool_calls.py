@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
+from pipecat.frames.frames import FunctionCallResultFrame
 
 from pipecat_hydra.conversation.effects import ToolCall
+from pipecat_hydra.service.outcomes import Settling, outcome_of
 from pipecat_hydra.service.results import result_text
 from pipecat_hydra.service.tracing.spans import Error, Span, Spans
 
@@ -69,20 +70,15 @@ class ToolCallSpans:
             call.held = True
             call.events.append(("answered_for_now", self._spans.now(), {}))
 
-    def settle(self, frame: FunctionCallResultFrame | FunctionCallCancelFrame) -> None:
+    def settle(self, frame: Settling) -> None:
         """End a call whose function returned a result, failed, timed out or was cancelled."""
-        if isinstance(frame, FunctionCallCancelFrame):
-            # Pipecat runs the model only after a timeout.
-            late = ("timeout", "the function took too long") if frame.run_llm else None
-            self._finish(frame.tool_call_id, "timeout" if late else "cancelled", error=late)
+        outcome = outcome_of(frame)
+        if outcome is None:
             return
-        if frame.properties is not None and not frame.properties.is_final:
-            return
-        if (call := self._calls.get(frame.tool_call_id)) is not None:
+        call = self._calls.get(frame.tool_call_id)
+        if call is not None and isinstance(frame, FunctionCallResultFrame):
             call.attributes["tool.result"] = _cut_to(_MAX_RESULT, result_text(frame.result))
-        # "TypeError: ..."
-        failed = (frame.error.partition(":")[0], frame.error) if frame.error else None
-        self._finish(frame.tool_call_id, "error" if failed else "completed", error=failed)
+        self._finish(frame.tool_call_id, outcome.status, error=outcome.error)
 
     def cut(self, *, held_too: bool) -> list[Span]:
         """End the open calls, because the session has ended; return them.

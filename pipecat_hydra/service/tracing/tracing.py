@@ -1,12 +1,8 @@
 """Traces a service: passes what happens in it on to the spans of each kind."""
 
-import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec
-
-from loguru import logger
-from pipecat.frames.frames import FunctionCallCancelFrame, FunctionCallResultFrame
+from typing import TYPE_CHECKING, Final
 
 from pipecat_hydra.conversation.effects import (
     Connected,
@@ -18,6 +14,8 @@ from pipecat_hydra.conversation.effects import (
     Retrying,
     ToolCalls,
 )
+from pipecat_hydra.service.harmless import harmless
+from pipecat_hydra.service.outcomes import Settling
 from pipecat_hydra.service.tracing.responses import ResponseSpans
 from pipecat_hydra.service.tracing.setups import SetupSpans
 from pipecat_hydra.service.tracing.spans import Error, Span, Spans
@@ -28,26 +26,6 @@ if TYPE_CHECKING:
     from pipecat.utils.tracing.tracing_context import TracingContext
 
 _ENDED: Final = "the pipeline has ended"
-
-_P = ParamSpec("_P")
-
-
-def _harmless(
-    method: "Callable[Concatenate[Tracing, _P], None]",
-) -> "Callable[Concatenate[Tracing, _P], None]":
-    """Skip a method unless the pipeline traces, and log its exceptions instead of raising them."""
-
-    @functools.wraps(method)
-    def guarded(self: "Tracing", *args: _P.args, **kwargs: _P.kwargs) -> None:
-        if not self.enabled:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            logger.error(f"Hydra: tracing failed: {type(error).__name__}")
-            logger.opt(exception=error).trace("Hydra: tracing failed")
-
-    return guarded
 
 
 class Tracing:
@@ -82,7 +60,7 @@ class Tracing:
         """
         self._spans.begin(context)
 
-    @_harmless
+    @harmless
     def close(self) -> None:
         """End all spans, and trace nothing any more. Idempotent."""
         self._cut_short(_ENDED, held_too=True)
@@ -94,7 +72,7 @@ class Tracing:
     # What the service does
     #
 
-    @_harmless
+    @harmless
     def connecting(self, model: str) -> None:
         """Record an attempt to connect.
 
@@ -103,7 +81,7 @@ class Tracing:
         """
         self._setups.connecting(model)
 
-    @_harmless
+    @harmless
     def configuring(self, configuration: SessionConfiguration, instruction: str | None) -> None:
         """Record that a session is sent its configuration.
 
@@ -113,18 +91,18 @@ class Tracing:
         """
         self._setups.configuring(configuration, instruction)
 
-    @_harmless
+    @harmless
     def refuse(self, call_id: str, kind: str, reason: str) -> None:
         """Record that a function is not called, and why."""
         self._calls.refuse(call_id, kind, reason)
 
-    @_harmless
+    @harmless
     def hold(self, call_id: str) -> None:
         """Record that a call is answered for now, while its function still works."""
         self._calls.hold(call_id)
 
-    @_harmless
-    def settle(self, frame: FunctionCallResultFrame | FunctionCallCancelFrame) -> None:
+    @harmless
+    def settle(self, frame: Settling) -> None:
         """Record that a function returned a result, failed, timed out or was cancelled."""
         self._calls.settle(frame)
 
@@ -132,7 +110,7 @@ class Tracing:
     # What the pipeline is told
     #
 
-    @_harmless
+    @harmless
     def see(self, effect: PipelineEffect) -> None:
         """Record an effect; all effects must be passed, in their order."""
         match effect:
