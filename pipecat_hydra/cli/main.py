@@ -16,6 +16,7 @@ import typer
 from loguru import logger
 
 from pipecat_hydra.cli.replay.command import add_replay
+from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
     BASE_URL_VARIABLE,
@@ -374,7 +375,7 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         logger.add(show, level="DEBUG", diagnose=False)
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -416,6 +417,7 @@ def _explain(error: Exception) -> tuple[str, int]:
 
 
 add_replay(app, _edge)
+add_report(app, _edge)
 
 if __name__ == "__main__":
     main()
