@@ -118,8 +118,8 @@ class HydraConnection:
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
         self._closing: Supervised[None] | None = None
-        self._show_sent: Callable[[bytes], None] | None = None
-        self._show_received: Callable[[bytes], None] | None = None
+        self._show_sent: Callable[[bytes, bytes], None] | None = None
+        self._show_received: Callable[[bytes, bytes], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -157,9 +157,9 @@ class HydraConnection:
         return asyncio.get_running_loop().time()
 
     def show_messages(
-        self, *, sent: Callable[[bytes], None], received: Callable[[bytes], None]
+        self, *, sent: Callable[[bytes, bytes], None], received: Callable[[bytes, bytes], None]
     ) -> None:
-        """Call these from now on with each message, as it is on the wire."""
+        """Call these from now on with each message, as it is on the wire, and with its audio."""
         self._show_sent, self._show_received = sent, received
 
     def prewarm(self) -> None:
@@ -261,7 +261,7 @@ class HydraConnection:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
         if self._show_sent is not None:
-            self._show_sent(message)
+            self._show_sent(message, event.audio if isinstance(event, InputAudioAppend) else b"")
         if isinstance(event, InputAudioAppend):
             secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
             self._socket.send(message, audio_secs=secs)
@@ -349,10 +349,10 @@ class HydraConnection:
                 closing.stop()
 
     def _take(self, message: bytes) -> None:
-        if self._show_received is not None:
-            self._show_received(message)
         try:
             event = decode(message)
+            if self._show_received is not None:
+                self._show_received(message, event.delta if isinstance(event, AudioDelta) else b"")
             if isinstance(event, SessionCreated | SessionConfigured):
                 self._on_handshake()
             if not (isinstance(event, AudioDelta) and self._go_on(event)):
