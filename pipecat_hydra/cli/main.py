@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
+from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
@@ -167,17 +168,28 @@ def web(
             show_default="a greeting, two answers with function calls, then echo",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in which each call is recorded, in a folder of its own.",
+            show_default="a temporary one, until the server ends",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Serve a page to talk to Hydra on, with a microphone and a browser.
 
     The page shows what happens as it happens: turns, replies, interruptions, function calls
-    with arguments and results, times to first audio. It needs the extra `web`: pip install
+    with arguments and results, how long answers take. After the call it plays both voices and
+    offers them with a report. It needs the extra `web`: pip install
     'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
     so that by default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
+        # What follows takes some seconds to load.
+        say("Starting the page ...")
         from pipecat_hydra.cli import web as page
 
         options = page.WebOptions(
@@ -190,6 +202,7 @@ def web(
             voice=voice,
             instructions=instructions or page.DEFAULT_INSTRUCTIONS,
             script=script,
+            record=record,
         )
         asyncio.run(page.serve(options, say))
 
@@ -415,6 +428,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     return "", ExitCode.FAILED
 
 
+add_replay(app, _edge)
 add_report(app, _edge)
 
 if __name__ == "__main__":
