@@ -10,6 +10,7 @@ import itertools
 import time
 from typing import Any
 
+import numpy as np
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     CancelFrame,
@@ -89,6 +90,8 @@ class Microphone(BaseInputTransport):
         size = 2 * round(rate * FRAME_SECS)
         silence = tone(size) if self._shape.speaks else bytes(size)
         loud = click(rate, FRAME_SECS) if self._shape.clicks else silence
+        if self._shape.noise:
+            silence = _noise(rate)
         began = time.monotonic()
         for number in itertools.count(1):
             await asyncio.sleep(began + number * FRAME_SECS - time.monotonic())
@@ -214,6 +217,12 @@ class Call:
             user_params=LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies()),
         )
         return Pipeline([self.microphone, user, self.llm, *ends, assistant])
+
+
+def _noise(rate: int) -> bytes:
+    """A frame that takes FLAC as long as one of speech, at half of its size."""
+    samples = np.random.default_rng(1).normal(0, 300, round(rate * FRAME_SECS))
+    return samples.astype("<i2").tobytes()
 
 
 def _params() -> TransportParams:

@@ -26,6 +26,7 @@ class Shape:
         microphone_rate: In Hz.
         clicks: Whether the microphone clicks; else it is silent.
         speaks: Whether the user speaks from the first frame on.
+        noise: Whether it hears noise that is as dear to compress as speech.
         run: Whether the application asks the model for the first words.
         past_turns: How many turns the context has already.
         tools: Whether there is a function to call.
@@ -36,6 +37,7 @@ class Shape:
     microphone_rate: int = 16_000
     clicks: bool = False
     speaks: bool = False
+    noise: bool = False
     run: bool = True
     past_turns: int = 0
     tools: bool = False
@@ -55,6 +57,7 @@ class Cell:
         watch: Whether the arrival of deltas is watched, of one session alone.
         count_calls: Whether Python calls are counted, first of the microphone and then of replies.
         uvloop: Whether the event loop is uvloop's.
+        recorded: Whether the calls are recorded.
         forget: Whether what came during the warm-up is left out.
         url: Of the server, without the session's number.
         server: Process id of the server.
@@ -70,6 +73,7 @@ class Cell:
     watch: bool = False
     count_calls: bool = False
     uvloop: bool = False
+    recorded: bool = False
     forget: bool = True
     url: str = ""
     server: int = 0
@@ -100,6 +104,7 @@ class Held:
         began: When measuring began.
         secs: How long it took.
         cpu: Processor seconds for a minute of one session.
+        recorder_cpu: What of that the threads of recorders took.
         foreign: Processor seconds that other processes took, for each second.
         rss_mib: Memory of the process at the end.
         started: For each session, when its pipeline was started.
@@ -110,11 +115,13 @@ class Held:
         clicks: For each session, when the microphone clicked.
         pushes: From the arrival of first deltas to their push, in ms.
         calls: Python calls for a microphone frame and a delta.
+        recorded_bytes: Size of the recordings of all sessions.
     """
 
     began: float = 0.0
     secs: float = 0.0
     cpu: float = 0.0
+    recorder_cpu: float = 0.0
     foreign: float = 0.0
     rss_mib: float = 0.0
     started: list[float] = field(default_factory=list)
@@ -124,3 +131,4 @@ class Held:
     clicks: list[list[float]] = field(default_factory=list)
     pushes: list[float] = field(default_factory=list)
     calls: dict[str, float] = field(default_factory=dict)
+    recorded_bytes: int = 0

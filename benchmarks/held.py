@@ -19,8 +19,11 @@ import math
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 from loguru import logger
 
@@ -40,6 +43,27 @@ Session = Call | BareClient
 
 async def hold(cell: Cell) -> Held:
     """Hold the sessions of a cell, and tell what was measured."""
+    if not cell.recorded:
+        return await _hold(cell)
+    with tempfile.TemporaryDirectory(prefix="benchmark-calls-") as folder:
+        # The process holds this cell only. A checkout that knows no recorder does not read it.
+        os.environ["HYDRA_RECORD"] = folder
+        held = await _hold(cell)
+        held.recorded_bytes = _size(Path(folder))
+        return held
+
+
+def _recorders_cpu() -> float:
+    """Processor seconds that the threads of recorders have taken."""
+    threads = [one.ident for one in threading.enumerate() if one.name == "hydra-recorder"]
+    return sum(time.clock_gettime(time.pthread_getcpuclockid(one)) for one in threads if one)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*.*"))
+
+
+async def _hold(cell: Cell) -> Held:
     sessions = [_session(cell, number) for number in range(cell.sessions)]
     watch = ArrivalWatch(sessions[0].llm) if cell.watch and isinstance(sessions[0], Call) else None
     for session in sessions:
@@ -53,6 +77,7 @@ async def hold(cell: Cell) -> Held:
             session.probe.forget()
     held = Held(began=time.monotonic())
     load = Load(cell.server)
+    recorders = _recorders_cpu()
     if cell.count_calls:
         assert isinstance(sessions[0], Call)
         held.calls = await PythonCalls(PEERS[cell.peer].own_code()).count(sessions[0], cell.secs)
@@ -60,6 +85,7 @@ async def hold(cell: Cell) -> Held:
         await asyncio.sleep(cell.secs)
     held.secs = load.secs()
     held.cpu = 60 * load.own() / (held.secs * cell.sessions)
+    held.recorder_cpu = 60 * (_recorders_cpu() - recorders) / (held.secs * cell.sessions)
     held.foreign = load.foreign() / held.secs
     held.rss_mib = load.rss_mib()
     ended = sum(session.has_ended for session in sessions)

@@ -60,6 +60,7 @@ IS_MEASURED: dict[str, Callable[[Any], bool]] = {
     "start": lambda figures: all(None not in found["hydra"] for found in figures.values()),
     "context": lambda figures: all(figures.values()),
     "imports": lambda figures: all(figures.values()),
+    "recorder": lambda figures: all(all(cpu) for cpu in figures.values()),
     "switches": lambda figures: all(all(cpu) for cpu in figures.values()),
     "capacity": lambda figures: len(figures) == 2,
     "hour": lambda figures: all(memory > 0 for memory in figures["hydra"]),

@@ -17,6 +17,7 @@ from benchmarks.rows import (
     imports,
     late_audio,
     microphone,
+    recorder,
     replies,
     start,
     switches,
@@ -34,9 +35,10 @@ ROWS: Final[dict[str, Callable[[Bench], Awaitable[Section]]]] = {
     "start": start.measure,
     "context": context.measure,
     "imports": imports.measure,
+    "recorder": recorder.measure,
     "switches": switches.measure,
     "capacity": capacity.measure,
     "hour": hour.measure,
 }
 
-LONG: Final = ("switches", "capacity", "hour")
+LONG: Final = ("recorder", "switches", "capacity", "hour")

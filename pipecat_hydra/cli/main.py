@@ -15,6 +15,9 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
+from pipecat_hydra.cli.options import AsJson, MaxAnswer, MaxBargeIn, MaxToolTurn, Repeat
+from pipecat_hydra.cli.replay.command import add_replay
+from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
     BASE_URL_VARIABLE,
@@ -71,7 +74,7 @@ def _global(
 
 @app.command(
     epilog="Exit codes: 0 done, 1 failed, 2 bad file or option, 3 no answer within the limit, "
-    "4 key rejected, 5 no network, 6 Hydra at capacity."
+    "4 key rejected, 5 no network, 6 Hydra at capacity, 7 a limit exceeded."
 )
 def talk(
     recording: Annotated[
@@ -108,13 +111,19 @@ def talk(
             show_default="echo what was said",
         ),
     ] = None,
+    repeat: Repeat = 1,
+    max_answer: MaxAnswer = None,
+    max_tool_turn: MaxToolTurn = None,
+    max_barge_in: MaxBargeIn = None,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Play a recording to Hydra as if it were the microphone, and keep what was heard.
 
     It is played at real time into a Pipecat pipeline, with silence after it, until the bot
     has finished its last reply. The conversation becomes a stereo file, interruptions
-    included, and a table tells turns, latencies, barge-in time, bytes and tokens.
+    included, and a table tells turns, latencies, barge-in time, bytes and tokens. With limits
+    it is a gate for builds: exit code 7 if a latency is longer, or cannot be measured.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
@@ -134,8 +143,12 @@ def talk(
             sample_tools=sample_tools,
             script=script,
         )
-        with talking.Display(progress=not verbose) as display:
-            asyncio.run(talking.talk(options, display))
+        limits = talking.Limits(answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in)
+        asyncio.run(
+            talking.talk_repeatedly(
+                options, limits, repeat=repeat, machine=as_json, progress=not verbose
+            )
+        )
 
 
 @app.command(
@@ -166,17 +179,28 @@ def web(
             show_default="a greeting, two answers with function calls, then echo",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder in which each call is recorded, in a folder of its own.",
+            show_default="a temporary one, until the server ends",
+        ),
+    ] = None,
     verbose: Verbose = False,
 ) -> None:
     """Serve a page to talk to Hydra on, with a microphone and a browser.
 
     The page shows what happens as it happens: turns, replies, interruptions, function calls
-    with arguments and results, times to first audio. It needs the extra `web`: pip install
+    with arguments and results, how long answers take. After the call it plays both voices and
+    offers them with a report. It needs the extra `web`: pip install
     'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
     so that by default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
+        # What follows takes some seconds to load.
+        say("Starting the page ...")
         from pipecat_hydra.cli import web as page
 
         options = page.WebOptions(
@@ -189,6 +213,7 @@ def web(
             voice=voice,
             instructions=instructions or page.DEFAULT_INSTRUCTIONS,
             script=script,
+            record=record,
         )
         asyncio.run(page.serve(options, say))
 
@@ -373,7 +398,7 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
         logger.add(show, level="DEBUG", diagnose=False)
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
@@ -397,12 +422,13 @@ def _explain(error: Exception) -> tuple[str, int]:
             OriginError,
             ScriptError,
         )
+        from pipecat_hydra.recording import RecordingError
     except Exception:
         # The import of this class itself has failed, because the machine lacks a library.
         return "", 1
     if isinstance(error, TalkError):
         return str(error), error.exit_code
-    if isinstance(error, FaultError | OriginError | ScriptError):
+    if isinstance(error, FaultError | OriginError | RecordingError | ScriptError):
         return str(error), ExitCode.USAGE
     if isinstance(error, EmulatorPortInUseError):
         return error.strerror or str(error), ExitCode.FAILED
@@ -412,6 +438,9 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error) or repr(error), ExitCode.FAILED
     return "", ExitCode.FAILED
 
+
+add_replay(app, _edge)
+add_report(app, _edge)
 
 if __name__ == "__main__":
     main()

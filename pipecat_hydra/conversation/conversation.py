@@ -273,7 +273,7 @@ class Conversation:
         return self._session.connected(now)
 
     def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
-        """Close the open turn and reply: the socket is gone, and silent `unheard_since` if given."""
+        """Close the open turn and reply: the socket is gone, and was silent `unheard_since`."""
         unheard_since = earliest(unheard_since, self._end.disconnected())
         return self._session.disconnected(now, unheard_since=unheard_since)
 

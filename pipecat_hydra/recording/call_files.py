@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -27,7 +28,7 @@ from pipecat_hydra.recording.format import (
 )
 from pipecat_hydra.recording.heard import HeardAudio, Stretch
 from pipecat_hydra.recording.tape import Entry, Kind
-from pipecat_hydra.recording.wire_events import Redaction, read_event, to_json
+from pipecat_hydra.recording.wire_events import Redaction, read_event, to_json, without_audio
 from pipecat_hydra.wire.protocol import (
     BYTES_PER_SAMPLE,
     INPUT_SAMPLE_RATE,
@@ -71,14 +72,14 @@ class _Track:
         self._waiting: list[bytes] = []
         self._file = FlacWriter(folder / name, rate) if folder is not None else None
 
-    def add(self, pcm: bytes) -> tuple[str, int, int]:
-        """Append PCM16; return the reference to it."""
+    def add(self, pcm: bytes) -> tuple[int, int]:
+        """Append PCM16; return its place in the file and its length, in samples."""
         samples = len(pcm) // BYTES_PER_SAMPLE
-        reference = self.name, self._samples, samples
+        first = self._samples
         self._samples += samples
         if self._file is not None:
             self._waiting.append(pcm[: samples * BYTES_PER_SAMPLE])
-        return reference
+        return first, samples
 
     def flush(self) -> None:
         if self._file is not None and self._waiting:
@@ -142,9 +143,9 @@ class CallFiles:
             self._now = entry.at
             match entry.kind:
                 case Kind.SENT:
-                    self._event(entry.at, "client", entry.payload)
+                    self._event(entry.at, b"client", *entry.payload)
                 case Kind.RECEIVED:
-                    self._event(entry.at, "server", entry.payload)
+                    self._event(entry.at, b"server", *entry.payload)
                 case Kind.HEARD:
                     self._write_heard(entry.at, *entry.payload)
                 case Kind.NOTE:
@@ -170,7 +171,8 @@ class CallFiles:
         for track in self._tracks.values():
             track.flush()
         lines, self._lines = b"".join(self._lines), []
-        for secret in self._secrets:
+        # The longest first, because one may be a part of another.
+        for secret in sorted(self._secrets, key=len, reverse=True):
             lines = lines.replace(secret, _HIDDEN)
         while lines:
             lines = lines[os.write(self._file, lines) :]
@@ -192,28 +194,35 @@ class CallFiles:
                 os.write(self._file, b"\n" + line)
         os.close(self._file)
 
-    def _event(self, at: float, source: str, message: bytes) -> None:
+    def _event(self, at: float, source: bytes, message: bytes, audio: bytes) -> None:
         if self._is_opening:
             # Attempts that fail have no messages, and no number.
             self._is_opening = False
             self._session += 1
-        event = read_event(message, self._redaction)
-        if event is None:
-            text = message.decode(errors="replace")
-            fields = {"raw": text} if self._redaction is None else {"bytes": len(message)}
-            self._lines.append(self._line(at, source, "malformed", fields))
-            return
-        audio = b""
-        if event.audio:
-            track = self._user_track() if source == "client" else self._bot_track()
-            audio = b',"audio":["%s",%d,%d]' % _encoded(track.add(event.audio))
+        text = without_audio(message, audio) if audio else None
+        if text is None:
+            event = read_event(message, self._redaction)
+            if event is None:
+                self._malformed(at, source, message)
+                return
+            text, audio = event.text, event.audio
+            if event.data.get("type") in _SESSION_EVENTS:
+                self._negotiated(event.data)
+        reference = b""
+        if audio:
+            track = self._user_track() if source == b"client" else self._bot_track()
+            first, samples = track.add(audio)
+            reference = b',"audio":["%s",%d,%d]' % (track.name.encode(), first, samples)
         secs = at - self._began.t
         self._lines.append(
             b'{"t":%.6f,"at":%.6f,"source":"%s","session":%d,"event":%s%s}\n'
-            % (secs, self._began.at + secs, source.encode(), self._session, event.text, audio)
+            % (secs, self._began.at + secs, source, self._session, text, reference)
         )
-        if event.data is not None and event.data.get("type") in _SESSION_EVENTS:
-            self._negotiated(event.data)
+
+    def _malformed(self, at: float, source: bytes, message: bytes) -> None:
+        text = message.decode(errors="replace")
+        fields = {"raw": text} if self._redaction is None else {"bytes": len(message)}
+        self._lines.append(self._line(at, source.decode(), "malformed", fields))
 
     def _note(self, at: float, source: str, kind: str, fields: str) -> None:
         data: dict[str, Any] = json.loads(fields)
@@ -227,9 +236,11 @@ class CallFiles:
         self._lines.append(self._line(at, source, kind, data))
 
     def _hide(self, secret: str) -> None:
-        # What is shorter or a number is the key of an emulator, and may be part of anything.
-        if len(secret) >= _SECRET_CHARS and not secret.isdecimal():
-            self._secrets |= {to_json(spelt(secret))[1:-1] for spelt in (str, quote, quote_plus)}
+        # Pipecat masks keys in errors, but of one with a space only what is before that.
+        for part in (secret, *secret.split()):
+            # What is shorter or a number is the key of an emulator, and may be part of anything.
+            if len(part) >= _SECRET_CHARS and not part.isdecimal():
+                self._secrets |= {to_json(spelt(part))[1:-1] for spelt in (str, quote, quote_plus)}
 
     def _dropped(self, at: float, entries: int, since: float) -> None:
         why = "the recorder had no room for it: the disk is too slow"
@@ -299,11 +310,6 @@ class CallFiles:
         return round(self._began.at + secs, 6)
 
 
-def _encoded(reference: tuple[str, int, int]) -> tuple[bytes, int, int]:
-    name, first, samples = reference
-    return name.encode(), first, samples
-
-
 def _rate_of(model: Any) -> int:
     known = MODELS.get(model)
     return known.output_sample_rate if known is not None else UNKNOWN_MODEL_OUTPUT_SAMPLE_RATE
@@ -326,6 +332,7 @@ def _header(beginning: Beginning) -> dict[str, Any]:
     }
 
 
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

@@ -18,6 +18,7 @@ Without audio of a voice the moments of the events take the place of its sounds,
 from dataclasses import dataclass
 from typing import Final
 
+from pipecat_hydra.recording.format import USER_AUDIO
 from pipecat_hydra.recording.gathering import Gathering
 from pipecat_hydra.recording.hearing import (
     find_interruptions,
@@ -95,7 +96,8 @@ class Course:
             gathering.played = gathering.spoken
         secs = recording.ended_at
         user, heard = recording.user_track(), recording.heard_track()
-        if len(user.samples):
+        has_user = bool(recording.rate(USER_AUDIO))
+        if has_user:
             sounds = Sounds(user.samples, user.rate, spoken(gathering.turns, secs))
             listen_to_turns(gathering.turns, sounds, secs)
         lay_replies(gathering)
@@ -109,7 +111,7 @@ class Course:
         return cls(
             secs=secs,
             is_complete=recording.is_complete,
-            is_measured=bool(len(user.samples) and len(heard.samples)),
+            is_measured=has_user and bool(len(heard.samples)),
             turns=gathering.turns,
             replies=gathering.replies,
             interruptions=interruptions,

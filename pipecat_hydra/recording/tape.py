@@ -25,10 +25,10 @@ class Kind:
     """What an entry is, and what its payload is."""
 
     SENT: Final = 0
-    """A message to Hydra."""
+    """A message to Hydra: `(message, PCM16 that is in it)`."""
 
     RECEIVED: Final = 1
-    """A message from Hydra."""
+    """A message from Hydra: likewise."""
 
     HEARD: Final = 2
     """Audio that was written to the output: `(PCM16, rate in Hz, channels)`."""

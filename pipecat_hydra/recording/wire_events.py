@@ -1,7 +1,8 @@
 """Takes the audio out of a wire event, and redacts its texts.
 
-Most events are audio, so they get a short way: the base64 text is cut out of the message, and the
-rest of the message is kept as it is, letter by letter.
+Most events are audio, so they get a short way: whoever has sent or decoded the event gives its
+samples beside the message, the base64 text is cut out of the message, and the rest is kept as it
+is, letter by letter.
 """
 
 import base64
@@ -13,7 +14,15 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from loguru import logger
 
-__all__ = ["Redact", "RedactedKind", "Redaction", "WireEvent", "read_event", "to_json"]
+__all__ = [
+    "Redact",
+    "RedactedKind",
+    "Redaction",
+    "WireEvent",
+    "read_event",
+    "to_json",
+    "without_audio",
+]
 
 RedactedKind: TypeAlias = Literal["user_text", "bot_text", "instructions", "arguments", "result"]
 """What a value is that a redaction is asked about."""
@@ -51,13 +60,13 @@ class WireEvent(NamedTuple):
 
     Parameters:
         text: JSON of the event on one line, UTF-8; its audio is an empty text.
-        data: The event, where it is not audio.
+        data: The event.
         audio: PCM16 that was in it.
     """
 
     text: bytes
-    data: dict[str, Any] | None = None
-    audio: bytes = b""
+    data: dict[str, Any]
+    audio: bytes
 
 
 class Redaction:
@@ -111,6 +120,27 @@ class Redaction:
             return "[redaction failed]"
 
 
+def without_audio(message: bytes, audio: bytes) -> bytes | None:
+    """Cut the base64 text of some audio out of an event.
+
+    Args:
+        message: A JSON object, as it was sent or received.
+        audio: What its base64 text says.
+
+    Returns:
+        The rest of it; None if the text is not found where it is expected.
+    """
+    opens = _AUDIO_OPENS.search(message)
+    if opens is None:
+        return None
+    begin = opens.end()
+    end = message.find(b'"', begin)
+    if end - begin != 4 * ((len(audio) + 2) // 3):
+        return None
+    rest = message[:begin] + message[end:]
+    return None if b"\n" in rest else rest
+
+
 def read_event(message: bytes, redaction: Redaction | None) -> WireEvent | None:
     """Read a message of the wire.
 
@@ -121,8 +151,6 @@ def read_event(message: bytes, redaction: Redaction | None) -> WireEvent | None:
     Returns:
         The event; None if the message is no JSON object.
     """
-    if (audio := _audio_event(message)) is not None:
-        return audio
     try:
         loaded: object = json.loads(message, parse_constant=str)
     except (ValueError, RecursionError):
@@ -142,27 +170,8 @@ def to_json(data: Any) -> bytes:
     return text.encode(errors="replace")
 
 
-def _audio_event(message: bytes) -> WireEvent | None:
-    """Cut the audio out of an event that has some; None if it is not as simple as that."""
-    opens = _AUDIO_OPENS.search(message)
-    if opens is None:
-        return None
-    begin = opens.end()
-    end = message.find(b'"', begin)
-    rest = message[:begin] + message[end:]
-    if end < 0 or b"\n" in rest:
-        return None
-    try:
-        audio = base64.b64decode(message[begin:end], validate=True)
-        data = json.loads(rest)
-        is_audio = data["type"] in _AUDIO_FIELDS
-    except (ValueError, TypeError, KeyError):
-        return None
-    return WireEvent(rest, None, audio) if is_audio else None
-
-
 def _take_audio(data: dict[str, Any]) -> bytes:
-    """Take the audio out of an event that is not written as Hydra writes it."""
+    """Take the audio out of an event."""
     for name in _AUDIO_FIELDS.get(str(data.get("type")), ()):
         if isinstance(text := data.get(name), str):
             try:

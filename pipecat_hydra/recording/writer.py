@@ -68,13 +68,18 @@ class CallWriter:
         """The folder of the call; None until it is made, or if it cannot be made."""
         return self._folder
 
-    def sent(self, message: bytes) -> None:
-        """Record a message that is sent to Hydra."""
-        self._tape.put(Kind.SENT, time.monotonic(), message, len(message))
+    def sent(self, message: bytes, audio: bytes) -> None:
+        """Record a message that is sent to Hydra.
 
-    def received(self, message: bytes | bytearray) -> None:
-        """Record a message that came from Hydra."""
-        self._tape.put(Kind.RECEIVED, time.monotonic(), message, len(message))
+        Args:
+            message: As it is on the wire.
+            audio: The PCM16 that it has in base64; none if it has none.
+        """
+        self._tape.put(Kind.SENT, time.monotonic(), (message, audio), len(message) + len(audio))
+
+    def received(self, message: bytes | bytearray, audio: bytes) -> None:
+        """Record a message that came from Hydra; see `sent`."""
+        self._tape.put(Kind.RECEIVED, time.monotonic(), (message, audio), len(message) + len(audio))
 
     def heard(self, at: float, pcm: bytes, rate: int, channels: int) -> None:
         """Record audio that the output transport took.

@@ -71,6 +71,7 @@ EVENTS = (
     "on_capacity",
     "on_given_up",
     "on_call_limit",
+    "on_turn_discarded",
     "on_function_call_arguments_delta",
     "on_tool_loop",
 )
@@ -250,6 +251,7 @@ class EffectDispatcher:
                 self._calls.on_turn_discarded()
                 self._turn_completion.turn_is_over()
                 await self._turns.settled()
+                await self._events.raise_event("on_turn_discarded")
                 if not self._conversation.reply_pending:
                     await self._surroundings.wait_for_user()
             case Flush():

@@ -97,8 +97,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     - `on_given_up(service, reason)`: there is no session and will be none.
     - `on_call_limit(service, secs_left)`: the call ends by `max_call_secs` in so many seconds, 10
       or half of a shorter limit; time to say goodbye. What the bot says then is heard to its end.
-    - `on_function_call_arguments_delta(service, call_id, name, fragment)`: the model writes the
-      arguments of a call.
+    - `on_turn_discarded(service)`: the user's last turn was noise; what it interrupted goes on.
+    - `on_function_call_arguments_delta(service, call_id, name, fragment)`: of a call in progress.
     - `on_tool_loop(service, rounds, functions)`: the model has called functions so many times in a
       row with nothing said, the last time these.
 

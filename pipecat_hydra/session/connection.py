@@ -120,8 +120,8 @@ class HydraConnection:
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
         self._closing: Supervised[None] | None = None
-        self._show_sent: Callable[[bytes], None] | None = None
-        self._show_received: Callable[[bytes | bytearray], None] | None = None
+        self._show_sent: Callable[[bytes, bytes], None] | None = None
+        self._show_received: Callable[[bytes | bytearray, bytes], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -163,9 +163,12 @@ class HydraConnection:
         self._effects.on_effect = on_effect
 
     def show_messages(
-        self, *, sent: Callable[[bytes], None], received: Callable[[bytes | bytearray], None]
+        self,
+        *,
+        sent: Callable[[bytes, bytes], None],
+        received: Callable[[bytes | bytearray, bytes], None],
     ) -> None:
-        """Call these from now on with each message, as it is on the wire."""
+        """Call these from now on with each message, as it is on the wire, and with its audio."""
         self._show_sent, self._show_received = sent, received
 
     def prewarm(self) -> None:
@@ -228,7 +231,7 @@ class HydraConnection:
         for each in sent:
             message = APPEND % b2a_base64(each, newline=False)
             if self._show_sent is not None:
-                self._show_sent(message)
+                self._show_sent(message, each)
             self._socket.send(message, audio_secs=len(each) / _BYTES_PER_SEC)
         return self._leaving is None
 
@@ -275,7 +278,7 @@ class HydraConnection:
                 self._effects.put(Report(Severity.ERROR, problem))
             return
         if self._show_sent is not None:
-            self._show_sent(message)
+            self._show_sent(message, event.audio if isinstance(event, InputAudioAppend) else b"")
         if isinstance(event, InputAudioAppend):
             self._socket.send(message, audio_secs=len(event.audio) / _BYTES_PER_SEC)
         else:
@@ -359,10 +362,10 @@ class HydraConnection:
 
     def _take(self, message: bytes | bytearray, now: float) -> Pause | None:
         """Have the conversation take a message; return what to wait for before the next one."""
-        if self._show_received is not None:
-            self._show_received(message)
         try:
             event = decode(message)
+            if self._show_received is not None:
+                self._show_received(message, event.delta if isinstance(event, AudioDelta) else b"")
             said = self._conversation.go_on(event, now) if isinstance(event, AudioDelta) else None
             if isinstance(said, AudioChunk):
                 self._effects.put(said)

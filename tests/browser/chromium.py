@@ -59,7 +59,7 @@ PROBE = """
     let bot = null;
     let heard = null;
     setInterval(() => {
-      const stream = document.querySelector("audio").srcObject;
+      const stream = document.querySelector("#speaker").srcObject;
       if (stream && stream !== heard) bot = listener((heard = stream));
       levels.push([performance.now() / 1000, level(user), level(bot)]);
     }, 20);

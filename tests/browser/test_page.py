@@ -8,7 +8,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,8 @@ async def test_a_conversation(
             await page.page.screenshot(path=pictures / f"{name}-in.png")
             (call,) = await page.entries("call")
             assert call.startswith("get_weather ")
-            assert 'Arguments city: "Paris"' in call
-            assert 'Result city: "Paris", sky: "sunny", degrees_celsius: 21' in call
+            assert 'Arguments { "city": "Paris" } Copy' in call
+            assert '{ "city": "Paris", "sky": "sunny", "degrees_celsius": 21 } Copy' in call
             await page.page.evaluate("document.getElementById('alert').textContent = 'A stall.'")
 
             await page.until_shown("I have stopped.", "#timeline")
@@ -263,6 +265,7 @@ async def test_the_server_is_missing_and_comes_back(quiet_browser: Browser, pict
             assert await page.text("[role=alert]") == ""
             await page.page.click("#call")
             await until(lambda: len(web.calls) == 0)
+            await page.page.wait_for_selector("#recording:not([hidden])")
         assert page.complaints == []
 
 
@@ -281,14 +284,36 @@ async def test_the_server_ends_the_call(quiet_browser: Browser):
         assert page.complaints == []
 
 
-async def test_the_connection_is_lost(quiet_browser: Browser, tmp_path: Path):
-    process = command("web", "--port", 0, cwd=tmp_path)
-    next_line(process)
-    url = next_line(process).split()[1]
-    async with tab(quiet_browser, url) as page:
+@asynccontextmanager
+async def served(folder: Path) -> AsyncGenerator[tuple["subprocess.Popen[str]", str]]:
+    """A server that is a process of its own, and its URL."""
+    process = command("web", "--port", 0, cwd=folder)
+    try:
+        assert next_line(process) == "Starting the page ...\n"
+        next_line(process)
+        yield process, next_line(process).split()[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def test_the_server_is_killed(quiet_browser: Browser, tmp_path: Path, pictures: Path):
+    async with served(tmp_path) as (process, url), tab(quiet_browser, url) as page:
         await page.call()
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        assert await page.until_shown("The server is gone.", "[role=alert]") < 3
+        assert "Start pipecat-hydra web again" in await page.text("[role=alert]")
+        assert await page.page.get_attribute("body", "data-phase") == "ended"
+        await page.page.screenshot(path=pictures / "desktop-killed.png")
+        refused = [text for text in page.complaints if "ERR_CONNECTION_REFUSED" in text]
+        assert page.complaints == refused
+        page.complaints.clear()
+
+
+async def test_the_connection_is_lost(quiet_browser: Browser, tmp_path: Path):
+    async with served(tmp_path) as (process, url), tab(quiet_browser, url) as page:
+        await page.call()
+        process.send_signal(signal.SIGSTOP)
         noticed_secs = await page.until_shown("Connection interrupted", "#state", within=15)
         ended_secs = await page.until_phase("ended", within=15)
         print(f"noticed after {noticed_secs:.1f} s, ended {ended_secs:.1f} s later")
@@ -401,10 +426,15 @@ async def test_the_keyboard_alone(quiet_browser: Browser):
         assert await focused() == "mute"
         await keys.press("Space")
         assert await page.page.get_attribute("#mute", "aria-pressed") == "true"
-        await keys.press("Tab")
-        assert await focused() == "scroller"
+        for part in ("settings", "strip", "scroller", "text", "send"):
+            await keys.press("Tab")
+            assert await focused() == part
         await keys.press("Shift+Tab")
-        await keys.press("Shift+Tab")
+        await keys.type("Hello.")
+        await keys.press("Enter")
+        await page.until_shown("Hello.", "#timeline .typed")
+        for _ in range(5):
+            await keys.press("Shift+Tab")
         await keys.press("Space")
         await page.until_phase("ended")
         assert await focused() == "call"
@@ -426,6 +456,8 @@ async def test_a_screen_reader_is_told(quiet_browser: Browser):
             'region "Timeline"',
             'meter "Your level"',
             'meter "Level of the reply"',
+            'textbox "Text for the bot" [disabled]',
+            'button "Send" [disabled]',
             "status",
         ):
             assert part in tree, tree
@@ -435,6 +467,8 @@ async def test_a_screen_reader_is_told(quiet_browser: Browser):
         tree = await page.page.locator("body").aria_snapshot()
         assert 'button "Hang up"' in tree
         assert "listitem" in tree
+        assert 'region "Picture of the call"' in tree
+        assert 'img "Both voices on one time axis' in tree
         values: list[int] = []
         for _ in range(20):
             values.append(int(await page.page.get_attribute("#bot-level", "aria-valuenow") or 0))
@@ -460,6 +494,67 @@ MESSAGES: dict[str, tuple[list[tuple[str, Any]], list[dict[str, Any]]]] = {
         [
             {"kind": "user", "until": 2},
             {"kind": "reply", "text": "It is noon.", "firstAudio": 0.25, "until": 8},
+        ],
+    ),
+    "words of the user, by a transcriber": (
+        [
+            ("user-transcription", {"text": "What", "final": True}),
+            ("user-started-speaking", None),
+            ("user-transcription", {"text": "What time", "final": False}),
+            ("user-stopped-speaking", None),
+            ("user-transcription", {"text": "What time", "final": True}),
+            ("user-transcription", {"text": "is it?", "final": True}),
+            ("user-started-speaking", None),
+        ],
+        [
+            {"kind": "user", "text": "What time is it?", "isFirst": True},
+            {"kind": "user", "text": "", "isFirst": False},
+        ],
+    ),
+    "a turn that was noise": (
+        [
+            ("server-message", {"type": "discarded"}),
+            ("user-started-speaking", None),
+            ("user-stopped-speaking", None),
+            ("server-message", {"type": "discarded"}),
+            ("user-started-speaking", None),
+        ],
+        [{"kind": "user", "isDiscarded": True}, {"kind": "user", "isDiscarded": False}],
+    ),
+    "how much of a reply is generated": (
+        [
+            ("bot-tts-started", None),
+            ("bot-started-speaking", None),
+            ("server-message", {"type": "generated", "reply": 1, "secs": 2}),
+            ("server-message", {"type": "generated", "reply": 2, "secs": 1}),
+            ("server-message", {"type": "generated", "reply": 1, "secs": 3}),
+            ("bot-stopped-speaking", None),
+            ("bot-tts-started", None),
+            ("bot-started-speaking", None),
+        ],
+        [{"kind": "reply", "generated": 3}, {"kind": "reply", "generated": 1}],
+    ),
+    "a reply that is never heard is generated too": (
+        [
+            ("bot-tts-started", None),
+            ("server-message", {"type": "generated", "reply": 1, "secs": 2}),
+            ("bot-interrupted", None),
+            ("bot-tts-started", None),
+            ("server-message", {"type": "generated", "reply": 2, "secs": 1}),
+            ("bot-started-speaking", None),
+        ],
+        [{"kind": "reply", "generated": 1}],
+    ),
+    "a text that interrupts": (
+        [
+            ("bot-tts-started", None),
+            ("bot-started-speaking", None),
+            ("bot-interrupted", None),
+            ("server-message", {"type": "disturbance", "what": "slow", "text": "It is slow."}),
+        ],
+        [
+            {"kind": "reply", "isInterrupted": True},
+            {"kind": "disturbance", "text": "It is slow."},
         ],
     ),
     "a last piece of an interrupted reply": (
@@ -535,7 +630,10 @@ MESSAGES: dict[str, tuple[list[tuple[str, Any]], list[dict[str, Any]]]] = {
             ("server-message", {"type": "something new"}),
             ("something-new", {}),
         ],
-        [{"kind": "problem", "text": "It is gone."}, {"kind": "note", "text": "It is back."}],
+        [
+            {"kind": "problem", "text": "It is gone."},
+            {"kind": "note", "text": "It is back.", "isReconnect": True},
+        ],
     ),
     "nothing is left open": (
         [
@@ -577,30 +675,57 @@ async def test_what_becomes_of_messages(quiet_browser: Browser):
 
 
 async def test_what_comes_from_outside_is_text_and_fits_a_phone(quiet_browser: Browser):
-    async with WebServer(options()) as web, tab(quiet_browser, web.url, **PHONE) as page:
+    async with WebServer(options(api_key=KEY)) as web, tab(quiet_browser, web.url, **PHONE) as page:
         hostile = "<img src=x onerror=alert(1)>" + "long" * 60
         await page.page.evaluate(
             """async (hostile) => {
                 const { Timeline } = await import("/timeline.js");
+                const { Picture } = await import("/picture.js");
                 const byId = (id) => document.getElementById(id);
                 byId("empty").hidden = true;
-                const timeline = new Timeline(byId("timeline"), byId("newest"));
-                const entry = { time: 3_601, until: 3_602 };
-                timeline.show({ ...entry, id: 0, kind: "problem", text: hostile });
-                timeline.show({ ...entry, id: 1, kind: "reply", text: hostile, firstAudio: 12.3,
-                                isInterrupted: true });
-                timeline.show({ ...entry, id: 2, kind: "call", name: hostile, args: { hostile },
-                                result: { list: [1, { hostile }], none: null } });
-                timeline.show({ ...entry, id: 3, kind: "call", name: "f", args: {}, result: null });
+                byId("call-picture").hidden = false;
+                const timeline = new Timeline(byId("timeline"));
+                const picture = new Picture(byId("strip"), byId("picture"), () => {});
+                const entry = { time: 3, until: 4, text: hostile };
+                const reply = { kind: "reply", firstAudio: 12.3, answeredAfter: 1.26, heardFrom: 3,
+                                generated: 9, isInterrupted: true };
+                const entries = [
+                    { kind: "problem" },
+                    reply,
+                    { kind: "call", name: hostile, args: { hostile },
+                      result: { list: [1, { hostile }], none: null } },
+                    { kind: "call", name: "f", args: {}, result: null },
+                    { kind: "user", isDiscarded: true },
+                    { kind: "user", text: "", isFirst: true },
+                    { kind: "typed" },
+                    { kind: "disturbance" },
+                    { kind: "note", isReconnect: true },
+                    { kind: "interruption", silentAfter: 0.4123 },
+                ];
+                entries.forEach((more, id) => {
+                    timeline.show({ ...entry, ...more, id });
+                    picture.show({ ...entry, ...more, id });
+                });
+                picture.grow(30);
             }""",
             hostile,
         )
-        assert await page.page.locator("#timeline img").count() == 0
+        assert await page.page.locator("#timeline img, #picture img").count() == 0
         entries = await page.entries()
         assert hostile in entries[0]
+        assert entries[1].startswith(
+            "Hydra 1.0 s of 9.0 s heard · answered after 1.3 s · first audio 12.3 s · interrupted"
+        )
         assert json.dumps(hostile) in entries[2]
-        assert entries[3] == "f 1.0 s Arguments none Result null"
+        assert entries[3] == "f 1.0 s Arguments {} Copy Result null Copy"
+        assert entries[4].startswith("You 1.0 s · discarded as noise <img")
+        assert "Hydra gives no transcript of what you say" in entries[5]
+        assert entries[9] == "Barge-in silent 412 ms after your first sound"
         assert not await page.page.evaluate(OVERFLOWS)
+        titles = await page.page.locator("#picture title").all_text_contents()
+        assert [hostile in title for title in titles].count(True) == 7
+        texts = await page.page.locator("#picture text").all_text_contents()
+        assert {"412 ms", "1.3 s", "ƒ", "T", "!", "↻", "~"} <= set(texts)
 
 
 async def test_it_follows_the_newest_but_leaves_a_reader_alone(quiet_browser: Browser):
@@ -609,7 +734,7 @@ async def test_it_follows_the_newest_but_leaves_a_reader_alone(quiet_browser: Br
             const { Timeline } = await import("/timeline.js");
             const byId = (id) => document.getElementById(id);
             byId("empty").hidden = true;
-            window.shown ??= new Timeline(byId("timeline"), byId("newest"));
+            window.shown ??= new Timeline(byId("timeline"));
             window.added ??= 0;
             for (; count; count--) {
                 const id = window.added++;

@@ -5,6 +5,7 @@ import contextlib
 import copy
 import gc
 import io
+import json
 import logging
 import pickle
 import subprocess
@@ -26,9 +27,10 @@ from support.tls import tls_server
 from support.virtual_time import VirtualTimeLoop
 from websockets.asyncio.server import ServerConnection, serve
 
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import HydraLLMService, HydraRecorder
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.emulator import EmulatorSettings, HydraEmulator
+from pipecat_hydra.recording import Recording
 from pipecat_hydra.session.endpoint import AuthStyle, Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.websocket import HydraWebSocket
@@ -181,6 +183,30 @@ def test_a_service_that_cannot_be_made_does_not_show_the_key(
     assert_clean("".join(report.format()))
     logger.opt(exception=raised.value).error("it went wrong")
     assert_clean(logs.getvalue())
+
+
+@both_styles
+async def test_a_recording_does_not_hold_the_key(auth: AuthStyle, tmp_path: Path):
+    async def handler(connection: ServerConnection):
+        told = {"type": "error", "error": {"message": f"not a valid key: {KEY}"}}
+        await connection.send('{"type": "session.created"}')
+        await connection.send(json.dumps(told))
+        await connection.send(f"debug: {quote_plus(KEY)}")
+        await connection.wait_closed()
+
+    async with serve(handler, "127.0.0.1", 0) as running:
+        url = f"ws://127.0.0.1:{running.sockets[0].getsockname()[1]}/s2s"
+        recorder = HydraRecorder(tmp_path)
+        async with call(Target(url, KEY), auth=auth, recorder=recorder) as talk:
+            await talk.worker.queue_frame(ErrorFrame(f"a function has failed with {KEY}"))
+            await asyncio.sleep(1)
+    (folder,) = tmp_path.iterdir()
+    written = (folder / "call.jsonl").read_text()
+    assert_clean(written)
+    told = Recording.open(folder)
+    assert {"error", "malformed"} <= {record.type for record in told.records}
+    assert "not a valid key: [key]" in written
+    assert told.header["url"] == url
 
 
 @dataclass(frozen=True)

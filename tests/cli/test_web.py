@@ -26,10 +26,20 @@ from support.webrtc import Browser, needs_network
 import pipecat_hydra.cli.web.call
 import pipecat_hydra.cli.web.calls
 import pipecat_hydra.cli.web.main
+from pipecat_hydra.cli.web import DEFAULT_INSTRUCTIONS
 from pipecat_hydra.cli.web.guard import BodyLimit
 from pipecat_hydra.cli.web.server import WebServer
 from pipecat_hydra.cli.web.tools import TOOLS, get_time
-from pipecat_hydra.emulator import Call, EmulatorSettings, HydraEmulator, Say, Script, load_script
+from pipecat_hydra.emulator import (
+    Call,
+    EmulatedSession,
+    EmulatorSettings,
+    HydraEmulator,
+    Say,
+    Script,
+    load_script,
+)
+from pipecat_hydra.wire.protocol import MODELS
 
 PACKAGE = Path(__file__).parent.parent.parent / "pipecat_hydra" / "cli" / "web"
 STATIC = PACKAGE / "static"
@@ -90,6 +100,7 @@ class TestPage:
             about = json.loads((await fetched(web, "/api/about"))[2])
         assert about["service"] == "emulator"
         assert about["script"] == "own"
+        assert about["can_disturb"]
 
     async def test_it_says_that_hydra_answers_but_not_with_which_key(self):
         async with WebServer(options(api_key=KEY, voice="zoe")) as web:
@@ -100,10 +111,31 @@ class TestPage:
             "model": "hydra-v1.1",
             "voice": "zoe",
             "script": None,
+            "instructions": DEFAULT_INSTRUCTIONS,
+            "models": [
+                {
+                    "name": model.name,
+                    "voices": list(model.voices),
+                    "default_voice": model.default_voice,
+                }
+                for model in MODELS.values()
+            ],
+            "can_disturb": False,
+            "instructions_limit": 8_000,
+            "text_limit": 2_000,
+            "version": importlib.metadata.version("pipecat-hydra"),
+            "links": {
+                "Smallest AI": "https://smallest.ai",
+                "Pipecat": "https://github.com/pipecat-ai/pipecat",
+            },
             "prebuilt": None,
         }
         assert KEY not in text
         assert KEY not in repr(options(api_key=KEY))
+
+    async def test_it_says_that_it_is_there(self):
+        async with WebServer(options()) as web:
+            assert (await fetched(web, "/api/alive"))[0] == 204
 
     async def test_other_pages_may_not_call(self):
         async with WebServer(options()) as web:
@@ -280,6 +312,12 @@ def weather_bot() -> HydraEmulator:
     return HydraEmulator(script, settings=EmulatorSettings(transcripts=True))
 
 
+def typed(session: EmulatedSession) -> list[str]:
+    """The texts that a session was told as messages."""
+    items = [record.event["item"] for record in session.received_of("conversation.item.create")]
+    return [item["content"][0]["text"] for item in items if item["type"] == "message"]
+
+
 class TestCall:
     """One call, with a page that needs no WebRTC."""
 
@@ -293,7 +331,7 @@ class TestCall:
             await page.until("bot-stopped-speaking", 3)
 
         told = page.types()
-        for message in ("bot-llm-text", "bot-transcription", "bot-tts-text"):
+        for message in ("bot-llm-text", "bot-transcription", "bot-tts-text", "server-message"):
             told = [kind for kind in told if kind != message]
         telling = [kind for kind in told if kind not in ("metrics", "bot-tts-stopped")]
         assert telling[0] == "bot-ready"
@@ -333,11 +371,12 @@ class TestCall:
             async with holding(hydra, monkeypatch, api_key=KEY) as (page, call):
                 await page.introduce()
                 await page.until("server-message")
-                (problem,) = page.data("server-message")
+                (problem,) = page.told("problem")
                 assert problem["ended"]
                 assert "rejected the key: check SMALLEST_API_KEY" in problem["text"]
                 # A page would hang up now; it ends without that, too.
                 await until_ended(call)
+                assert page.announced == [problem["text"]]
             assert page.is_disconnected
             assert KEY not in json.dumps(page.messages)
 
@@ -346,11 +385,11 @@ class TestCall:
             await page.introduce()
             await page.until("bot-stopped-speaking")
             await hydra.drop()
-            await page.until("server-message", 2)
+            await until(lambda: page.told("note"))
             await page.microphone.say(recording("hello"))
             await page.until("bot-started-speaking", 2)
             assert len(hydra.sessions) == 2
-            lost, back = page.data("server-message")
+            lost, back = page.told("problem", "note")
         assert (lost["type"], lost["ended"]) == ("problem", False)
         assert lost["text"].startswith("no connection to Hydra: ")
         assert back == {"type": "note", "text": "The session is back."}
@@ -361,9 +400,50 @@ class TestCall:
             await page.introduce()
             await until_ended(call)
             assert page.is_disconnected
-        assert page.data("server-message") == [
+        assert page.told("problem") == [
             {"type": "problem", "text": "nobody spoke for 0.05 minutes", "ended": True}
         ]
+
+    async def test_how_much_of_a_reply_is_generated(self, monkeypatch: pytest.MonkeyPatch):
+        async with weather_bot() as hydra, holding(hydra, monkeypatch) as (page, _):
+            await page.introduce()
+            await page.until("bot-stopped-speaking")
+            await page.microphone.say(recording("question"))
+            await page.until("bot-started-speaking", 2)
+            await page.microphone.say(recording("interrupt"))
+            await page.until("bot-stopped-speaking", 3)
+        secs = {told["reply"]: told["secs"] for told in page.told("generated")}
+        assert secs.keys() == {1, 2, 3}
+        assert secs[1] == pytest.approx(0.4, abs=0.25)  # with silence after it
+        assert 1 < secs[2] < 8.5  # of eight seconds, of which half a second was heard
+        heard = [told for told in page.told("generated") if told["reply"] == 2]
+        assert len(heard) > 1
+
+    async def test_what_is_typed_is_answered_at_once(self, monkeypatch: pytest.MonkeyPatch):
+        async with weather_bot() as hydra, holding(hydra, monkeypatch) as (page, _):
+            await page.introduce()
+            await page.until("bot-stopped-speaking")
+            await page.send("say", {"text": " What about Paris? "})
+            await page.until("bot-started-speaking", 2)
+            await page.send("say", {"text": "Stop."})  # of eight seconds
+            await page.until("bot-stopped-speaking", 3)
+            (session,) = hydra.sessions
+        assert typed(session) == ["What about Paris?", "Stop."]
+        assert page.timeline.secs < 8
+
+    @pytest.mark.parametrize("text", ["", "  ", None, 7, ["x"]])
+    async def test_what_is_no_text(self, text: Any, monkeypatch: pytest.MonkeyPatch):
+        async with weather_bot() as hydra, holding(hydra, monkeypatch) as (page, _):
+            await page.introduce()
+            await page.until("bot-stopped-speaking")
+            await page.send("say", {"text": text})
+            await page.send("say", text)
+            await page.send("something new", {"text": "x"})
+            await page.send("disturb", {"what": "drop"})  # it has nothing that it could disturb
+            await page.send("say", {"text": "x" * 3_000})
+            await page.until("bot-started-speaking", 2)
+            (session,) = hydra.sessions
+            assert typed(session) == ["x" * 2_000]
 
     async def test_a_page_that_is_never_ready(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(pipecat_hydra.cli.web.call, "_READY_LIMIT_SECS", 3.0)
@@ -653,7 +733,8 @@ class TestCommand:
 
     def test_ctrl_c_ends_it(self):
         result = run("web", "--port", 0, interrupt_after="in a browser")
-        whom, where, ended = result.output.splitlines()
+        starting, whom, where, ended = result.output.splitlines()
+        assert starting == "Starting the page ..."
         assert "embedded emulator, which answers by a script" in whom
         assert re.search(r"Open http://127\.0\.0\.1:\d+ in a browser", where)
         assert ended == "ended"
@@ -663,6 +744,7 @@ class TestCommand:
     @pytest.mark.realtime
     async def test_ctrl_c_ends_a_call_too(self, tmp_path: Path):
         process = command("web", "--port", 0, cwd=tmp_path)
+        next_line(process)
         next_line(process)
         found = re.search(r"http://\S+", next_line(process))
         assert found
@@ -677,7 +759,7 @@ class TestCommand:
 
     def test_other_machines_need_https(self):
         result = run("web", "--host", "0.0.0.0", "--port", 0, interrupt_after="Whoever reaches")
-        _, where, https, whoever, ended = result.output.splitlines()
+        _, _, where, https, whoever, ended = result.output.splitlines()
         assert re.search(r"Open http://localhost:\d+ in", where)
         assert re.search(r"without https.*ssh -L (\d+):localhost:\1", https)
         assert "Whoever reaches this port can call" in whoever

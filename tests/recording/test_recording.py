@@ -34,18 +34,23 @@ class Writing:
     def put(self, kind: int, t: float, payload: Any) -> None:
         self.files.write([Entry(kind, BEGAN + t, payload)])
 
-    def sent(self, t: float, **event: Any) -> None:
-        self.put(Kind.SENT, t, json.dumps(event).encode())
+    def sent(self, t: float, audio: bytes = b"", **event: Any) -> None:
+        self.put(Kind.SENT, t, (json.dumps(event).encode(), audio))
 
-    def received(self, t: float, **event: Any) -> None:
-        self.put(Kind.RECEIVED, t, json.dumps(event).encode())
+    def received(self, t: float, audio: bytes = b"", **event: Any) -> None:
+        self.put(Kind.RECEIVED, t, (json.dumps(event).encode(), audio))
 
     def said(self, t: float, samples: NDArray[np.int16]) -> None:
-        self.sent(t, type="input_audio_buffer.append", audio=_base64(samples))
+        event = {"type": "input_audio_buffer.append", "audio": _base64(samples)}
+        self.put(Kind.SENT, t, (json.dumps(event).encode(), samples.tobytes()))
 
     def spoken(self, t: float, samples: NDArray[np.int16], response: str = "r1") -> None:
         self.received(
-            t, type="response.output_audio.delta", response_id=response, delta=_base64(samples)
+            t,
+            samples.tobytes(),
+            type="response.output_audio.delta",
+            response_id=response,
+            delta=_base64(samples),
         )
 
     def note(self, t: float, source: str, kind: str, **fields: Any) -> None:
@@ -99,7 +104,7 @@ def test_each_line_is_as_the_schema_says(tmp_path: Path):
     writing.said(0.1, _noise(320))
     writing.spoken(0.2, _noise(480))
     writing.received(0.3, type="response.done", response={"id": "r1", "x": float("nan")})
-    writing.put(Kind.RECEIVED, 0.4, b"no JSON\n")
+    writing.put(Kind.RECEIVED, 0.4, (b"no JSON\n", b""))
     writing.put(Kind.HEARD, 0.4, (_noise(960).tobytes(), 24_000, 1))
     writing.put(Kind.DROPPED, 0.5, (3, BEGAN + 0.4))
     writing.note(0.6, "pipeline", "interruption")
@@ -140,13 +145,18 @@ def test_audio_is_kept_exactly_and_records_refer_to_it(tmp_path: Path):
         '{"type":"response.output_audio.delta","delta":"%s\\n"}',
     ],
 )
-def test_audio_is_found_however_the_event_is_written(tmp_path: Path, written: str):
+@pytest.mark.parametrize("is_decoded", [True, False])
+def test_audio_is_found_however_the_event_is_written(
+    tmp_path: Path, written: str, is_decoded: bool
+):
     bot = _noise(480)
     writing = Writing(tmp_path)
     writing.opening()
-    writing.put(Kind.RECEIVED, 0.1, (written % _base64(bot)).encode())
+    message = (written % _base64(bot)).encode()
+    writing.put(Kind.RECEIVED, 0.1, (message, bot.tobytes() if is_decoded else b""))
     call = writing.ended(1.0)
     assert np.array_equal(call.samples(call.records[1].audio), bot)
+    assert set(call.records[1].data.values()) == {"response.output_audio.delta", ""}
 
 
 def test_a_word_that_looks_like_base64_stays_a_word(tmp_path: Path):
@@ -159,7 +169,7 @@ def test_a_word_that_looks_like_base64_stays_a_word(tmp_path: Path):
 
 def test_a_message_that_is_no_event_is_kept_as_it_is(tmp_path: Path):
     writing = Writing(tmp_path)
-    writing.put(Kind.RECEIVED, 0.1, b"[1]\n\xff")
+    writing.put(Kind.RECEIVED, 0.1, (b"[1]\n\xff", b""))
     call = writing.ended(1.0)
     assert (call.records[0].type, call.records[0].data["raw"]) == ("malformed", "[1]\n�")
 

@@ -18,6 +18,7 @@ from pipecat_hydra.recording import HydraRecorder, Recording, audio_files, call_
 from pipecat_hydra.recording.tape import Kind, Tape
 from pipecat_hydra.recording.writer import CallWriter
 
+PCM = bytes(640)
 APPEND = b'{"type":"input_audio_buffer.append","audio":"' + b"AAAA" * 213 + b'AA=="}'
 
 
@@ -45,9 +46,9 @@ def ended(writer: CallWriter) -> Recording:
 def test_what_is_put_before_the_end_is_written_and_nothing_after(tmp_path: Path):
     writer = begun(tmp_path)
     for _ in range(1_000):
-        writer.sent(APPEND)
+        writer.sent(APPEND, PCM)
     writer.end("done")
-    writer.sent(APPEND)
+    writer.sent(APPEND, PCM)
     writer.note("pipeline", "interruption")
     call = ended(writer)
     assert [record.type for record in call.records[1:]] == ["input_audio_buffer.append"] * 1_000
@@ -60,7 +61,7 @@ def test_all_is_on_the_disk_a_second_later(tmp_path: Path):
     until(lambda: writer.folder is not None)
     folder = writer.folder
     assert folder is not None
-    writer.sent(APPEND)
+    writer.sent(APPEND, PCM)
     writer.note("pipeline", "user_started")
     began = time.monotonic()
     until(lambda: len(Recording.open(folder).records) == 3)
@@ -89,9 +90,11 @@ def test_a_secret_is_written_nowhere(tmp_path: Path):
     writer.hide(key)
     writer.hide("12345678")
     writer.hide("short")
-    writer.received(json.dumps({"type": "error", "error": {"message": f"bad key {key}"}}).encode())
+    writer.received(
+        json.dumps({"type": "error", "error": {"message": f"bad key {key}"}}).encode(), b""
+    )
     writer.note("pipeline", "error", message=f"wss://x?api_key={key} short 12345678")
-    writer.received(key.encode())
+    writer.received(key.encode(), b"")
     call = ended(writer)
     written = (call.folder / "call.jsonl").read_text()
     assert "5ecret" not in written
@@ -106,7 +109,7 @@ class TestFullDisk:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warnings: list[str], what: str
     ):
         writer = begun(tmp_path)
-        writer.sent(APPEND)
+        writer.sent(APPEND, PCM)
         until(lambda: writer.folder is not None and (writer.folder / "user.flac").exists())
         full = OSError(errno.ENOSPC, "No space left on device")
 
@@ -117,11 +120,11 @@ class TestFullDisk:
             monkeypatch.setattr(audio_files.FlacWriter, "append", fails)
         else:
             monkeypatch.setattr(call_files.os, "write", fails)
-        writer.sent(APPEND)
+        writer.sent(APPEND, PCM)
         until(lambda: warnings)
         monkeypatch.undo()
         for _ in range(10_000):
-            writer.sent(APPEND)
+            writer.sent(APPEND, PCM)
         call = ended(writer)
         (error,) = warnings
         assert "ERROR" in error
@@ -143,7 +146,7 @@ class TestFullDisk:
         )
         writer = begun(tmp_path)
         for _ in range(100):
-            writer.sent(APPEND)
+            writer.sent(APPEND, PCM)
         until(lambda: warnings)
         call = ended(writer)
         (error,) = warnings
@@ -218,9 +221,10 @@ import os, sys, time
 from pipecat_hydra.recording import HydraRecorder
 writer = HydraRecorder(sys.argv[1]).begin(model="hydra-v1.1")
 writer.note("call", "session_opening", model="hydra-v1.1")
-append = b'{"type":"input_audio_buffer.append","audio":"' + b"AQAB" * 213 + b'AQ=="}'
+pcm = bytes(640)
+append = b'{"type":"input_audio_buffer.append","audio":"' + b"AAAA" * 213 + b'AA=="}'
 for n in range(100_000):
-    writer.sent(append)
+    writer.sent(append, pcm)
     writer.heard(time.monotonic(), b"ab" * 480, 24_000, 1)
     print(n, flush=True)
     time.sleep(0.02)

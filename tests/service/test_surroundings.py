@@ -27,6 +27,7 @@ from pipecat.workers.llm import LLMWorker
 from typing_extensions import override
 
 from pipecat_hydra.service.surroundings import Surroundings
+from pipecat_hydra.testing import VirtualTransport
 
 
 class Service(LLMService[Any]):
@@ -83,6 +84,13 @@ class TestAPath:
     def test_nothing(self):
         llm = Service()
         assert nothing_concerns(around(llm, Pipeline([IdentityFilter(), llm, IdentityFilter()])))
+
+    def test_the_nearest_output_transport_below_it_plays_what_it_says(self):
+        llm = Service()
+        above, below, last = (VirtualTransport().output() for _ in range(3))
+        found = around(llm, Pipeline([above, Pipeline([IdentityFilter(), llm]), below, last]))
+        assert found.output is below
+        assert around(llm, Pipeline([above, llm])).output is None
 
     def test_a_turn_processor_decides_and_has_no_context(self):
         llm = Service()

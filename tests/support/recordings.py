@@ -235,7 +235,8 @@ class SampleCall:
     def play(self, pcm: Samples, begin: float, cut: float | None = None) -> None:
         """Let the loudspeaker play something, until it is cut."""
         end = begin + len(pcm) / BOT_RATE if cut is None else cut
-        first, last = round(begin * BOT_RATE), round(min(end, self.secs) * BOT_RATE)
+        first = round(begin * BOT_RATE)
+        last = min(round(end * BOT_RATE), first + len(pcm), len(self._heard))
         self._heard[first:last] = pcm[: last - first]
         self.add(begin, "pipeline", "bot_started")
         for piece in range(first, last, BOT_RATE // 25):

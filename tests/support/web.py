@@ -16,8 +16,10 @@ from support.webrtc import CLIENT_READY, Browser
 
 import pipecat_hydra.cli.web.call
 from pipecat_hydra.cli.web import DEFAULT_INSTRUCTIONS, WebOptions
-from pipecat_hydra.cli.web.call import Call, Service
+from pipecat_hydra.cli.web.call import Call
+from pipecat_hydra.cli.web.disturbances import Disturbances
 from pipecat_hydra.cli.web.server import WebServer
+from pipecat_hydra.cli.web.service import Service
 from pipecat_hydra.emulator import HydraEmulator
 from pipecat_hydra.testing import VirtualTransport
 from pipecat_hydra.wire.protocol import DEFAULT_MODEL
@@ -48,18 +50,26 @@ class Page(VirtualTransport):
 
     Attributes:
         messages: The messages that the page was told.
+        announced: The problems that the terminal was told.
         is_disconnected: Whether the call has closed the connection to the page.
     """
 
     def __init__(self):
         super().__init__()
         self.messages: list[Any] = []
+        self.announced: list[str] = []
         self.is_disconnected = False
         self._output.send_message = self._keep
 
     async def introduce(self) -> None:
         """Tell the call that the page is ready, as Pipecat's clients do."""
         await self.input().broadcast_frame(InputTransportMessageFrame, message=CLIENT_READY)
+
+    async def send(self, kind: str, data: Any) -> None:
+        """Send the call a message of the page's own."""
+        own = {"t": kind, "d": data}
+        message = {"label": "rtvi-ai", "type": "client-message", "id": "2", "data": own}
+        await self.input().broadcast_frame(InputTransportMessageFrame, message=message)
 
     async def disconnect(self) -> None:
         """Take the part of the WebRTC connection, which the call closes at its end."""
@@ -70,6 +80,10 @@ class Page(VirtualTransport):
 
     def data(self, kind: str) -> list[Any]:
         return [message["data"] for message in self.messages if message["type"] == kind]
+
+    def told(self, *types: str) -> list[Any]:
+        """Messages of the call's own, of some types."""
+        return [told for told in self.data("server-message") if told["type"] in types]
 
     async def until(self, kind: str, count: int = 1) -> None:
         await until(lambda: self.types().count(kind) >= count, self.types)
@@ -82,19 +96,23 @@ class Page(VirtualTransport):
 
 @asynccontextmanager
 async def holding(
-    hydra: HydraEmulator, monkeypatch: pytest.MonkeyPatch, *, api_key: str | None = None
+    hydra: HydraEmulator,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    api_key: str | None = None,
+    disturbances: Disturbances | None = None,
 ) -> AsyncGenerator[tuple[Page, "asyncio.Task[None]"]]:
     """Hold a call with a page that needs no WebRTC; gives the page and the call's task."""
     page: Any = Page()
     monkeypatch.setattr(pipecat_hydra.cli.web.call, "SmallWebRTCTransport", lambda *_: page)
     service = Service(
         api_key=api_key or hydra.api_key,
-        base_url=hydra.url,
+        base_url=disturbances.line.url if disturbances else hydra.url,
         model=DEFAULT_MODEL,
         voice=None,
         instructions=DEFAULT_INSTRUCTIONS,
     )
-    call = Call(page, service)
+    call = Call(page, service, disturbances=disturbances, announce=page.announced.append)
     running = asyncio.create_task(call.run())
     try:
         await page.timeline.started()

@@ -1,13 +1,14 @@
 """The HTTP application: serves the page and its facts, and answers WebRTC offers."""
 
+import importlib.metadata
 import mimetypes
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import FileResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from loguru import logger
 from pipecat.transports.smallwebrtc.request_handler import (
@@ -15,13 +16,21 @@ from pipecat.transports.smallwebrtc.request_handler import (
     SmallWebRTCRequest,
 )
 
+from pipecat_hydra.cli.web.call import TEXT_LIMIT
 from pipecat_hydra.cli.web.calls import Calls
 from pipecat_hydra.cli.web.guard import BodyLimit, Hosts
 from pipecat_hydra.cli.web.prebuilt import PREBUILT_PATH, add_prebuilt, has_prebuilt
+from pipecat_hydra.cli.web.recordings import Recordings
+from pipecat_hydra.cli.web.service import INSTRUCTIONS_LIMIT, ChoiceError, Offered
 
 __all__ = ["About", "build_app"]
 
 _STATIC: Final = Path(__file__).parent / "static"
+
+_LINKS: Final = {
+    "Smallest AI": "https://smallest.ai",
+    "Pipecat": "https://github.com/pipecat-ai/pipecat",
+}
 
 _HEADERS: Final = {
     "Cache-Control": "no-cache",
@@ -32,7 +41,8 @@ _HEADERS: Final = {
 _PAGE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
 }
@@ -47,6 +57,13 @@ class About:
         model: The model.
         voice: Its voice; `None` for the model's default, if the default is not known.
         script: Whether the emulator answers by the script of the package or by another.
+        instructions: The system instruction.
+        models: The models, each with its voices, that a page may choose for its call.
+        instructions_limit: How many characters of instructions a page may choose.
+        text_limit: How many characters of text a page may send at a time.
+        can_disturb: Whether a page may disturb its call; see `cli/web/disturbances.py`.
+        version: Version of the package.
+        links: Pages on the internet about what talks here, by name.
         prebuilt: Path of Pipecat's prebuilt page, if it is installed.
     """
 
@@ -54,16 +71,24 @@ class About:
     model: str
     voice: str | None
     script: Literal["own", "other"] | None
+    instructions: str
+    models: tuple[Offered, ...]
+    can_disturb: bool
+    instructions_limit: int = INSTRUCTIONS_LIMIT
+    text_limit: int = TEXT_LIMIT
+    version: str = field(default_factory=lambda: importlib.metadata.version("pipecat-hydra"))
+    links: Mapping[str, str] = field(default_factory=lambda: _LINKS)
     prebuilt: str | None = field(
         default_factory=lambda: f"{PREBUILT_PATH}/" if has_prebuilt() else None
     )
 
 
-def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
+def build_app(calls: Calls, recordings: Recordings, about: About, hosts: Hosts) -> FastAPI:
     """Build the application.
 
     Args:
         calls: Answers the offers.
+        recordings: Has the files of the calls.
         about: Facts that the page shows.
         hosts: Says which requests are refused.
 
@@ -96,6 +121,10 @@ def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
     async def tell_about() -> About:
         return about
 
+    @app.get("/api/alive", status_code=204)
+    async def tell_that_it_is_there() -> None:
+        """Answer a page that asks, during a call, whether the server is still there."""
+
     @app.post("/api/offer")
     async def offer(request: SmallWebRTCRequest) -> dict[str, str]:
         if "m=audio" not in request.sdp:
@@ -104,6 +133,8 @@ def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
             answer = await calls.answer(request)
         except HTTPException:
             raise
+        except ChoiceError as error:
+            raise HTTPException(400, str(error)) from None
         except Exception as error:
             # aiortc raises all kinds of exceptions for a description that it cannot parse.
             logger.warning(f"Offer refused: {repr(error)[:200]}")
@@ -117,7 +148,38 @@ def build_app(calls: Calls, about: About, hosts: Hosts) -> FastAPI:
         await calls.add_candidates(request)
         return {"status": "success"}
 
+    _add_recordings(app, recordings)
     if about.prebuilt:
         add_prebuilt(app, offer, candidates)
     app.mount("/", StaticFiles(directory=_STATIC, html=True))
     return app
+
+
+def _add_recordings(app: FastAPI, recordings: Recordings) -> None:
+    """Serve the files of recorded calls, each to whoever knows the id of its call.
+
+    Args:
+        app: The application to add them to.
+        recordings: Has the calls.
+    """
+
+    async def files_of(call_id: str) -> tuple[Path, tuple[str, ...]]:
+        call = recordings.get(call_id)
+        if call is None:
+            raise HTTPException(404, "There is no such call.")
+        try:
+            return call.folder, await call.files()
+        except TimeoutError:
+            raise HTTPException(409, "The call goes on.") from None
+
+    @app.get("/api/calls/{call_id}")
+    async def list_files(call_id: str) -> dict[str, tuple[str, ...]]:
+        return {"files": (await files_of(call_id))[1]}
+
+    @app.get("/api/calls/{call_id}/{name}")
+    async def send_file(call_id: str, name: str) -> FileResponse:
+        folder, names = await files_of(call_id)
+        if name not in names:
+            raise HTTPException(404, "There is no such file.")
+        # A report is a page with scripts of its own: it is saved, and never shown from here.
+        return FileResponse(folder / name, filename=f"hydra-{name}")

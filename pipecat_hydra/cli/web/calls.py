@@ -9,6 +9,8 @@ free again.
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Final
 
 from fastapi import HTTPException
@@ -21,7 +23,10 @@ from pipecat.transports.smallwebrtc.request_handler import (
 )
 
 from pipecat_hydra.cli.talk.errors import without_key
-from pipecat_hydra.cli.web.call import Call, Service
+from pipecat_hydra.cli.web.call import Call
+from pipecat_hydra.cli.web.disturbances import Disturbances
+from pipecat_hydra.cli.web.recordings import Recordings
+from pipecat_hydra.cli.web.service import Service
 
 __all__ = ["Calls"]
 
@@ -37,14 +42,27 @@ _POLL_SECS: Final = 0.02
 class Calls:
     """Begins a call for each offer whose page connects. `end` must be called at the end."""
 
-    def __init__(self, service: Service, announce: Callable[[str], None]):
+    def __init__(
+        self,
+        service: Service,
+        announce: Callable[[str], None],
+        recordings: Recordings,
+        *,
+        can_disturb: bool = False,
+    ):
         """Create the object, without any call.
 
         Args:
-            service: The service that all calls talk to.
-            announce: Called with a line when a call starts and when it has ended.
+            service: The service that calls talk to; a page may choose another model, voice and
+                instructions.
+            announce: Called with a line when a call starts, when it has ended, and for each problem
+                between.
+            recordings: Records the calls.
+            can_disturb: Whether the service is an emulator, whose calls a page may disturb.
         """
         self._service = service
+        self._recordings = recordings
+        self._can_disturb = can_disturb
         self._announce = announce
         # No STUN server is needed: the page is on this machine or on its network.
         self._handler = SmallWebRTCRequestHandler()
@@ -68,9 +86,17 @@ class Calls:
 
         Raises:
             HTTPException: No place is free.
+            ChoiceError: What the page has chosen for the call is not valid.
         """
+        service = self._service.chosen(offer.request_data)
+
+        async def hold_soon(connection: SmallWebRTCConnection) -> None:
+            # The answer waits for this coroutine, and the page waits for the answer.
+            self._held[connection] = holding = asyncio.create_task(self._hold(connection, service))
+            holding.add_done_callback(lambda _: self._held.pop(connection))
+
         if any(connection.pc_id == offer.pc_id for connection in self._held):
-            return await self._handler.handle_web_request(offer, self._hold_soon)
+            return await self._handler.handle_web_request(offer, hold_soon)
         if len(self) >= _MOST_CALLS:
             raise HTTPException(
                 503,
@@ -79,7 +105,7 @@ class Calls:
             )
         self._answering += 1
         try:
-            return await self._handler.handle_web_request(offer, self._hold_soon)
+            return await self._handler.handle_web_request(offer, hold_soon)
         finally:
             self._answering -= 1
 
@@ -97,12 +123,7 @@ class Calls:
         await asyncio.gather(*held.values(), return_exceptions=True)
         await self._handler.close()
 
-    async def _hold_soon(self, connection: SmallWebRTCConnection) -> None:
-        # The answer waits for this coroutine, and the page waits for the answer.
-        self._held[connection] = holding = asyncio.create_task(self._hold(connection))
-        holding.add_done_callback(lambda _: self._held.pop(connection))
-
-    async def _hold(self, connection: SmallWebRTCConnection) -> None:
+    async def _hold(self, connection: SmallWebRTCConnection, service: Service) -> None:
         """Wait for the page to connect, and hold the call; close a connection that never is."""
         is_connected = False
         try:
@@ -111,23 +132,42 @@ class Calls:
             if not is_connected:
                 await connection.disconnect()
         if is_connected:
-            await self._talk(connection)
+            await self._talk(connection, service)
         else:
             logger.warning("a page has made an offer, but never connected")
 
-    async def _talk(self, connection: SmallWebRTCConnection) -> None:
+    async def _talk(self, connection: SmallWebRTCConnection, service: Service) -> None:
         self._count += 1
         number, began = self._count, time.monotonic()
         self._announce(f"call {number} began")
+        recorded = self._recordings.begin()
         try:
-            call = self._calls[connection] = Call(connection, self._service)
-            await call.run()
+            async with AsyncExitStack() as stack:
+                disturbances = None
+                if self._can_disturb:
+                    disturbances = await stack.enter_async_context(Disturbances(service.base_url))
+                    service = replace(service, base_url=disturbances.line.url)
+                call = self._calls[connection] = Call(
+                    connection,
+                    service,
+                    recorded=recorded,
+                    disturbances=disturbances,
+                    announce=lambda problem: self._announce_problem(number, problem),
+                )
+                await call.run()
         except Exception as error:
-            message = without_key(f"{type(error).__name__}: {error}", self._service.api_key)
+            message = without_key(f"{type(error).__name__}: {error}", service.api_key)
             logger.error(f"call {number} failed: {message}")
         finally:
             self._calls.pop(connection, None)
-            self._announce(f"call {number} ended after {time.monotonic() - began:.0f} s")
+            recorded.end()
+            where = self._recordings.place_of(recorded)
+            self._announce(f"call {number} ended after {time.monotonic() - began:.0f} s{where}")
+
+    def _announce_problem(self, number: int, problem: str) -> None:
+        # The server's words may contain terminal escapes.
+        shown = problem if problem.isprintable() else ascii(problem)
+        self._announce(f"call {number}: {shown}")
 
 
 async def _connects(connection: SmallWebRTCConnection) -> bool:

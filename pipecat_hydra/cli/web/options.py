@@ -30,6 +30,8 @@ class WebOptions:
         instructions: The system instruction.
         script: The emulator's script, a YAML file; `None` for the script of the package.
             Not used with a key.
+        record: Folder in which the calls are recorded for good; `None` to record them for their
+            pages only, until the server ends.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +43,7 @@ class WebOptions:
     voice: str | None = None
     instructions: str = DEFAULT_INSTRUCTIONS
     script: Path | None = None
+    record: Path | None = None
 
     def __repr__(self) -> str:
         """Leave out the key."""

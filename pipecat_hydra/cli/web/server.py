@@ -18,15 +18,19 @@ from typing_extensions import override
 
 from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, without_key
 from pipecat_hydra.cli.web.app import About, build_app
-from pipecat_hydra.cli.web.call import Service
 from pipecat_hydra.cli.web.calls import Calls
 from pipecat_hydra.cli.web.guard import Hosts
 from pipecat_hydra.cli.web.options import WebOptions
+from pipecat_hydra.cli.web.recordings import Recordings
+from pipecat_hydra.cli.web.service import Service, offered_models
 from pipecat_hydra.wire.protocol import MODELS
 
 __all__ = ["WebServer", "run"]
 
 _OWN_SCRIPT: Final = Path(__file__).parent / "demo" / "script.yaml"
+
+_MIN_TURN_MS: Final = 450
+"""How long the emulator has to hear somebody: longer than a cough (`cli/web/disturbances.py`)."""
 
 _CLOSE_LIMIT_SECS: Final = 2
 """How long requests in flight may still take when the server ends."""
@@ -71,11 +75,13 @@ class WebServer:
 
     Attributes:
         calls: The calls in progress.
+        recordings: The recorded calls.
         port: The TCP port.
         is_loopback: Whether only this machine can reach it.
     """
 
     calls: Calls
+    recordings: Recordings
     port: int
     is_loopback: bool
 
@@ -116,9 +122,12 @@ class WebServer:
             self.port = address[1]
             self.is_loopback = ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
             service = await self._choose_service(stack)
-            self.calls = Calls(service, self._announce)
+            is_emulated = self._options.api_key is None
+            self.recordings = stack.enter_context(Recordings(self._options.record))
+            self.calls = Calls(service, self._announce, self.recordings, can_disturb=is_emulated)
             stack.push_async_callback(self.calls.end)
-            server = _Server(build_app(self.calls, self._about(service), hosts))
+            app = build_app(self.calls, self.recordings, self._about(service), hosts)
+            server = _Server(app)
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             stack.push_async_callback(_stop, server, serving)
             self._stack = stack.pop_all()
@@ -150,7 +159,9 @@ class WebServer:
             hydra = await stack.enter_async_context(
                 HydraEmulator(
                     options.script or _OWN_SCRIPT,
-                    settings=EmulatorSettings(transcripts=True, record=False),
+                    settings=EmulatorSettings(
+                        transcripts=True, record=False, min_turn_ms=_MIN_TURN_MS
+                    ),
                 )
             )
             api_key, base_url = hydra.api_key, hydra.url
@@ -183,6 +194,9 @@ class WebServer:
             model=service.model,
             voice=service.voice or (model.default_voice if model else None),
             script=("other" if self._options.script else "own") if is_emulator else None,
+            instructions=service.instructions,
+            models=offered_models(service),
+            can_disturb=is_emulator,
         )
 
 

@@ -2,11 +2,13 @@
 // of the page, nor of the clock: each message comes with its time in seconds.
 //
 // An entry has an `id`, the `time` when it began, a `kind`, and what goes with that:
-//   note          text
-//   user          until
-//   reply         text, until, firstAudio, isInterrupted
+//   note          text, isReconnect
+//   user          until, text, isDiscarded, isFirst
+//   typed         text
+//   reply         text, until, firstAudio, heardFrom, answeredAfter, generated, isInterrupted
 //   call          name, args, result, until, isCancelled
 //   interruption  silentAfter
+//   disturbance   text
 //   problem       text
 
 export class Conversation {
@@ -15,7 +17,9 @@ export class Conversation {
   #user = null;
   #reply = null;
   #isHeard = false;
+  #started = 0;
   #unheard = 0;
+  #generated = new Map(); // seconds by number of the reply
   #firstAudio = null;
   #calls = new Map();
 
@@ -36,8 +40,19 @@ export class Conversation {
     return this.#calls.size > 0;
   }
 
+  // How long after the user's turns the replies were heard, in seconds.
+  get answers() {
+    const times = this.entries.map((entry) => entry.answeredAfter ?? null);
+    return times.filter((time) => time !== null);
+  }
+
   note(time, text) {
-    this.#add({ kind: "note", time, text });
+    this.#add({ kind: "note", time, text, isReconnect: false });
+  }
+
+  typed(time, text) {
+    this.#firstAudio = null;
+    this.#add({ kind: "typed", time, text });
   }
 
   problem(time, text) {
@@ -45,8 +60,11 @@ export class Conversation {
   }
 
   silentAfter(entry, seconds) {
-    entry.silentAfter = seconds;
-    this.#changed(entry);
+    this.#change(entry, { silentAfter: seconds });
+  }
+
+  answered(entry, heardFrom, answeredAfter) {
+    this.#change(entry, { heardFrom, answeredAfter });
   }
 
   // Whatever is still going on ends with the call.
@@ -62,12 +80,13 @@ export class Conversation {
     switch (type) {
       case "user-started-speaking":
         this.#firstAudio = null;
-        this.#user ??= this.#add({ kind: "user", time, until: null });
+        this.#user ??= this.#addUser(time);
         break;
       case "user-stopped-speaking":
         if (this.#user) this.#userStopped(time);
         break;
       case "bot-tts-started":
+        this.#started += 1;
         this.#unheard += 1;
         if (this.#isHeard) this.#openReply(time);
         break;
@@ -81,6 +100,10 @@ export class Conversation {
         break;
       case "bot-output":
         this.#botSaid(data);
+        break;
+      // Hydra gives no words of the user; a transcriber beside it does.
+      case "user-transcription":
+        if (data.final) this.#userSaid(data.text);
         break;
       // It comes with every turn of the user's, also when there is nothing to interrupt.
       case "bot-interrupted":
@@ -98,9 +121,49 @@ export class Conversation {
         break;
       // Pipecat's own `error` says the same in words for a programmer.
       case "server-message":
-        if (data?.type === "problem") this.problem(time, sentence(data.text));
-        if (data?.type === "note") this.note(time, data.text);
+        this.#told(time, data ?? {});
         break;
+    }
+  }
+
+  #told(time, { type, text, reply, secs }) {
+    switch (type) {
+      case "problem":
+        this.problem(time, sentence(text));
+        break;
+      case "note":
+        this.#add({ kind: "note", time, text, isReconnect: true });
+        break;
+      case "disturbance":
+        this.#add({ kind: "disturbance", time, text });
+        break;
+      case "discarded":
+        this.#discarded();
+        break;
+      case "generated":
+        this.#generated.set(reply, secs);
+        if (this.#reply?.number === reply) this.#change(this.#reply, { generated: secs });
+        break;
+    }
+  }
+
+  #addUser(time) {
+    const isFirst = !this.entries.some(({ kind }) => kind === "user");
+    return this.#add({ kind: "user", time, until: null, text: "", isDiscarded: false, isFirst });
+  }
+
+  #userSaid(text) {
+    const entry = this.entries.findLast(({ kind }) => kind === "user");
+    if (entry) this.#change(entry, { text: `${entry.text} ${text}`.trim() });
+  }
+
+  // The turn was noise, so that what is heard after it is no answer to it.
+  #discarded() {
+    const turn = this.entries.findLast(({ kind }) => kind === "user");
+    if (!turn) return;
+    this.#change(turn, { isDiscarded: true });
+    for (const entry of this.entries.slice(turn.id)) {
+      if (entry.kind === "reply") this.#change(entry, { answeredAfter: null });
     }
   }
 
@@ -115,6 +178,7 @@ export class Conversation {
   #openReply(time) {
     if (this.isBotSpeaking || this.#unheard === 0) return;
     this.#unheard -= 1;
+    const number = this.#started - this.#unheard;
     const firstAudio = this.#firstAudio;
     this.#firstAudio = null;
     this.#reply = this.#add({
@@ -122,7 +186,11 @@ export class Conversation {
       time,
       until: null,
       text: "",
+      number,
       firstAudio,
+      heardFrom: null,
+      answeredAfter: null,
+      generated: this.#generated.get(number) ?? null,
       isInterrupted: false,
     });
   }
@@ -137,6 +205,7 @@ export class Conversation {
 
   #interrupted(time) {
     this.#change(this.#reply, { until: time, isInterrupted: true });
+    if (!this.#user) return; // a typed text does so, too
     this.#add({ kind: "interruption", time, silentAfter: null });
   }
 

@@ -2,8 +2,13 @@
 
 import { Call } from "./call.js";
 import { Conversation } from "./conversation.js";
+import { Devices } from "./devices.js";
+import { Ear, percentile } from "./ear.js";
 import { Meter } from "./meter.js";
-import { Timeline, clock } from "./timeline.js";
+import { Picture } from "./picture.js";
+import { Recording } from "./recording.js";
+import { Settings } from "./settings.js";
+import { Timeline, clock, tenths } from "./timeline.js";
 
 const byId = (id) => document.getElementById(id);
 const page = {
@@ -19,17 +24,33 @@ const page = {
   userVoice: byId("user-voice"),
   userName: byId("user-name"),
   botVoice: byId("bot-voice"),
+  figures: byId("figures"),
+  picture: byId("call-picture"),
+  disturbances: byId("disturbances"),
+  fixed: byId("fixed"),
+  typing: byId("typing"),
+  text: byId("text"),
+  send: byId("send"),
 };
 const meters = {
   user: new Meter(byId("user-scope"), byId("user-level")),
   bot: new Meter(byId("bot-scope"), byId("bot-level")),
 };
-const timeline = new Timeline(byId("timeline"), byId("newest"));
+const timeline = new Timeline(byId("timeline"), () => announce("Copied."));
+const recording = new Recording(byId("recording"), byId("player"), byId("files"), (time) =>
+  picture.point(time),
+);
+const picture = new Picture(byId("strip"), byId("picture"), (time) => recording.seek(time));
+const settings = new Settings({
+  part: byId("service"),
+  model: byId("model"),
+  voice: byId("voice"),
+  instructions: byId("instructions"),
+  chosen: byId("chosen"),
+});
+const devices = new Devices(byId("microphone"), byId("loudspeaker"), page.speaker, changeMicrophone);
 
-// How long the bot must be quiet until a barge-in has silenced it: longer than any pause
-// between its words, since what is still on the way to the ear is part of it.
-const QUIET_MS = 400;
-const BARGE_IN_LIMIT_MS = 4_000;
+const PICTURE_EVERY_MS = 100;
 
 let call = null;
 let conversation = null;
@@ -37,7 +58,9 @@ let phase = "ready"; // then asking, connecting, live, unstable; at last ended, 
 let isMuted = false;
 let began = 0;
 let audio = null;
-let interruption = null;
+let ear = null;
+let drawn = 0;
+let canDisturb = false;
 
 const seconds = () => (performance.now() - began) / 1000;
 
@@ -45,22 +68,29 @@ function startCall() {
   conversation = new Conversation((entry) => {
     page.empty.hidden = true;
     timeline.show(entry);
-    followInterruption(entry);
+    picture.show(entry);
+    ear.follow(entry, performance.now());
+    showFigures();
   });
+  ear = new Ear(meters, conversation, seconds);
   timeline.clear();
+  picture.clear();
+  recording.clear();
   page.empty.hidden = false;
+  page.picture.hidden = false;
   showProblem("");
-  interruption = null;
+  showFigures();
   began = performance.now();
   setMuted(false);
   // Browsers let sound play only from within a click, and this is one.
   audio = new AudioContext();
-  const own = new Call({
+  const listener = {
     asking: () => enter("asking"),
-    connecting: (stream) => {
-      enter("connecting");
+    microphone: (stream) => {
       meters.user.attach(audio, stream);
+      devices.list();
     },
+    connecting: () => enter("connecting"),
     heard: (stream) => {
       page.speaker.srcObject = stream;
       page.speaker.play().catch(() => {});
@@ -83,21 +113,23 @@ function startCall() {
       // Whatever was wrong is so no more.
       if (message.type === "bot-started-speaking") showProblem("");
       if (message.type === "server-message") {
-        const { type, ended } = message.data ?? {};
+        const { type, ended, id, secs } = message.data ?? {};
+        if (type === "recording") recording.expect(id, secs - seconds());
         if (type === "problem") showProblem(conversation.entries.at(-1).text);
         if (type === "note") showProblem("");
         if (ended) own.hangUp();
       }
       show();
     },
-    ended: (reason) => endCall(reason),
-  });
+    ended: (reason, isServerGone) => endCall(reason, isServerGone),
+  };
+  const own = new Call(listener, settings.choice, devices.microphone);
   call = own;
   call.start();
   requestAnimationFrame(tick);
 }
 
-function endCall(reason) {
+function endCall(reason, isServerGone) {
   const wasLive = phase === "live" || phase === "unstable";
   call = null;
   page.speaker.srcObject = null;
@@ -108,7 +140,9 @@ function endCall(reason) {
   if (reason) showProblem(reason);
   if (reason && wasLive) conversation.problem(seconds(), reason);
   if (wasLive) conversation.note(seconds(), `The call ended after ${clock(seconds())}.`);
+  picture.grow(seconds());
   announce(wasLive ? "The call ended." : "");
+  if (wasLive && !isServerGone) recording.load();
   setMuted(false);
   enter(wasLive ? "ended" : page.alert.textContent ? "failed" : "ready");
 }
@@ -130,9 +164,14 @@ function show() {
   page.callLabel.textContent = isCalling ? "Hang up" : "Call";
   const canMute = phase === "live" || phase === "unstable";
   // A button that can no longer be pressed loses the focus, and the keyboard its place.
-  if (!canMute && document.activeElement === page.mute) page.call.focus();
+  const isLost = document.activeElement?.matches("#mute, #text, #send, #disturbances *");
+  if (!canMute && isLost) page.call.focus();
   page.mute.disabled = !canMute;
   page.mute.setAttribute("aria-pressed", String(isMuted));
+  page.text.disabled = page.send.disabled = !canMute;
+  page.disturbances.hidden = !canDisturb || !canMute;
+  settings.isFixed = isCalling;
+  page.fixed.hidden = !isCalling;
   page.clock.hidden = !isCalling || phase === "asking" || phase === "connecting";
   page.state.textContent = stateText();
   page.userVoice.classList.toggle("active", isCalling && conversation.isUserSpeaking);
@@ -167,6 +206,30 @@ function showProblem(text) {
   page.alert.textContent = text;
 }
 
+// How long the user has waited, over the whole call.
+function showFigures() {
+  const answers = conversation.answers;
+  page.figures.hidden = answers.length === 0;
+  if (answers.length === 0) return;
+  const [p50, p95] = [50, 95].map((percent) => tenths(percentile(answers, percent)));
+  page.figures.textContent = `Answered after ${p50} (p50), ${p95} (p95)`;
+}
+
+async function changeMicrophone() {
+  try {
+    await call?.useMicrophone(devices.microphone, isMuted);
+  } catch (error) {
+    showProblem(error.message);
+  }
+}
+
+function say(text) {
+  if (!call || !text) return;
+  conversation.typed(seconds(), text);
+  call.say(text);
+  page.text.value = "";
+}
+
 function announce(text) {
   page.announcement.textContent = text;
 }
@@ -176,26 +239,15 @@ function tick(now) {
   meters.user.update(now);
   meters.bot.update(now);
   page.clock.textContent = clock(seconds());
-  if (interruption) measureInterruption(now);
-  requestAnimationFrame(tick);
-}
-
-// The server knows when it fell silent, but not when that was heard. The page does.
-function followInterruption(entry) {
-  if (entry.kind !== "interruption" || entry.silentAfter !== null) return;
-  if (document.hidden) return; // and deaf: levels are measured when the page is drawn
-  interruption = { entry, userBegan: meters.user.began, at: performance.now() };
-}
-
-function measureInterruption(now) {
-  const { entry, userBegan, at } = interruption;
-  const lastHeard = meters.bot.lastHeard;
-  const isQuiet = lastHeard !== null && now - lastHeard > QUIET_MS;
-  if (!isQuiet && now - at < BARGE_IN_LIMIT_MS) return;
-  interruption = null;
-  if (isQuiet && userBegan !== null && lastHeard > userBegan) {
-    conversation.silentAfter(entry, (lastHeard - userBegan) / 1000);
+  ear.update(now);
+  if (phase === "live" || phase === "unstable") {
+    picture.hear(seconds(), meters.user.level, meters.bot.level);
+    if (now - drawn > PICTURE_EVERY_MS) {
+      drawn = now;
+      picture.grow(seconds());
+    }
   }
+  requestAnimationFrame(tick);
 }
 
 async function introduce() {
@@ -211,6 +263,7 @@ async function introduce() {
   const name = isEmulator ? "Emulator" : "Hydra";
   timeline.botName = name;
   byId("bot-name").textContent = name;
+  byId("bot-lane").textContent = name;
   byId("badge-name").textContent = name;
   byId("badge-detail").textContent = isEmulator
     ? "in place of Hydra"
@@ -219,10 +272,26 @@ async function introduce() {
   byId("badge").hidden = false;
   byId(isEmulator ? "emulator-invitation" : "hydra-invitation").hidden = false;
   for (const part of document.querySelectorAll(".own-script")) part.hidden = about.script !== "own";
-  if (about.prebuilt) {
-    byId("prebuilt").href = about.prebuilt;
-    byId("more").hidden = false;
+  canDisturb = about.can_disturb;
+  settings.offer(about);
+  page.text.maxLength = about.text_limit;
+  showLinks(about);
+}
+
+function showLinks({ version, links, prebuilt }) {
+  const parts = [`pipecat-hydra ${version}`];
+  const pages = prebuilt ? { ...links, "Pipecat’s prebuilt page": prebuilt } : links;
+  for (const [name, address] of Object.entries(pages)) {
+    const link = document.createElement("a");
+    link.textContent = name;
+    link.href = address;
+    link.target = "_blank";
+    link.rel = "noopener";
+    parts.push(link);
   }
+  byId("about").replaceChildren(
+    ...parts.flatMap((part, place) => (place ? [document.createTextNode(" · "), part] : [part])),
+  );
 }
 
 page.call.addEventListener("click", () => (call ? call.hangUp() : startCall()));
@@ -230,10 +299,17 @@ page.mute.addEventListener("click", () => {
   setMuted(!isMuted);
   announce(isMuted ? "Muted." : "Not muted.");
 });
-document.addEventListener("visibilitychange", () => {
-  interruption = null;
+page.typing.addEventListener("submit", (event) => {
+  event.preventDefault();
+  say(page.text.value.trim());
 });
+page.disturbances.addEventListener("click", ({ target }) => {
+  const what = target.closest("button")?.dataset.what;
+  if (what) call?.disturb(what);
+});
+document.addEventListener("visibilitychange", () => ear?.forget());
 // Without a word, the server would wait for half a minute whether the page comes back.
 addEventListener("pagehide", () => call?.hangUp());
+devices.list();
 show();
 introduce();

@@ -16,6 +16,8 @@ export class Meter {
   // of `performance.now()`; null if never.
   began = null;
   lastHeard = null;
+  // 0 is silence or close to it, 1 as loud as can be.
+  level = 0;
   #canvas;
   #meter;
   #analyser = null;
@@ -33,6 +35,7 @@ export class Meter {
   }
 
   attach(context, stream) {
+    this.#source?.disconnect();
     this.#analyser = context.createAnalyser();
     this.#analyser.fftSize = this.#samples.length;
     this.#source = context.createMediaStreamSource(stream);
@@ -43,13 +46,13 @@ export class Meter {
     this.#source?.disconnect();
     this.#analyser = this.#source = this.began = this.lastHeard = null;
     this.#levels = [];
-    this.#peak = 0;
+    this.level = this.#peak = 0;
     this.#tell(0);
     this.#draw(0);
   }
 
   update(now) {
-    const level = this.#measure();
+    const level = (this.level = this.#measure());
     if (level > SOUND) {
       if (this.lastHeard === null || now - this.lastHeard > PAUSE_MS) this.began = now;
       this.lastHeard = now;
@@ -65,7 +68,6 @@ export class Meter {
     this.#tell(level);
   }
 
-  // 0 is silence or close to it, 1 as loud as can be.
   #measure() {
     if (!this.#analyser) return 0;
     this.#analyser.getFloatTimeDomainData(this.#samples);
