@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
+from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
@@ -427,6 +428,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     return "", ExitCode.FAILED
 
 
+add_replay(app, _edge)
 add_report(app, _edge)
 
 if __name__ == "__main__":

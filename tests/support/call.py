@@ -191,6 +191,7 @@ async def call(
     microphone: bytes | NDArray[np.int16] = b"",
     microphone_rate: int = 16_000,
     microphone_channels: int = 1,
+    microphone_frame_ms: int = 20,
     out_rate: int = 24_000,
     settings: HydraLLMService.Settings | None = None,
     context: LLMContext | None = None,
@@ -212,7 +213,9 @@ async def call(
         microphone,
         sample_rate=microphone_rate,
         num_channels=microphone_channels,
-        params=VirtualTransportParams(audio_out_sample_rate=out_rate),
+        params=VirtualTransportParams(
+            audio_out_sample_rate=out_rate, audio_in_frame_ms=microphone_frame_ms
+        ),
     )
     arguments: dict[str, Any] = {"api_key": hydra.api_key, "base_url": hydra.url, **service}
     llm = llm or HydraLLMService(settings=settings, **arguments)

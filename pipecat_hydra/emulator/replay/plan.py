@@ -3,6 +3,7 @@
 Pure: what it makes of a `Recording` is data, which `session` plays.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
@@ -22,6 +23,11 @@ server, an event of the client, or a place in the user's audio."""
 
 _BY_AUDIO: Final = ("input_audio_buffer.speech_started", "input_audio_buffer.speech_stopped")
 _CONFIGURE: Final = "session.configure"
+
+# A recording says in words why a connection ended; these are the service's.
+_CODE: Final = re.compile(r"closed the connection \(code (\d+)")
+_BROKE: Final = " broke"
+_STATUS: Final = re.compile(r"HTTP (\d{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,8 @@ class Attempt:
         number: Number of the attempt, from 1.
         line: Line of `call.jsonl` where it begins.
         t: When it was requested, in seconds.
-        opening_secs: How long it took to open.
+        opening_secs: How long it took to open, or to fail. Where the recording does not tell,
+            because it knows of the first event only, that event comes later by as much.
         is_open: Whether it opened.
         status: The HTTP status that refused it, if one did.
         steps: What the server did.
@@ -181,20 +188,24 @@ class _Reader:
         return attempt
 
     def _on_call(self, record: Record) -> None:
-        attempt, data = self._attempt, record.data
-        if record.type == "session_open":
-            attempt.is_open = True
-            attempt.opening_secs = record.t - attempt.t
-            self._opened_at = self._previous_at = record.t
-        elif record.type == "session_closed":
-            if not attempt.is_open:
-                status = data.get("status")
-                attempt.status = status if isinstance(status, int) else None
+        attempt = self._attempt
+        match record.type:
+            case "session_open" if not attempt.steps:
+                attempt.is_open = True
                 attempt.opening_secs = record.t - attempt.t
-            elif (ending := _ending(data)) is not None:
-                delay = record.t - self._previous_at
-                step = Step({}, record.line, record.t, "previous", delay, ending=ending)
-                attempt.steps.append(step)
+                self._opened_at = self._previous_at = record.t
+            case "session_closed":
+                attempt.is_open = True
+                if (ending := _ending(str(record.data.get("reason")))) is not None:
+                    delay = record.t - self._previous_at
+                    step = Step({}, record.line, record.t, "previous", delay, ending=ending)
+                    attempt.steps.append(step)
+            case "reconnecting" | "given_up" if not attempt.is_open:
+                attempt.opening_secs = record.t - attempt.t
+                status = _STATUS.search(str(record.data.get("message")))
+                attempt.status = int(status[1]) if status else None
+            case _:
+                pass
 
     def _on_audio(self, record: Record) -> None:
         samples: NDArray[np.int16] = self._recording.samples(record.audio)
@@ -283,9 +294,8 @@ def _is_cancelled_by_client(event: Event) -> bool:
     return isinstance(details, dict) and cast(Event, details).get("reason") == "client_cancelled"
 
 
-def _ending(data: Any) -> Ending | None:
+def _ending(reason: str) -> Ending | None:
     """Return how the server ended a connection; `None` if the client did."""
-    if data.get("by") != "server":
-        return None
-    code = data.get("code")
-    return code if isinstance(code, int) else "reset"
+    if (code := _CODE.search(reason)) is not None:
+        return int(code[1])
+    return "reset" if reason.endswith(_BROKE) else None

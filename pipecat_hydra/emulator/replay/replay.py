@@ -16,7 +16,7 @@ from pipecat_hydra.emulator.conversation.records import EmulatedSession
 from pipecat_hydra.emulator.replay.differences import Difference, ReplayDifferenceError
 from pipecat_hydra.emulator.replay.plan import Attempt, CallPlan
 from pipecat_hydra.emulator.replay.session import ReplaySession
-from pipecat_hydra.recording import Recording
+from pipecat_hydra.recording import Recording, RecordingError
 
 _NO_MORE: Final = "the recording has no more sessions"
 
@@ -33,7 +33,9 @@ class Replay:
     """
 
     def __init__(self, path: Path | str, *, strict: bool) -> None:
-        self._call = CallPlan.of(Recording.open(path))
+        self._call = CallPlan.of(recording := Recording.open(path))
+        if not self._call.attempts:
+            raise RecordingError(f"{recording.folder} has no session that could be replayed")
         self._strict = strict
         self._requests = 0
         self._chosen: dict[ServerConnection, Attempt] = {}

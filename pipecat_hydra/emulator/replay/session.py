@@ -116,7 +116,7 @@ class ReplaySession:
                 f"{rest[0].event.get('type')} on"
             )
             found.append(Difference("session", self._attempt.number, what, rest[0].line, rest[0].t))
-        return sorted(found, key=lambda difference: difference.line or 0)
+        return sorted(found, key=lambda difference: difference.line or float("inf"))
 
     # What the client sends.
 

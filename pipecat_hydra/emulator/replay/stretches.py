@@ -25,6 +25,10 @@ _NEAR: Final = INPUT_SAMPLE_RATE
 _LATE: Final = 5 * INPUT_SAMPLE_RATE
 """After how many more samples a stretch that is expected counts as missing."""
 
+_SLACK: Final = round(0.005 * INPUT_SAMPLE_RATE)
+"""How many samples may be missing where a place is reached, so that it is reached with the frame
+that it was reached with in the recording, wherever the frames of the replay begin."""
+
 _QUIETEST: Final = 64
 _LOUD_PART: Final = 0.05
 
@@ -146,6 +150,11 @@ class Alignment:
         return self._recorded[number] + self._drift
 
     def _came_at(self, sample: int) -> float | None:
+        """Return when a sample was said: before its frame came, and after the frame before it."""
+        sample = max(0, sample - _SLACK)
         if not self._arrivals or self._arrivals[-1][0] < sample:
             return None
-        return self._arrivals[bisect_left(self._arrivals, (sample, 0.0))][1]
+        index = bisect_left(self._arrivals, (sample, 0.0))
+        received, at = self._arrivals[index]
+        said = at - max(0, received - sample - _SLACK) / INPUT_SAMPLE_RATE
+        return max(said, self._arrivals[index - 1][1]) if index else said

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidMessage, InvalidStatus
+from websockets.http11 import Response
 
 from emulator.client import connected
 from emulator.replay.played import DELTA, Play, quiet, replayed, tone, voice
 from pipecat_hydra.emulator import HydraEmulator, ReplayDifferenceError
+from pipecat_hydra.session.failures import describe_close, describe_failure
 
 STARTED = "input_audio_buffer.speech_started"
 STOPPED = "input_audio_buffer.speech_stopped"
@@ -181,13 +184,13 @@ async def test_an_error_names_the_event_of_this_client(tmp_path: Path):
         assert (await call.client.got("error"))["error"]["event_id"] == "mine"
 
 
-@pytest.mark.parametrize(("code", "seen"), [(1013, 1013), (None, 1006)])
+@pytest.mark.parametrize(("code", "seen"), [(1013, 1013), (1000, 1000), (None, 1006)])
 async def test_a_session_that_the_server_ended_ends_likewise(
     tmp_path: Path, code: int | None, seen: int
 ):
     play = Play()
     play.begins()
-    play.call(2.0, "session_closed", by="server", code=code, reason="it ended")
+    play.call(2.0, "session_closed", reason=describe_close(code, "why", "127.0.0.1:1").message)
     play.begins(3.0)
     async with replayed(play.write(tmp_path)) as call:
         await call.client.configure()
@@ -200,10 +203,33 @@ async def test_a_session_that_the_server_ended_ends_likewise(
         assert call.differences == []
 
 
+async def test_a_session_that_the_client_closed_is_not_ended(tmp_path: Path):
+    play = Play()
+    play.begins()
+    play.call(2.0, "session_closed", reason="the settings have changed", secs=2.0)
+    async with replayed(play.write(tmp_path)) as call:
+        await call.client.configure()
+        await asyncio.sleep(4)
+        assert not call.hydra.sessions[0].closed
+        assert call.differences == []
+
+
+async def test_the_first_event_may_be_all_that_is_known_of_the_opening(tmp_path: Path):
+    play = Play()
+    play.session = 1
+    play.call(1.0, "session_opening")
+    play.server(1.5, "session.created", session_id="session_1")
+    play.call(1.5, "session_open")
+    async with replayed(play.write(tmp_path)) as call:
+        await call.client.got("session.created")
+        assert call.sent_at("session.created") == [NEAR(0.5, abs=0.01)]
+
+
 async def test_a_session_that_was_refused_is_refused(tmp_path: Path):
     play = Play()
     play.call(1.0, "session_opening")
-    play.call(1.5, "session_closed", status=429, reason="refused")
+    refused = InvalidStatus(Response(429, "Too Many Requests", Headers()))
+    play.call(1.5, "reconnecting", message=describe_failure(refused, "127.0.0.1:1", 5).message)
     play.begins(3.0)
     url = "?api_key=sk-emulator"
     async with HydraEmulator.from_recording(play.write(tmp_path)) as hydra:
@@ -223,7 +249,7 @@ async def test_a_session_that_was_refused_is_refused(tmp_path: Path):
 async def test_a_session_that_never_opened_does_not(tmp_path: Path):
     play = Play()
     play.call(1.0, "session_opening")
-    play.call(2.5, "session_closed", reason="it did not answer")
+    play.call(2.5, "given_up", message=describe_failure(TimeoutError(), "127.0.0.1:1", 5).message)
     async with HydraEmulator.from_recording(play.write(tmp_path)) as hydra:
         with pytest.raises(InvalidMessage):
             await connect(hydra.url + "?api_key=sk-emulator")
