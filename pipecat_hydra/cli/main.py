@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
+from pipecat_hydra.cli.options import AsJson, MaxAnswer, MaxBargeIn, MaxToolTurn, Repeat
 from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.terminal import prepare, say
@@ -73,7 +74,7 @@ def _global(
 
 @app.command(
     epilog="Exit codes: 0 done, 1 failed, 2 bad file or option, 3 no answer within the limit, "
-    "4 key rejected, 5 no network, 6 Hydra at capacity."
+    "4 key rejected, 5 no network, 6 Hydra at capacity, 7 a limit exceeded."
 )
 def talk(
     recording: Annotated[
@@ -110,13 +111,19 @@ def talk(
             show_default="echo what was said",
         ),
     ] = None,
+    repeat: Repeat = 1,
+    max_answer: MaxAnswer = None,
+    max_tool_turn: MaxToolTurn = None,
+    max_barge_in: MaxBargeIn = None,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Play a recording to Hydra as if it were the microphone, and keep what was heard.
 
     It is played at real time into a Pipecat pipeline, with silence after it, until the bot
     has finished its last reply. The conversation becomes a stereo file, interruptions
-    included, and a table tells turns, latencies, barge-in time, bytes and tokens.
+    included, and a table tells turns, latencies, barge-in time, bytes and tokens. With limits
+    it is a gate for builds: exit code 7 if a latency is longer, or cannot be measured.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):
@@ -136,8 +143,12 @@ def talk(
             sample_tools=sample_tools,
             script=script,
         )
-        with talking.Display(progress=not verbose) as display:
-            asyncio.run(talking.talk(options, display))
+        limits = talking.Limits(answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in)
+        asyncio.run(
+            talking.talk_repeatedly(
+                options, limits, repeat=repeat, machine=as_json, progress=not verbose
+            )
+        )
 
 
 @app.command(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,6 +60,7 @@ def test_help_of_talk_names_the_exit_codes():
     result = run("talk", "--help")
     assert result.exit_code == 0
     assert "3 no answer" in result.output
+    assert "7 a limit exceeded" in result.output
 
 
 def test_version():
@@ -204,12 +206,26 @@ class TestTalk:
             assert_nothing_is_said_to_nobody(process)
         assert sf.info(tmp_path / "conversation.wav").channels == 2
 
+    def test_limits_and_repetition_are_handed_on(self, monkeypatch: pytest.MonkeyPatch):
+        given: dict[str, Any] = {}
+
+        async def kept(_: object, limits: talking.Limits, **more: Any) -> None:
+            given.update(more, limits=limits)
+
+        monkeypatch.setattr(talking, "talk_repeatedly", kept)
+        limits = ["--max-answer", "1", "--max-tool-turn", "2.5", "--max-barge-in", "0.4"]
+        assert run("talk", HELLO, *limits, "--repeat", "3", "--json").exit_code == 0
+        assert given.pop("limits") == talking.Limits(answer=1.0, tool_turn=2.5, barge_in=0.4)
+        assert given == {"repeat": 3, "machine": True, "progress": True}
+        for bad in (["--repeat", "0"], ["--max-answer", "-1"]):
+            assert run("talk", HELLO, *bad).exit_code == 2
+
     @pytest.mark.parametrize("more", [[], ["--verbose"]])
     def test_a_bug_is_no_traceback(self, monkeypatch: pytest.MonkeyPatch, more: list[str]):
-        async def broken(*_: object) -> None:
+        async def broken(*_: object, **__: object) -> None:
             raise RuntimeError(f"two\nlines with {KEY}")
 
-        monkeypatch.setattr(talking, "talk", broken)
+        monkeypatch.setattr(talking, "talk_repeatedly", broken)
         result = run("talk", HELLO, *more, key=KEY)
         assert result.exit_code == 1
         assert KEY not in result.output

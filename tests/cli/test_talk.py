@@ -1,10 +1,13 @@
 """`talk`: the log of turns, the measures, and whole conversations with the emulator."""
 
 import io
+import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +16,18 @@ from numpy.typing import NDArray
 from pipecat.utils.errors import ErrorCategory
 from rich.console import Console
 
-from pipecat_hydra.cli.talk import Display, ExitCode, Report, Row, TalkError, TalkOptions, talk
+from pipecat_hydra.cli.talk import (
+    Display,
+    ExitCode,
+    Limits,
+    Report,
+    Row,
+    TalkError,
+    TalkOptions,
+    talk,
+    talk_repeatedly,
+)
 from pipecat_hydra.cli.talk.errors import from_category, without_key
-from pipecat_hydra.cli.talk.sound import SoundMap
 from pipecat_hydra.cli.talk.turns import Turn, TurnLog
 from pipecat_hydra.emulator import (
     Call,
@@ -26,6 +38,9 @@ from pipecat_hydra.emulator import (
     Script,
     ScriptError,
 )
+from pipecat_hydra.recording import Recording
+from pipecat_hydra.recording.course import Course
+from pipecat_hydra.recording.sound import Sounds
 from pipecat_hydra.testing import VirtualTransport, read_recording
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
@@ -175,33 +190,6 @@ class TestTurnLog:
         assert (log.turns[0].bot_started_secs, log.turns[0].bot_stopped_secs) == (1.2, 2.5)
 
 
-class TestSoundMap:
-    def test_finds_sound_and_silence(self):
-        quiet = np.zeros(8_000, np.int16)
-        loud = (9_000 * np.sin(np.arange(4_000))).astype(np.int16)
-        sound = SoundMap(np.concatenate([quiet, loud, quiet, loud, quiet]), 8_000)
-        assert sound.first(0) == pytest.approx(1.0, abs=0.005)
-        assert sound.last(0) == pytest.approx(3.0, abs=0.005)
-        assert sound.last(0, 2.0) == pytest.approx(1.5, abs=0.005)
-        assert sound.first(1.6) == pytest.approx(2.5, abs=0.005)
-        assert sound.onset(2.7) == pytest.approx(2.5, abs=0.005)
-        assert sound.onset(2.2) == pytest.approx(1.0, abs=0.005)
-        assert sound.onset(2.7, pause_secs=1.5) == pytest.approx(1.0, abs=0.005)
-        assert sound.first(3.1) is None
-        assert sound.onset(0.9) is None
-
-    def test_a_noise_floor_is_silence(self):
-        noise = np.random.default_rng(0).normal(0, 20, 16_000)
-        noise[8_000:9_000] += 9_000 * np.sin(np.arange(1_000))
-        sound = SoundMap(noise.astype(np.int16), 16_000)
-        assert sound.first(0) == pytest.approx(0.5, abs=0.005)
-        assert sound.last(0) == pytest.approx(0.5625, abs=0.006)
-
-    @pytest.mark.parametrize("length", [0, 7, 100])
-    def test_nothing_sounds_in_silence(self, length: int):
-        assert SoundMap(np.zeros(length, np.int16), 8_000).first(0) is None
-
-
 class TestErrors:
     @pytest.mark.parametrize(
         ("category", "exit_code"),
@@ -262,14 +250,21 @@ class TestTalk:
         assert interrupted.reply_start_secs < last.user_start_secs < interrupted.reply_end_secs
 
         stereo, rate = read_recording(options.output)
-        user, bot = (SoundMap(stereo[:, channel], rate) for channel in (0, 1))
+        user, bot = (Sounds(stereo[:, channel], rate) for channel in (0, 1))
         assert len(stereo) / rate == pytest.approx(report.length_secs, abs=0.01)
-        assert user.first(0) == pytest.approx(0.05, abs=0.1)
-        assert user.last(0) == pytest.approx(len(said) / 16_000, abs=0.2)
-        # Silence from the cut to the second reply; then the second reply.
-        assert bot.first(interrupted.reply_end_secs) == pytest.approx(
-            last.reply_start_secs, abs=0.02
-        )
+        assert user.begins[0] == pytest.approx(0.05, abs=0.1)
+        assert user.ends[-1] == pytest.approx(len(said) / 16_000, abs=0.2)
+        # The figures are those of the file, in which nothing is heard between the two replies.
+        (cut,) = np.flatnonzero(np.abs(bot.ends - interrupted.reply_end_secs) < 0.02)
+        assert bot.begins[cut + 1] == pytest.approx(last.reply_start_secs, abs=0.02)
+        assert np.abs(user.begins - last.user_start_secs).min() < 0.02
+
+        # Both replies are about the result of a function.
+        assert report.latencies["answer"] == []
+        waits = [row.first_audio_after_speech_secs for row in report.rows]
+        assert report.latencies["tool_turn"] == pytest.approx(waits)
+        assert report.latencies["barge_in"] == [interrupted.barge_in_secs]
+        assert report.errors == []
 
         assert [row.turn.calls for row in report.rows] == [1, 1]
         assert f"answers by {options.script}" in display.text.splitlines()[0]
@@ -311,6 +306,17 @@ class TestTalk:
         assert row.user_start_secs is not None
         assert row.user_start_secs > greeting.reply_end_secs
         assert row.reply_start_secs is not None
+
+    async def test_the_recording_is_kept_where_the_environment_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("HYDRA_RECORD", str(tmp_path / "calls"))
+        recording = tmp_path / "hello.wav"
+        sf.write(recording, speech("hello"), 16_000)
+        async with emulated(recording) as options:
+            report = await talk(options, Shown())
+        (folder,) = (tmp_path / "calls").iterdir()
+        assert Course.of(Recording.open(folder)).latencies == report.latencies
 
     async def test_what_is_said_before_a_function_call_is_not_all_of_the_reply(
         self, tmp_path: Path
@@ -419,6 +425,70 @@ class TestTalk:
         assert "sk-secret" not in repr(options)
 
 
+class TestRuns:
+    @staticmethod
+    def options(folder: Path, **more: Any) -> TalkOptions:
+        return TalkOptions(
+            recording=RECORDINGS / "hello.wav", output=folder / "conversation.wav", **more
+        )
+
+    async def test_several_runs_have_files_of_their_own_and_a_spread(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        await talk_repeatedly(self.options(tmp_path), Limits(answer=5.0), repeat=2)
+        shown = capsys.readouterr().out
+        assert "run 2 of 2" in shown
+        (answer,) = (line.split() for line in shown.splitlines() if "answer " in line)
+        assert answer[1] == "2"
+        assert all(0.6 < float(figure) < 2 for figure in answer[2:])
+        assert sorted(file.name for file in tmp_path.iterdir()) == [
+            "conversation-1.wav",
+            "conversation-2.wav",
+        ]
+
+    async def test_what_is_exceeded_is_named(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        with pytest.raises(TalkError) as error:
+            await talk_repeatedly(self.options(tmp_path), Limits(answer=0.1, barge_in=1.0))
+        assert error.value.exit_code is ExitCode.EXCEEDED
+        assert re.search(
+            r"answer 1 of run 1 took \d\.\d\d s, \d\.\d\d s more than 0\.1 s; "
+            r"no barge_in was measured in run 1",
+            str(error.value),
+        )
+        assert "1 turn in" in capsys.readouterr().out
+
+    async def test_machines_read_standard_output(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        await talk_repeatedly(self.options(tmp_path), Limits(), repeat=2, machine=True)
+        captured = capsys.readouterr()
+        told = json.loads(captured.out)
+        assert told["passed"]
+        assert told["latencies"]["answer"]["count"] == 2
+        first, second = told["runs"]
+        assert first["conversation"].endswith("conversation-1.wav")
+        (turn,) = second["turns"]
+        (answer,) = second["latencies"]["answer"]
+        assert turn["bot_from"] - turn["user_until"] == pytest.approx(answer, abs=0.002)
+        assert "run 2 of 2" in captured.err
+
+    async def test_a_run_that_fails_is_the_last(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ):
+        script = tmp_path / "silent.yaml"
+        script.write_text("turns:\n  - pause: 0.1\nthen: silence\n")
+        options = self.options(tmp_path, script=script, limit_secs=0.5)
+        with pytest.raises(TalkError, match="run 1 of 3: no answer") as error:
+            await talk_repeatedly(options, Limits(), repeat=3, machine=True)
+        assert error.value.exit_code is ExitCode.NO_ANSWER
+        told = json.loads(capsys.readouterr().out)
+        assert not told["passed"]
+        assert told["failure"] == str(error.value)
+        assert told["runs"] == []
+
+
 class TestDisplay:
     @pytest.mark.parametrize("calls", [0, 1])
     @pytest.mark.parametrize("width", [80, 100, 120])
@@ -457,7 +527,3 @@ class TestDisplay:
         display = Shown()
         display.report(Report([], 1.0, 32_000))
         assert "0 turns in 1.0 s" in display.text
-
-
-def test_a_report_of_nothing_is_empty():
-    assert Report.of([], VirtualTransport()) == Report([], 0.0, 0)

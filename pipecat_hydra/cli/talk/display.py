@@ -1,5 +1,6 @@
 """Shows a conversation on the terminal: lines as things happen, a progress bar, a table."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from typing_extensions import override
 
 from pipecat_hydra.cli.talk.report import DEFINITIONS, Report, Row
 from pipecat_hydra.cli.terminal import abandon
+from pipecat_hydra.recording.spread import Spread
 
 __all__ = ["Display"]
 
@@ -126,6 +128,23 @@ class Display:
         )
         for definition in DEFINITIONS:
             self._console.print(Text(definition, style="dim"), soft_wrap=True)
+
+    def spreads(self, spreads: Mapping[str, Spread], runs: int) -> None:
+        """Show how the latencies of several runs are spread.
+
+        Args:
+            spreads: The spread of each latency.
+            runs: How many runs there were.
+        """
+        self._progress.stop()
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for header in (f"{runs} runs", "count", "p50, s", "p95, s", "least, s", "most, s"):
+            table.add_column(header, justify="right", no_wrap=True)
+        table.columns[0].justify = "left"
+        for name, one in spreads.items():
+            figures = (one.p50, one.p95, one.least, one.most)
+            table.add_row(name.replace("_", " "), str(one.count), *map(_secs, figures))
+        self._console.print(table)
 
 
 def _table(report: Report) -> Table:

@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
     """The server could not be reached, or the connection was lost."""
     AT_CAPACITY = 6
     """The server was full."""
+    EXCEEDED = 7
+    """A latency was longer than its limit, or was not measured."""
 
 
 class TalkError(Exception):

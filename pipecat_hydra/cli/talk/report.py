@@ -1,10 +1,18 @@
-"""Measures a finished conversation: the turns as reported, compared with the audio as heard."""
+"""Measures a finished conversation: the turns as reported, compared with the audio as heard.
 
-from dataclasses import dataclass
-from itertools import zip_longest
+The figures of the audio are those of `pipecat_hydra.recording.course`, which every conversation is
+recorded for, so that a latency means the same in `talk`, in a report and in a test. They are laid
+on the timeline of the transport, on which the turns were reported and the conversation is written.
+"""
 
-from pipecat_hydra.cli.talk.sound import SoundMap
+from dataclasses import dataclass, field
+from typing import overload
+
 from pipecat_hydra.cli.talk.turns import Turn
+from pipecat_hydra.recording import Recording
+from pipecat_hydra.recording.course import Course
+from pipecat_hydra.recording.parts import Reply
+from pipecat_hydra.recording.parts import Turn as HeardTurn
 from pipecat_hydra.testing import VirtualTransport
 
 __all__ = ["DEFINITIONS", "Report", "Row"]
@@ -63,61 +71,103 @@ class Report:
         length_secs: Length of the conversation in seconds.
         microphone_bytes: Audio of the user, silence included, in bytes of PCM16 at the
             microphone's rate.
+        latencies: Seconds by the names of `recording.course.LATENCIES`.
+        errors: What went wrong.
     """
 
     rows: list[Row]
     length_secs: float
     microphone_bytes: int
+    latencies: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    errors: list[str] = field(default_factory=list[str])
 
     @classmethod
-    def of(cls, turns: list[Turn], transport: VirtualTransport) -> "Report":
+    def of(cls, turns: list[Turn], transport: VirtualTransport, recording: Recording) -> "Report":
         """Measure a finished conversation.
 
         Args:
             turns: The turns as they were reported.
-            transport: The transport, which recorded both sides.
+            transport: The transport, which played both sides.
+            recording: The recording of the conversation.
 
         Returns:
             The report.
         """
-        user = SoundMap(transport.user_samples(), transport.microphone.sample_rate)
-        bot_rate = transport.heard[0].sample_rate if transport.heard else 1
-        bot = SoundMap(transport.bot_samples(), bot_rate)
-        rows: list[Row] = []
-        for turn, following in zip_longest(turns, turns[1:]):
-            rows.append(_row(turn, following, turns, transport, user, bot))
+        course = Course.of(recording)
+        measured = _Measured(course, transport.timeline.began_at - _began_at(recording))
         return cls(
-            rows=rows,
+            rows=[_row(turn, turns, transport, measured) for turn in turns],
             length_secs=max(transport.microphone.position_secs, transport.heard_until_secs),
             microphone_bytes=len(transport.microphone.pcm),
+            latencies=course.latencies,
+            errors=[problem.message for problem in course.errors],
         )
 
 
-def _row(
-    turn: Turn,
-    following: Turn | None,
-    turns: list[Turn],
-    transport: VirtualTransport,
-    user: SoundMap,
-    bot: SoundMap,
-) -> Row:
-    user_start = user_end = reply_start = reply_end = barge_in = None
-    if turn.user_started_secs is not None:
-        user_start = user.onset(turn.user_started_secs)
-    if turn.user_stopped_secs is not None:
-        user_end = user.last(user_start or 0.0, turn.user_stopped_secs)
+class _Measured:
+    """The course of a recording on the timeline of the conversation."""
+
+    def __init__(self, course: Course, offset_secs: float):
+        self._course = course
+        self._offset_secs = offset_secs
+
+    def turn(self, turn: Turn) -> HeardTurn | None:
+        """Find the turn of the recording that was reported at the same time."""
+        began = turn.user_started_secs
+        if began is None:
+            return None
+        return min(
+            self._course.turns, key=lambda heard: abs(self.at(heard.began) - began), default=None
+        )
+
+    def replies(self, heard: HeardTurn | None) -> list[Reply]:
+        """Find what was heard of the replies to a turn; without one, of the greeting."""
+        number = heard.number if heard else None
+        return [
+            reply
+            for reply in self._course.replies
+            if reply.turn == number and reply.heard_from is not None
+        ]
+
+    def barge_in_secs(self, replies: list[Reply]) -> float | None:
+        """Return how long the last of some replies went on after the user began to speak."""
+        ids = {reply.response_id for reply in replies}
+        cuts = [one.secs for one in self._course.interruptions if one.response_id in ids]
+        return cuts[-1] if cuts else None
+
+    @overload
+    def at(self, secs: float) -> float: ...
+    @overload
+    def at(self, secs: float | None) -> float | None: ...
+    def at(self, secs: float | None) -> float | None:
+        """Place a moment of the recording on the timeline."""
+        return None if secs is None else secs - self._offset_secs
+
+
+def _row(turn: Turn, turns: list[Turn], transport: VirtualTransport, measured: _Measured) -> Row:
+    heard = measured.turn(turn)
+    replies = measured.replies(heard)
     heard_bytes = 0
     if turn.bot_started_secs is not None:
         begin, end = turn.bot_started_secs, _next_reply_secs(turn, turns)
-        reply_start, reply_end = bot.first(begin, end), bot.last(begin, end)
         heard_bytes = sum(
             len(audio.pcm) for audio in transport.heard if begin <= audio.start_secs < end
         )
-    if turn.interrupted_secs is not None and following and following.user_started_secs is not None:
-        interrupter = user.onset(following.user_started_secs)
-        if interrupter is not None and reply_end is not None:
-            barge_in = max(0.0, reply_end - interrupter)
-    return Row(turn, user_start, user_end, reply_start, reply_end, barge_in, heard_bytes)
+    return Row(
+        turn,
+        user_start_secs=measured.at(heard.said_from) if heard else None,
+        user_end_secs=measured.at(heard.said_until) if heard else None,
+        reply_start_secs=measured.at(replies[0].heard_from) if replies else None,
+        reply_end_secs=measured.at(replies[-1].heard_until) if replies else None,
+        barge_in_secs=measured.barge_in_secs(replies),
+        heard_bytes=heard_bytes,
+    )
+
+
+def _began_at(recording: Recording) -> float:
+    """Return when the time axis of a recording begins, in Unix seconds."""
+    first = next(iter(recording.records), None)
+    return first.at - first.t if first else 0.0
 
 
 def _next_reply_secs(turn: Turn, turns: list[Turn]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -24,12 +25,14 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.runner import WorkerRunner
 
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import HydraLLMService, HydraRecorder
 from pipecat_hydra.cli.talk.display import Display
 from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, from_category, without_key
 from pipecat_hydra.cli.talk.observer import TalkObserver
 from pipecat_hydra.cli.talk.report import Report
 from pipecat_hydra.cli.talk.tools import SAMPLE_TOOLS
+from pipecat_hydra.recording import Recording, RecordingError
+from pipecat_hydra.recording.recorder import RECORD_VARIABLE
 from pipecat_hydra.testing import VirtualTransport, read_recording
 from pipecat_hydra.wire.protocol import (
     DEFAULT_BASE_URL,
@@ -134,21 +137,32 @@ async def talk(options: TalkOptions, display: Display) -> Report:
             )
             hydra = await stack.enter_async_context(emulator)
             options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
-        return await _Conversation(options, display, pcm, sample_rate).run()
+        # The figures come from a recording, whether or not it is to be kept.
+        folder = os.environ.get(RECORD_VARIABLE, "").strip()
+        if not folder:
+            folder = stack.enter_context(TemporaryDirectory(prefix="pipecat-hydra-"))
+        recorder = HydraRecorder(folder)
+        return await _Conversation(options, display, pcm, sample_rate, recorder).run()
 
 
 class _Conversation:
     """One conversation, from the first frame to the report."""
 
     def __init__(
-        self, options: TalkOptions, display: Display, pcm: NDArray[np.int16], sample_rate: int
+        self,
+        options: TalkOptions,
+        display: Display,
+        pcm: NDArray[np.int16],
+        sample_rate: int,
+        recorder: HydraRecorder,
     ):
         self._options = options
         self._display = display
         self._pcm = pcm
         self._length_secs = len(pcm) / sample_rate
         self._transport = VirtualTransport(sample_rate=sample_rate, num_channels=pcm.shape[1])
-        self._llm = _service(options)
+        self._recorder = recorder
+        self._llm = _service(options, recorder)
         self._observer = TalkObserver(
             self._llm, self._transport.timeline, note=display.note, on_error=self._on_error
         )
@@ -208,7 +222,7 @@ class _Conversation:
         finally:
             await self._worker.cancel()
             await self._running
-        report = Report.of(self._log.turns, self._transport)
+        report = self._report(ended_by)
         if report.rows:
             self._display.report(report)
             unsaved = self._save()
@@ -218,6 +232,19 @@ class _Conversation:
         if ended_by:
             raise ended_by
         return report
+
+    def _report(self, ended_by: BaseException | None) -> Report:
+        """Measure the conversation.
+
+        Raises:
+            TalkError: It was not recorded, which says more only if nothing else has ended it.
+        """
+        try:
+            recording = Recording.open(self._recorder.folder or "")
+        except RecordingError as error:
+            unrecorded = TalkError(f"the conversation could not be recorded: {error}")
+            raise ended_by or unrecorded from None
+        return Report.of(self._log.turns, self._transport, recording)
 
     async def _converse(self) -> None:
         """Play the recording, and wait until the bot has finished.
@@ -332,7 +359,7 @@ class _Conversation:
         return None
 
 
-def _service(options: TalkOptions) -> HydraLLMService:
+def _service(options: TalkOptions, recorder: HydraRecorder) -> HydraLLMService:
     assert options.api_key is not None
     try:
         return HydraLLMService(
@@ -345,6 +372,7 @@ def _service(options: TalkOptions) -> HydraLLMService:
                 generate_initial_response=options.greet,
             ),
             tools=SAMPLE_TOOLS if options.sample_tools else None,
+            recorder=recorder,
         )
     except ValueError as error:
         message = without_key(str(error), options.api_key)

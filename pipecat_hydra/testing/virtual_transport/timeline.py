@@ -13,18 +13,25 @@ class Timeline:
     def __init__(self):
         """Create a timeline that has not begun."""
         self._start = 0.0
+        self._began_at = 0.0
         self._started = asyncio.Event()
 
     def start(self) -> None:
         """Start the timeline; only the first call has an effect."""
         if not self.has_started:
             self._start = time.monotonic()
+            self._began_at = time.time()
             self._started.set()
 
     @property
     def has_started(self) -> bool:
         """Whether the timeline has started."""
         return self._started.is_set()
+
+    @property
+    def began_at(self) -> float:
+        """When the timeline started by the wall clock, in Unix seconds; 0 before the start."""
+        return self._began_at
 
     async def started(self) -> None:
         """Wait until the timeline has started."""
