@@ -523,6 +523,38 @@ class TestCallOverWebRTC:
         assert re.fullmatch(r"call 1 ended after \d+ s", announced[3])
         assert re.fullmatch(r"call 2 ended after \d+ s", announced[4])
 
+    async def test_the_terminal_is_told_why_a_key_ended_the_call(self):
+        announced: list[str] = []
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra, api_key=KEY), announced.append) as web,
+            calling(web) as browser,
+        ):
+            await browser.until("server-message")
+            await until(lambda: len(announced) == 4, lambda: announced)
+        assert announced[1] == "call 1 began"
+        assert announced[2].startswith("call 1: Hydra rejected the key: check SMALLEST_API_KEY")
+        assert announced[3].startswith("call 1 ended after")
+        assert KEY not in "".join(announced)
+
+    async def test_the_terminal_is_told_problems_without_escapes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        class Odd(pipecat_hydra.cli.web.call.Call):
+            async def run(self) -> None:
+                self._announce("a \x1b[31mred\x1b[0m word")
+                await super().run()
+
+        monkeypatch.setattr(pipecat_hydra.cli.web.calls, "Call", Odd)
+        announced: list[str] = []
+        async with (
+            emulator() as hydra,
+            WebServer(options(hydra), announced.append) as web,
+            calling(web),
+        ):
+            await until(lambda: len(announced) == 3, lambda: announced)
+        assert announced[2] == r"call 1: 'a \x1b[31mred\x1b[0m word'"
+
     async def test_calls_that_end_as_they_begin_or_never_begin(
         self, monkeypatch: pytest.MonkeyPatch
     ):

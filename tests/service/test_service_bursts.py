@@ -81,6 +81,24 @@ async def test_noise_in_a_burst_costs_nothing(shape: Shape):
 
 
 @shapes
+async def test_the_application_is_told_which_turns_were_noise(shape: Shape):
+    async with puppet() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
+        discarded: list[Any] = []
+
+        @talk.llm.event_handler("on_turn_discarded")
+        async def on_turn_discarded(service: Any) -> None:
+            discarded.append(service)
+
+        await hearing_a_reply(hydra, talk)
+        hydra.burst(started("i"), stopped("i"), item_done("incomplete", "i"))
+        await talk.until(lambda: discarded == [talk.llm])
+        hydra.burst(started("j"), stopped("j"), item_done("completed", "j"))
+        await talk.until_pushed(UserStoppedSpeakingFrame, 2)
+        await asyncio.sleep(0.5)
+        assert discarded == [talk.llm]
+
+
+@shapes
 async def test_two_turns_in_a_burst_are_two_turns(shape: Shape):
     async with puppet() as hydra, call(hydra, shape, settings=NO_GREETING) as talk:
         await hearing_a_reply(hydra, talk)
