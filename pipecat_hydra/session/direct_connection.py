@@ -124,6 +124,7 @@ class DirectConnection(ClientConnection):
         self.heard_at = now = self.loop.time()
         if self._take is None or self._pause is not None:
             self._unread.append(data)
+            self.transport.pause_reading()
         elif (pause := self._take(data, now)) is not None:
             self._pause = pause
             self.transport.pause_reading()
