@@ -39,7 +39,7 @@ from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from benchmarks.cells import Shape
-from benchmarks.marks import OUTPUT_RATE, click, marked_times
+from benchmarks.marks import OUTPUT_RATE, click, marked_times, tone
 
 __all__ = ["Call"]
 
@@ -49,7 +49,7 @@ CLICK_FRAMES = 10
 
 
 class Microphone(BaseInputTransport):
-    """Delivers silence at real time, and clicks."""
+    """Delivers silence, clicks or a voice at real time."""
 
     def __init__(self, shape: Shape):
         """Start with nothing delivered."""
@@ -87,7 +87,8 @@ class Microphone(BaseInputTransport):
 
     async def _capture(self) -> None:
         rate = self._shape.microphone_rate
-        silence = bytes(2 * round(rate * FRAME_SECS))
+        size = 2 * round(rate * FRAME_SECS)
+        silence = tone(size) if self._shape.speaks else bytes(size)
         loud = click(rate, FRAME_SECS) if self._shape.clicks else silence
         if self._shape.noise:
             silence = _noise(rate)

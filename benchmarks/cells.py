@@ -25,6 +25,7 @@ class Shape:
         bare: Without context aggregators.
         microphone_rate: In Hz.
         clicks: Whether the microphone clicks; else it is silent.
+        speaks: Whether the user speaks from the first frame on.
         noise: Whether it hears noise that is as dear to compress as speech.
         run: Whether the application asks the model for the first words.
         past_turns: How many turns the context has already.
@@ -35,6 +36,7 @@ class Shape:
     bare: bool = False
     microphone_rate: int = 16_000
     clicks: bool = False
+    speaks: bool = False
     noise: bool = False
     run: bool = True
     past_turns: int = 0

@@ -26,7 +26,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 
-from benchmarks.marks import OUTPUT_RATE, marked
+from benchmarks.marks import OUTPUT_RATE, marked, tone
 from benchmarks.scenarios import CYCLE_SECS, REPLY_DELTAS
 from benchmarks.server import DELTA_BYTES, PAUSE_SECS
 
@@ -94,7 +94,7 @@ class SameAudio(FrameProcessor):
     async def _reply(self) -> None:
         await self.push_frame(LLMFullResponseStartFrame())
         for delta in range(REPLY_DELTAS):
-            pcm = bytes(DELTA_BYTES) if delta else marked(time.monotonic(), DELTA_BYTES)
+            pcm = tone(DELTA_BYTES) if delta else marked(time.monotonic(), DELTA_BYTES)
             if not delta:
                 await self.push_frame(TTSStartedFrame())
             await self.push_frame(TTSAudioRawFrame(pcm, OUTPUT_RATE, 1))

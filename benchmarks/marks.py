@@ -8,7 +8,7 @@ import struct
 from array import array
 from itertools import repeat
 
-__all__ = ["OUTPUT_RATE", "click", "is_loud", "marked", "marked_times"]
+__all__ = ["OUTPUT_RATE", "click", "is_loud", "marked", "marked_times", "tone"]
 
 OUTPUT_RATE = 24_000
 """Of all peers' replies, in Hz."""
@@ -17,10 +17,19 @@ _MARK = b"\x01\x7fAT"
 _TIME = struct.Struct("<d")
 _AMPLITUDE = 20_000
 
+# 750 Hz of a reply: speech would be heard at once too, and is not looked for any further then.
+_TONE = array("h", [*repeat(3_000, 16), *repeat(-3_000, 16)]).tobytes()
+
 
 def marked(secs: float, size: int) -> bytes:
-    """Audio of so many bytes that says when it was sent."""
-    return (_MARK + _TIME.pack(secs)).ljust(size, b"\0")
+    """Audible audio of so many bytes that says when it was sent."""
+    mark = _MARK + _TIME.pack(secs)
+    return mark + tone(size)[len(mark) :]
+
+
+def tone(size: int) -> bytes:
+    """Audible audio of so many bytes without a mark."""
+    return (_TONE * (size // len(_TONE) + 1))[:size]
 
 
 def marked_times(audio: bytes) -> list[float]:

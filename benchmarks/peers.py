@@ -6,6 +6,7 @@ A service that cannot be imported is left out, and the reason is told.
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,11 @@ class Peer:
 
 
 def _hydra(module: Any, url: str, number: int) -> FrameProcessor:
-    return module.HydraLLMService(api_key=_KEY, base_url=url)
+    # What the service finds out where the processors below it are Pipecat's own: that none of them
+    # uses the microphone. Of those of this package it cannot know.
+    known = inspect.signature(module.HydraLLMService).parameters
+    more = {"audio_passthrough": False} if "audio_passthrough" in known else {}
+    return module.HydraLLMService(api_key=_KEY, base_url=url, **more)
 
 
 def _openai(module: Any, url: str, number: int) -> FrameProcessor:

@@ -28,7 +28,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from benchmarks.marks import OUTPUT_RATE, marked
+from benchmarks.marks import OUTPUT_RATE, marked, tone
 
 __all__ = ["DELTA_SECS", "Noted", "Plan", "Server", "Session"]
 
@@ -134,13 +134,13 @@ class Session:
         message = {"id": item, "type": "message", "role": "assistant", "content": []}
         await self.send("conversation.item.added", item=message)
         event = {"type": "response.output_audio.delta", "event_id": "sv_0", **ids}
-        silence = json.dumps({**event, "delta": _base64(bytes(DELTA_BYTES))})
+        unmarked = json.dumps({**event, "delta": _base64(tone(DELTA_BYTES))})
         for sent in range(deltas):
             if sent == 0 or self.marks_all:
                 pcm = marked(time.monotonic(), DELTA_BYTES)
                 await self.send_text(json.dumps({**event, "delta": _base64(pcm)}))
             else:
-                await self.send_text(silence)
+                await self.send_text(unmarked)
             await asyncio.sleep(PAUSE_SECS)
         await self.send("response.output_audio.done", **ids)
         await self.response_done(response)

@@ -34,7 +34,7 @@ async def measure(bench: Bench) -> Section:
             stagger_secs=_STAGGER_SECS,
             forget=False,
         )
-        bare = replace(cell, shapes=[replace(shape, bare=True, run=False)])
+        bare = replace(cell, shapes=[replace(shape, bare=True, run=False, speaks=True)])
         jobs[peer, "asked"] = Job.of(cell, "start", one_way_secs=_ONE_WAY_SECS)
         jobs[peer, "user"] = Job.of(bare, "user first", one_way_secs=_ONE_WAY_SECS)
     outcomes = await bench.measure(jobs, rounds=1)

@@ -40,6 +40,7 @@ from typing import Final
 
 from pipecat_hydra.conversation.announced_end import AnnouncedEnd
 from pipecat_hydra.conversation.call_rules import EventHandlers
+from pipecat_hydra.conversation.deadlines import earliest
 from pipecat_hydra.conversation.diagnostics import (
     report_dropped_fields,
     report_lost_audio,
@@ -76,7 +77,8 @@ __all__ = ["Conversation", "Phase"]
 class Conversation:
     """One conversation with Hydra, over however many connections it takes.
 
-    It has more than 350 lines, because each step of the core is a method that is described here.
+    It has more than 350 lines and 16 fields, because each step of the core is a method that is
+    described here, and each room a field.
     """
 
     def __init__(
@@ -118,6 +120,8 @@ class Conversation:
             resume_after_noise=resume_after_noise,
             joined_audio_secs=joined_audio_secs,
         )
+        self.go_on: Final = self._responses.go_on
+        """Takes audio of the response that is being said, by the short way."""
         self._owed = OwedReplies(event_ids)
         self._calls = OpenCalls()
         self._end = AnnouncedEnd()
@@ -245,7 +249,12 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
-        deadlines = (
+        return earliest(self.deadline_of_talk, self._uplink.deadline)
+
+    @property
+    def deadline_of_talk(self) -> float | None:
+        """When `tick` has something to do next, but for the uplink, or None."""
+        return earliest(
             self._handshake.deadline,
             self._end.deadline,
             self._rest.deadline,
@@ -253,11 +262,9 @@ class Conversation:
             self._turns.deadline,
             self._responses.deadline,
             self.audio_deadline,
-            self._uplink.deadline,
             self._calls.deadline,
             self._owed.deadline,
         )
-        return min((d for d in deadlines if d is not None), default=None)
 
     # What the connection does
 
@@ -266,14 +273,8 @@ class Conversation:
         return self._session.connected(now)
 
     def disconnected(self, now: float, *, unheard_since: float | None = None) -> list[Effect]:
-        """Close the open turn and reply, because the socket is gone.
-
-        Args:
-            now: The time.
-            unheard_since: When the server was last heard from, if it went away without a word.
-        """
-        since = (unheard_since, self._end.disconnected())
-        unheard_since = min((each for each in since if each is not None), default=None)
+        """Close the open turn and reply: the socket is gone, and was silent `unheard_since`."""
+        unheard_since = earliest(unheard_since, self._end.disconnected())
         return self._session.disconnected(now, unheard_since=unheard_since)
 
     def tick(self, now: float) -> list[Effect]:
@@ -311,8 +312,8 @@ class Conversation:
         """
         return self._session.configure(configuration, now, opening=opening)
 
-    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
-        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16.
+    def hear(self, chunk: bytes, now: float) -> list[bytes]:
+        """Take user audio: 20 to 40 ms of 16 kHz mono PCM16. Returns the chunks to send now.
 
         Afterwards nothing is due earlier than before, except audio that is not sent at once.
         """
@@ -321,7 +322,11 @@ class Conversation:
             sent += self._uplink.push(heard, now)
         if self.open_microphone.hears_somebody:
             self._rest.used(now)
-        return self._append(sent)
+        return sent
+
+    def microphone(self, chunk: bytes, now: float) -> list[Effect]:
+        """Take user audio like `hear`, and return the effects."""
+        return self._append(self.hear(chunk, now))
 
     def may_be_noise(self, now: float) -> bool:
         """Whether an interruption now is the echo of a user turn that may be noise, or was (F4)."""
@@ -423,13 +428,6 @@ class Conversation:
 
     # What the server says
 
-    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
-        """Take audio of the response that is being said; None if `receive` must take the event.
-
-        Afterwards nothing is due earlier than before, except audio in hand (`audio_deadline`).
-        """
-        return self._responses.go_on(event, now)
-
     @property
     def audio_deadline(self) -> float | None:
         """When audio in hand must be passed on; None if there is none."""
@@ -438,12 +436,13 @@ class Conversation:
     def receive(self, event: ServerEvent, now: float) -> list[Effect]:
         """Take one server event, in whatever state, and never fail on it (S3)."""
         if isinstance(event, AudioDelta) and (said := self.go_on(event, now)) is not None:
-            return [*said]
+            return [said] if isinstance(said, AudioChunk) else []
         if self._handshake.phase is Phase.OFFLINE:
             return []
         effects = self._talk.conclude(self._handlers[type(event)](event, now), now)
-        if any(isinstance(effect, VoiceStarted | ToolCalls) for effect in effects):
-            self._end.model_is_heard()
+        for effect in effects:
+            if isinstance(effect, VoiceStarted | ToolCalls):
+                self._end.model_is_heard()
         return effects + report_dropped_fields(event)
 
     def _append(self, chunks: list[bytes]) -> list[Effect]:

@@ -42,8 +42,8 @@ class JoinedAudio:
         self.deadline: float | None = None
         """When what is in hand must be taken; None if nothing is."""
 
-    def push(self, pcm: bytes, sample_rate: int, now: float) -> AudioChunk | None:
-        """Add audio; return all that is in hand if it is to be passed on.
+    def push(self, pcm: bytes, sample_rate: int, now: float) -> AudioChunk | float:
+        """Add audio; return all that is in hand, or until when it may stay so.
 
         Args:
             pcm: Whole samples of mono PCM16 LE.
@@ -57,7 +57,7 @@ class JoinedAudio:
                 self.deadline = wanted_at if wanted_at > now else None
             if self.deadline is not None:
                 self._pcm, self._sample_rate = pcm, sample_rate
-                return None
+                return self.deadline
         self._pcm, self.deadline = b"", None
         return AudioChunk(pcm, sample_rate)
 

@@ -56,17 +56,25 @@ class Playback:
             part: Audio, or text that belongs to the audio around it.
             now: The time.
         """
-        if not self._stretches or self._stretches[-1].complete:
-            self._stretches.append(_Stretch())
-        secs = self._stretches[-1].add(part, now)
+        stretches = self._stretches
+        if not stretches or stretches[-1].complete:
+            stretches.append(_Stretch())
+        stretch, secs = stretches[-1], 0.0
+        if isinstance(part, AudioChunk):
+            secs = len(part.pcm) / (BYTES_PER_SAMPLE * part.sample_rate)
+        stretch.pieces.append(_Piece(part, stretch.secs, secs, now))
+        stretch.secs += secs
         self._secs += secs
         self._plays_until = max(self._plays_until, now) + secs
         limit = _MAX_SECS if self._reported else _MAX_UNREPORTED_SECS
         if self._secs > limit:
             # Memory is bounded: a reply as long as that is not kept, and not said again.
             self._overrun = True
-            for stretch in self._stretches:
-                stretch.pieces.clear()
+            for each in stretches:
+                each.pieces.clear()
+            while not self._reported and len(stretches) > 1:
+                # None of them will be reported as heard, and so forgotten.
+                stretches.popleft()
 
     def plays(self, now: float) -> bool:
         """Whether the listener hears something of what entered the pipeline so far."""
@@ -146,19 +154,14 @@ class _Piece:
     Parameters:
         part: The audio, or the text that belongs to the audio around it.
         start: Where in the stretch it begins, in seconds.
+        secs: How long it plays, in seconds.
         added_at: When it entered the pipeline.
     """
 
     part: _Part
     start: float
+    secs: float
     added_at: float
-
-    @property
-    def secs(self) -> float:
-        """How long it plays, in seconds."""
-        if isinstance(self.part, TextChunk):
-            return 0.0
-        return len(self.part.pcm) / (BYTES_PER_SAMPLE * self.part.sample_rate)
 
 
 class _Stretch:
@@ -167,13 +170,6 @@ class _Stretch:
         self.secs = 0.0
         self.complete = False
         self.is_before_turn = False
-
-    def add(self, part: _Part, now: float) -> float:
-        """Add a part; returns its length in seconds."""
-        piece = _Piece(part, self.secs, now)
-        self.pieces.append(piece)
-        self.secs += piece.secs
-        return piece.secs
 
     def heard(self, started_at: float, now: float) -> float:
         """Return how much was heard by now, in seconds, if it plays since `started_at`."""

@@ -159,17 +159,23 @@ class Reply:
         self._open = True
         return [ReplyStarted(self.id)]
 
-    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
-        """Take a delta of this reply, if its audio passes and has begun to; None if it has not."""
+    def go_on(self, event: AudioDelta, now: float) -> AudioChunk | float | None:
+        """Take a delta of this reply, if its audio passes and has begun to; None if it has not.
+
+        Returns:
+            As `JoinedAudio.push`.
+        """
         if not self._voiced or self.state is not ReplyState.ACTIVE or self.id is None:
             return None
         if event.response_id != self.id or event.dropped_fields:
             return None
-        if len(event.delta) < BYTES_PER_SAMPLE:
+        pcm = event.delta
+        if len(pcm) < BYTES_PER_SAMPLE:
             # It may be half a sample, which gives no audio yet.
             return None
-        chunk = self.joined.push(self._samples.push(event.delta), self.sample_rate, now)
-        return [chunk] if chunk is not None else []
+        if self._samples.is_split or len(pcm) % BYTES_PER_SAMPLE:
+            pcm = self._samples.push(pcm)
+        return self.joined.push(pcm, self.sample_rate, now)
 
     def audio(self, delta: bytes, now: float) -> list[PipelineEffect]:
         """Take reply audio, split at any byte."""

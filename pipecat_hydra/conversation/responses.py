@@ -92,35 +92,41 @@ class Responses:
         """The parts that an interruption, which may be by noise, threw away unplayed."""
         self._bot_was_heard = False
 
-    @property
-    def _reply(self) -> Reply | None:
-        return self.line.current
-
     # What can be asked
 
     @property
     def speaking(self) -> bool:
         """Whether a response is in flight that the listener hears, and does not rest."""
-        return self._reply is not None and self._reply.active and not self._reply.rests
+        return (
+            self.line.current is not None
+            and self.line.current.active
+            and not self.line.current.rests
+        )
 
     @property
     def heard_at(self) -> float | None:
         """When the last part of the response in flight came; None if none is in flight."""
-        return self._reply.progress_at if self._reply is not None and self.speaking else None
+        return (
+            self.line.current.progress_at
+            if self.line.current is not None and self.speaking
+            else None
+        )
 
     def may_go_on(self, now: float) -> bool:
         """Whether the last audio of the current response may come, although that is done."""
-        return self._reply is not None and self._reply.may_go_on(now)
+        return self.line.current is not None and self.line.current.may_go_on(now)
 
     @property
     def quiet(self) -> bool:
         """Whether no response is current, or the current one is dead or rests."""
-        return self._reply is None or self._reply.dead or self._reply.rests
+        return self.line.current is None or self.line.current.dead or self.line.current.rests
 
     @property
     def voiced(self) -> bool:
         """Whether audio of the response in flight has entered the pipeline."""
-        return self._reply is not None and self._reply.active and self._reply.heard
+        return (
+            self.line.current is not None and self.line.current.active and self.line.current.heard
+        )
 
     @property
     def holds_back(self) -> bool:
@@ -130,7 +136,7 @@ class Responses:
     @property
     def held(self) -> bool:
         """Whether the current response is held."""
-        return self._reply is not None and self._reply.held
+        return self.line.current is not None and self.line.current.held
 
     @property
     def living(self) -> frozenset[str | None]:
@@ -145,12 +151,12 @@ class Responses:
     @property
     def current_id(self) -> str | None:
         """The id of the current response, if there is one and it has an id."""
-        return self._reply.id if self._reply is not None else None
+        return self.line.current.id if self.line.current is not None else None
 
     @property
     def is_any(self) -> bool:
         """Whether a response is current: it goes on, or parts of it may still come."""
-        return self._reply is not None
+        return self.line.current is not None
 
     @property
     def any_begun(self) -> bool:
@@ -205,7 +211,7 @@ class Responses:
 
     def begin(self, *, doomed: bool) -> list[Effect]:
         """Open the bracket of the new response unless it is held; cancel it if it is doomed."""
-        reply = self._reply
+        reply = self.line.current
         if reply is None or self.line.is_any_next:
             return []
         reply.doomed = doomed
@@ -213,24 +219,31 @@ class Responses:
             return self._drop(reply)
         return [] if reply.held else [*reply.begin()]
 
-    def go_on(self, event: AudioDelta, now: float) -> list[AudioChunk] | None:
-        """Take audio of the response that is being said; None, and nothing done, if it is not."""
+    def go_on(self, event: AudioDelta, now: float) -> AudioChunk | float | None:
+        """Take audio of the response that is being said.
+
+        Afterwards nothing is due earlier than before, except audio in hand.
+
+        Returns:
+            The audio that passes; or when what is in hand is due; or None if nothing was done, and
+            the event must go the long way.
+        """
         reply = self.line.current
         if reply is None or (said := reply.go_on(event, now)) is None:
             return None
         reply.progress_at = now
-        for chunk in said:
-            self.playback.add(chunk, now)
+        if isinstance(said, AudioChunk):
+            self.playback.add(said, now)
         return said
 
     @property
     def audio_deadline(self) -> float | None:
         """When audio in hand must be passed on; None if there is none."""
-        return self._reply.joined.deadline if self._reply is not None else None
+        return self.line.current.joined.deadline if self.line.current is not None else None
 
     def take_due_audio(self, now: float) -> list[AudioChunk]:
         """Pass on the audio in hand if the listener has nearly heard what came before."""
-        return self._reply.joined.take_due(now) if self._reply is not None else []
+        return self.line.current.joined.take_due(now) if self.line.current is not None else []
 
     def audio(self, response_id: str | None, delta: bytes, now: float) -> list[Effect]:
         """Take reply audio; without an id it belongs to the current response."""
@@ -268,21 +281,21 @@ class Responses:
 
     def progressed(self, now: float) -> None:
         """Record that the current response has not stalled, although no audio or text came."""
-        if self._reply is not None and not self.line.is_any_next:
-            self._reply.progress_at = now
+        if self.line.current is not None and not self.line.is_any_next:
+            self.line.current.progress_at = now
 
     def calls_are_settled(self, response_id: str | None, now: float) -> None:
         """Let a response rest, if it is current: no reply about its calls is wanted."""
-        if self._reply is not None and self._reply.id == response_id:
-            self._reply.may_rest = True
-            self._reply.progress_at = now
+        if self.line.current is not None and self.line.current.id == response_id:
+            self.line.current.may_rest = True
+            self.line.current.progress_at = now
 
     def give_up_stalled(self, now: float) -> list[Effect]:
         """Cancel the current response if it has stalled, or let it rest if it may.
 
         If another one is next, that takes its place instead: the user has interrupted this one.
         """
-        reply, deadline = self._reply, self.deadline
+        reply, deadline = self.line.current, self.deadline
         if reply is None or deadline is None or now < deadline:
             return []
         if self.line.is_any_next:
@@ -295,8 +308,8 @@ class Responses:
 
     def negotiated(self, sample_rate: int) -> None:
         """Set the sample rate of the current response to the one that the session has."""
-        if self._reply is not None:
-            self._reply.sample_rate = sample_rate
+        if self.line.current is not None:
+            self.line.current.sample_rate = sample_rate
 
     def done(self, info: ResponseInfo, now: float) -> EndedResponse | None:
         """End a response that the server has finished; return None if it had ended before."""
@@ -332,12 +345,14 @@ class Responses:
         """Hold the current response, because the user begins to speak."""
         self.playback.turn_started()
         effects = self.line.turn_started()
-        reply = self._reply
+        reply = self.line.current
         if reply is None:
             return effects
-        if not reply.doomed:
-            # One that began over an earlier turn is cut by this one like any other.
-            reply.began_over_user_at = None
+        if reply.held and reply.doomed:
+            # It could have been the answer to an earlier turn only, which this one interrupts.
+            return [*effects, *self._drop(reply)]
+        # One that began over an earlier turn is cut by this one like any other.
+        reply.began_over_user_at = None
         return [*effects, *reply.hold()] if reply.active else effects
 
     def turn_stopped(self, now: float) -> tuple[list[Effect], bool]:
@@ -346,7 +361,7 @@ class Responses:
         Returns:
             The effects; and whether the answer has begun already, before `speech_stopped`.
         """
-        reply = self._reply
+        reply = self.line.current
         if reply is None:
             return [], False
         if reply.held and (began_at := reply.began_over_user_at) is not None:
@@ -358,14 +373,14 @@ class Responses:
 
     def drop_what_was_cut(self) -> list[Effect]:
         """Kill the held response, because the turn is real, unless it began during the turn."""
-        reply = self._reply
+        reply = self.line.current
         if reply is None or not reply.held or reply.began_over_user_at is not None:
             return []
         return [*reply.kill()]
 
     def turn_was_noise(self) -> list[Effect]:
         """Resume the reply after noise: first the parts not heard, then the parts kept back."""
-        reply = self._reply
+        reply = self.line.current
         if reply is None or not reply.held:
             return self.say_again()
         if reply.doomed:
@@ -377,7 +392,7 @@ class Responses:
         unheard = self.unheard.take()
         if not unheard:
             return []
-        reply = self._reply
+        reply = self.line.current
         if reply is not None and not (reply.active and reply.rests):
             return [*reply.say_again(unheard)]
         # The response is over; only its playing was interrupted.
@@ -403,7 +418,7 @@ class Responses:
 
     def _resume_what_was_due(self) -> list[Effect]:
         """Resume the held response if it began while the user spoke and is generated whole."""
-        reply = self._reply
+        reply = self.line.current
         if reply is None or not (reply.held and reply.generated) or reply.doomed:
             return []
         return [] if reply.began_over_user_at is None else self._resume(reply)

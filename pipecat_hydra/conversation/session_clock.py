@@ -19,6 +19,7 @@ Pure: time is a parameter, in seconds of any monotonic clock.
 
 from typing import Final
 
+from pipecat_hydra.conversation.deadlines import earliest
 from pipecat_hydra.conversation.effects import CallLimitNear, CallLimitReached, Effect, SessionOld
 
 __all__ = ["SessionClock"]
@@ -56,8 +57,7 @@ class SessionClock:
     @property
     def deadline(self) -> float | None:
         """When `tick` has something to do next, or None."""
-        deadlines = (self._old_at, self._near_at, self._ends_at)
-        return min((d for d in deadlines if d is not None), default=None)
+        return earliest(self._old_at, self._near_at, self._ends_at)
 
     @property
     def is_old(self) -> bool:

@@ -6,9 +6,7 @@ when the calls of a response are to be made, and takes the one answer of each.
 
 The calls of one response are a batch, and the model is asked to go on once for each batch (F2).
 A batch is settled when all its calls are answered: at once if the response is known to be done,
-else 200 ms after the last answer. Whether `response.done` comes before the reply about the calls is
-open (protocol §6). Once a session has shown that it does, it is waited for, for calls of one
-response may come far apart.
+else after a wait, which depends on what the session has shown (`call_order.py`).
 
 Missing parts of a call may come until a second after its response is over: done, superseded or
 given up. The call is then made with what has come of its arguments. A call of which only the name
@@ -30,20 +28,19 @@ Pure: time is a parameter, in seconds of any monotonic clock. Protocol: §6.
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from pipecat_hydra.conversation.call_batch import Batch, Call
+from pipecat_hydra.conversation.call_order import CallOrder
 from pipecat_hydra.conversation.effects import ToolCalls
 from pipecat_hydra.wire.events import ResponseInfo
 
 __all__ = ["OpenCalls", "Settled"]
 
-_SETTLE_SECS: Final = 0.2
-# How long an answered batch waits for the `response.done` that the session is known to send.
-_DONE_SECS: Final = 3.0
 # How long the arguments of a call may come after its response is done (protocol §6).
 _LATE_ARGUMENTS_SECS: Final = 1.0
 _REMEMBERED_CALLS: Final = 256
@@ -79,8 +76,7 @@ class OpenCalls:
         # Calls already dealt with, each with its response, by the server's ids: the server may
         # repeat itself, we may not.
         self._settled: deque[tuple[str | None, str]] = deque(maxlen=_REMEMBERED_CALLS)
-        # Whether `response.done` came before the model was asked about the calls of a response.
-        self._done_comes_first = False
+        self._order = CallOrder()
         # The ids handed out.
         self._given: deque[str] = deque(maxlen=_REMEMBERED_CALLS)
         # Calls whose turn or session is gone, by the ids handed out.
@@ -124,8 +120,7 @@ class OpenCalls:
     def _settled_at(self, batch: Batch) -> float:
         """When an answered batch is settled, if its response is not done before."""
         goes_on = batch is self._newest and batch.complete_by is None
-        is_waited_for = self._done_comes_first and goes_on
-        return batch.answered_at + (_DONE_SECS if is_waited_for else _SETTLE_SECS)
+        return batch.answered_at + self._order.wait_secs(goes_on=goes_on)
 
     def response_began(self, response_id: str | None) -> None:
         """Forget the calls of an earlier response that had the same id."""
@@ -195,7 +190,7 @@ class OpenCalls:
         self._names.clear()
         self._settled.clear()
         self._cancelled.clear()
-        self._done_comes_first = False
+        self._order = CallOrder()
 
     def abandon_oldest(self) -> dict[str, str]:
         """Make orphans of the oldest batch that waits for answers; return them, id to name."""
@@ -243,6 +238,8 @@ class OpenCalls:
             return
         call.name = name or call.name
         batch = next(b for b in self._batches.values() if b.calls.get(call_id) is call)
+        if any(other.complete for other in batch.calls.values()):
+            self._order.call_followed(now - batch.ready_at)
         batch.make(call, call.gathered if arguments is None else arguments, now)
 
     def complete(self, info: ResponseInfo, response_id: str | None, now: float) -> None:
@@ -261,7 +258,10 @@ class OpenCalls:
             if item.type == "function_call" and item.call_id and not cancelled:
                 self.call(item.call_id, response_id, now, name=item.name, arguments=item.arguments)
         batch = self._batches.get(response_id)
+        is_completed = info.status == "completed"
         if batch is None:
+            if is_completed and self._was_settled(response_id):
+                self._order.done_came(was_asked=True)
             return
         for call_id, call in list(batch.calls.items()):
             if call.complete:
@@ -272,7 +272,8 @@ class OpenCalls:
                 self._settled.append((response_id, call_id))
             elif _is_object(call.gathered):
                 batch.make(call, call.gathered, now)
-        self._done_comes_first = self._done_comes_first or info.status == "completed"
+        if is_completed:
+            self._order.done_came(was_asked=False)
         batch.done, batch.complete_by = True, now + _LATE_ARGUMENTS_SECS
         if not batch.calls:
             del self._batches[response_id]
@@ -381,10 +382,17 @@ class OpenCalls:
             return None
         call = Call(self._give_id(call_id), self._names.pop(call_id, ""))
         if response_id not in self._batches:
+            if self._was_settled(response_id):
+                # The model was asked about the calls of the response too early.
+                self._order.call_followed(math.inf)
             self._newest = self._batches[response_id] = Batch(turns_before=self._turns)
         call.is_response_sure = sure
         batch = self._batches[response_id]
         return batch.calls.setdefault(call_id, call)
+
+    def _was_settled(self, response_id: str | None) -> bool:
+        """Whether a response has made calls that are dealt with."""
+        return response_id is not None and any(of == response_id for of, _ in self._settled)
 
     def _give_id(self, call_id: str) -> str:
         """Return the id under which a call is handed out: one that no other call has."""

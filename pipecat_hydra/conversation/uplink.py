@@ -42,31 +42,6 @@ _STALE_SECS: Final = 30.0
 _OVERFLOW_SECS: Final = 0.5
 
 
-class _Pace:
-    """Allows twice real time, and half a second at once."""
-
-    def __init__(self):
-        self._allowance = 0.0
-        self._allowed_at = 0.0
-
-    def begin(self, now: float) -> None:
-        """Allow nothing yet."""
-        self._allowance, self._allowed_at = 0.0, now
-
-    def ready_at(self, secs: float) -> float:
-        """When so much audio is allowed."""
-        return self._allowed_at + max(0.0, secs - self._allowance) / _CATCH_UP_RATE
-
-    def take(self, secs: float, now: float) -> bool:
-        """Count audio that is sent, if so much is allowed."""
-        earned = (now - self._allowed_at) * _CATCH_UP_RATE
-        allowance = min(self._allowance + earned, _BURST_SECS)
-        self._allowed_at = now
-        is_allowed = secs <= allowance + _ROUNDING_SECS
-        self._allowance = allowance - secs if is_allowed else allowance
-        return is_allowed
-
-
 class Uplink:
     """Paces user audio: 16 kHz mono PCM16 chunks in, the chunks to send now out."""
 
@@ -85,7 +60,9 @@ class Uplink:
         self._waiting_bytes = 0
         self._sent = SentAudio(self._capacity)
         self._line = LineClock(silence_after_secs)
-        self._pace = _Pace()
+        # How much audio may be sent at once, in seconds, and as of when.
+        self._allowance = 0.0
+        self._allowed_at = 0.0
         self._pushed_at = 0.0
         self._open = False
         self._dropped_bytes = 0
@@ -122,15 +99,15 @@ class Uplink:
         if not self._open:
             return None
         if self._waiting:
-            ready_at = self._pace.ready_at(len(self._waiting[0]) / _BYTES_PER_SEC)
+            ready_at = self._ready_at(len(self._waiting[0]) / _BYTES_PER_SEC)
             return max(ready_at, self._overflows_until)
-        return max(self._pace.ready_at(SILENCE_SECS), self._line.due_at)
+        return max(self._ready_at(SILENCE_SECS), self._line.due_at)
 
     def open(self, now: float) -> list[bytes]:
         """Start to send: the server is configured. Returns the chunks to send now."""
         self._open = True
         self._sent.session_began()
-        self._pace.begin(now)
+        self._allowance, self._allowed_at = 0.0, now
         self._line.begin(now)
         return self._release(now)
 
@@ -188,7 +165,9 @@ class Uplink:
         secs = len(chunk) / _BYTES_PER_SEC
         self._line.give(secs, now)
         pushed_at, self._pushed_at = self._pushed_at, now
-        if self._open and not self._waiting and self._pace.take(secs, now):
+        allowance = min(self._allowance + (now - self._allowed_at) * _CATCH_UP_RATE, _BURST_SECS)
+        if self._open and not self._waiting and secs <= allowance:
+            self._allowance, self._allowed_at = allowance - secs, now
             self._sent.add(chunk, now)
             return [chunk]
         if now - pushed_at > _STALE_SECS:
@@ -211,22 +190,35 @@ class Uplink:
             return []
         if self._waiting:
             return self._release(now)
-        due_at = max(self._pace.ready_at(SILENCE_SECS), self._line.due_at)
+        due_at = max(self._ready_at(SILENCE_SECS), self._line.due_at)
         if self._line.excuse(now, due_at=due_at):
             return []
         silence: list[bytes] = []
-        while self._line.due_at <= now and self._pace.take(SILENCE_SECS, now):
+        while self._line.due_at <= now and self._may_send(SILENCE_SECS, now):
             self._line.fill()
             self._sent.add(_SILENCE, now)
             silence.append(_SILENCE)
         return silence
+
+    def _ready_at(self, secs: float) -> float:
+        """When so much audio may be sent."""
+        return self._allowed_at + max(0.0, secs - self._allowance) / _CATCH_UP_RATE
+
+    def _may_send(self, secs: float, now: float) -> bool:
+        """Count audio that is sent, if so much may be: twice real time, half a second at once."""
+        earned = (now - self._allowed_at) * _CATCH_UP_RATE
+        allowance = min(self._allowance + earned, _BURST_SECS)
+        self._allowed_at = now
+        is_allowed = secs <= allowance + _ROUNDING_SECS
+        self._allowance = allowance - secs if is_allowed else allowance
+        return is_allowed
 
     def _release(self, now: float) -> list[bytes]:
         """Take as many waiting chunks as may be sent by now."""
         released: list[bytes] = []
         if now < self._overflows_until:
             return released
-        while self._waiting and self._pace.take(len(self._waiting[0]) / _BYTES_PER_SEC, now):
+        while self._waiting and self._may_send(len(self._waiting[0]) / _BYTES_PER_SEC, now):
             chunk = self._waiting.popleft()
             self._waiting_bytes -= len(chunk)
             released.append(chunk)

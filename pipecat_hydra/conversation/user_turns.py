@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from pipecat_hydra.conversation.deadlines import earliest
 from pipecat_hydra.conversation.effects import Effect, UserStopped
 from pipecat_hydra.conversation.transcripts import Transcripts
 from pipecat_hydra.wire.events import ConversationItem
@@ -145,10 +146,12 @@ class UserTurns:
     @property
     def deadline(self) -> float | None:
         """When the replay ends, or the turn is answered, ends or is decided; None for never."""
-        deadlines = [self._replay_until]
-        if (turn := self._turn) is not None:
-            deadlines += [turn.answered_by, turn.stops_by] if turn.speaking else [turn.decided_by]
-        return min((d for d in deadlines if d is not None), default=None)
+        turn = self._turn
+        if turn is None:
+            return self._replay_until
+        if turn.speaking:
+            return earliest(self._replay_until, turn.answered_by, turn.stops_by)
+        return earliest(self._replay_until, turn.decided_by)
 
     def is_open(self, item_id: str | None) -> bool:
         """Whether an item is that of the turn in which the user speaks."""

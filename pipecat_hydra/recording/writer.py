@@ -77,7 +77,7 @@ class CallWriter:
         """
         self._tape.put(Kind.SENT, time.monotonic(), (message, audio), len(message) + len(audio))
 
-    def received(self, message: bytes, audio: bytes) -> None:
+    def received(self, message: bytes | bytearray, audio: bytes) -> None:
         """Record a message that came from Hydra; see `sent`."""
         self._tape.put(Kind.RECEIVED, time.monotonic(), (message, audio), len(message) + len(audio))
 

@@ -126,6 +126,7 @@ class Arguments:
     joined_audio_secs: float
     speakers: SpeakerPolicy
     start_audio_paused: bool
+    audio_passthrough: bool | None
     open_timeout_secs: float
     handshake_timeout_secs: float
     kickoff_timeout_secs: float

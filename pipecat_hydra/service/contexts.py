@@ -44,21 +44,22 @@ class Contexts:
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
-        self._look_at = 0.0
+        self.look_at = 0.0
+        """When to `look` next, in seconds."""
         # The keys that the user has pressed, as long as their text may come into the context.
         self._keyed: deque[str] = deque(maxlen=_KEYED)
 
-    def on_user_audio(self, now: float) -> None:
-        """Look, now and then, whether the application has reset the context.
+    def look(self, now: float) -> None:
+        """Look whether the application has reset the context.
 
         Args:
             now: The time in seconds.
         """
-        if now < self._look_at or not self._session.begun:
+        if not self._session.begun:
             return
-        self._look_at = now + _LOOK_SECS
-        self._briefing.look(self._in_force.context)
-        self._session.replace_if_outdated()
+        self.look_at = now + _LOOK_SECS
+        if self._briefing.look(self._in_force.context):
+            self._session.replace_if_outdated()
 
     def on_context(self, frame: LLMContextFrame, direction: FrameDirection) -> None:
         """Tell Hydra what is new in a context; ask for an answer, unless Hydra gives it anyway."""

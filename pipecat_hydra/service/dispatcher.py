@@ -213,20 +213,21 @@ class EffectDispatcher:
             # would end it.
             self._connection.perform(self._conversation.cancel_response(self._connection.now))
             return None
-        self._tracing.see(effect)
-        if not isinstance(effect, AudioChunk | TextChunk):
+        if self._tracing.enabled:
+            self._tracing.see(effect)
+        if isinstance(effect, AudioChunk):
+            if not self._writer.is_writing:
+                await self._speaker.say_audio(effect)
+            self._session.budget.heard_audio(effect)
+            if self._replies.waiting:
+                self._replies.on_audio()
+            return None
+        if not isinstance(effect, TextChunk):
             self._meters.see(effect)
         if isinstance(effect, VoiceStarted | TextChunk | UserStopped):
             self._calls.on_said()
         match effect:
-            case (
-                ReplyStarted()
-                | VoiceStarted()
-                | AudioChunk()
-                | TextChunk()
-                | VoiceEnded()
-                | ReplyEnded()
-            ):
+            case ReplyStarted() | VoiceStarted() | TextChunk() | VoiceEnded() | ReplyEnded():
                 if isinstance(effect, ReplyStarted):
                     self._turn_completion.turn_is_over()
                 giver = self._writer if self._writer.takes(effect) else self._speaker

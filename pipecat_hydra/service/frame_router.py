@@ -5,6 +5,7 @@ for a session or a reply goes to `WantedSession`. Frames that show what became o
 of a function call go to the `EffectDispatcher`, which makes frames of what comes back.
 """
 
+import asyncio
 from typing import Any
 
 from loguru import logger
@@ -69,6 +70,7 @@ class FrameRouter:
         surroundings: Surroundings,
         speakers: SpeakerPolicy,
         is_audio_paused: bool,
+        audio_passthrough: bool | None,
         end_timeout_secs: float,
     ):
         """Start with no frame seen.
@@ -87,6 +89,8 @@ class FrameRouter:
             surroundings: Knows whether the service's own user aggregator stands above it.
             speakers: What to do with the audio of several people.
             is_audio_paused: Whether to drop the user's audio.
+            audio_passthrough: Whether the user's audio is passed on; None to find out whether
+                somebody below may want it.
             end_timeout_secs: How long a flush may wait for the reply in flight, in seconds, as
                 an `EndFrame` may.
         """
@@ -102,22 +106,34 @@ class FrameRouter:
         self._meters = meters
         self._surroundings = surroundings
         self._end_timeout = end_timeout_secs
+        self._passes_audio = audio_passthrough
         self._user_audio = UserAudio(speakers, on_several=self._warn_about_several)
         # The run that was taken last: it is pushed on afterwards, and must not count again then.
         self._last_run_id: int | None = None
 
+    def hear(self, frame: InputAudioRawFrame) -> bool:
+        """Hand on user audio, unless it is paused; return whether to pass it on down."""
+        if self._passes_audio is None:
+            self._passes_audio = self._surroundings.may_user_audio_be_wanted
+        if self.is_audio_paused:
+            return self._passes_audio
+        now = asyncio.get_running_loop().time()
+        if now >= self._contexts.look_at:
+            self._contexts.look(now)
+        is_sent = False
+        for chunk in self._user_audio.push(frame, now=now):
+            is_sent = self._connection.hear(chunk, now)
+        if not is_sent:
+            self._session.on_user_audio()
+        return self._passes_audio
+
     async def take(self, frame: Frame, direction: FrameDirection) -> None:
-        """Hand on a frame that is no interruption.
+        """Hand on a frame that is neither user audio nor an interruption.
 
         Args:
             frame: The frame, which the service passes on afterwards.
             direction: Where it is going.
         """
-        # First, because it comes fifty times a second.
-        if isinstance(frame, InputAudioRawFrame):
-            if not self.is_audio_paused:
-                self._on_user_audio(frame)
-            return
         await self._keypad.see(frame, direction)
         match frame:
             case UserStartedSpeakingFrame() | UserStoppedSpeakingFrame():
@@ -202,13 +218,6 @@ class FrameRouter:
     def _run(self, frame: LLMRunFrame) -> None:
         self._last_run_id = frame.id
         self._session.run()
-
-    def _on_user_audio(self, frame: InputAudioRawFrame) -> None:
-        now = self._connection.now
-        self._contexts.on_user_audio(now)
-        for chunk in self._user_audio.push(frame, now=now):
-            self._connection.hear(chunk, now)
-        self._session.on_user_audio()
 
     def _warn_about_several(self) -> None:
         logger.warning(

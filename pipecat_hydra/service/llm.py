@@ -15,6 +15,7 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     FunctionCallResultFrame,
+    InputAudioRawFrame,
     InterruptionFrame,
     LLMConfigureOutputFrame,
     LLMContextFrame,
@@ -134,9 +135,10 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         fixed_phrases: FixedPhrases = "model",
         keypad: KeypadUse = "text",
         resume_after_noise: bool = True,
-        joined_audio_secs: float = 0.16,
+        joined_audio_secs: float = 0.2,
         speakers: SpeakerPolicy = "mix",
         start_audio_paused: bool = False,
+        audio_passthrough: bool | None = None,
         open_timeout_secs: float = 10.0,
         handshake_timeout_secs: float = 10.0,
         kickoff_timeout_secs: float = 1.0,
@@ -206,12 +208,14 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
                 audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
+            audio_passthrough: Whether the user's audio is passed on down. None: unless all who get
+                it are output transports and assistant aggregators of Pipecat, which do not use it.
             open_timeout_secs: How long connecting may take, in seconds.
             handshake_timeout_secs: How long the server may take to create and again to configure
                 the session, in seconds.
             kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for an
-                `LLMRunFrame` before the session is configured without a greeting. Audio is kept
-                meanwhile. Not waited for when the settings say whether the model speaks first.
+                `LLMRunFrame` before the session is configured without a greeting; not when the user
+                speaks, or the settings say who speaks first. Audio is kept meanwhile.
             end_timeout_secs: How many seconds an `EndFrame` or a flush may wait for a reply's rest.
             preroll_secs: How many seconds of the user's audio are kept that cannot be sent, or may
                 have to be sent again; the newest are kept.
@@ -282,10 +286,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         respond: bool = True,
         interrupt: bool = False,
     ) -> None:
-        """Put typed text into the conversation.
+        """Put typed text into the conversation; before the pipeline has started it is kept.
 
-        Text that comes before the pipeline has started is kept until it has. That Hydra takes
-        text messages is unproven (protocol §4).
+        That Hydra takes text messages is unproven (protocol §4).
 
         Args:
             text: The text.
@@ -313,12 +316,11 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         await self._run.dispatcher.cancel_response()
 
     async def reset_conversation(self) -> None:
-        """Begin a new session that knows nothing of the conversation so far.
+        """Begin a new session that knows nothing of the conversation but what the context has now.
 
-        It is told the instructions, the functions and what is in the context now; without a
-        context, of no earlier turn. It begins at the next turn boundary, where nobody speaks and no
-        function runs; call `cancel_response` before to stop a reply in flight. This does not wait
-        for it, so a function may await it. It gives a reply that is asked for afterwards.
+        It begins at the next turn boundary, where nobody speaks and no function runs; call
+        `cancel_response` before to stop a reply in flight. This does not wait for it, so a function
+        may await it. It gives a reply that is asked for afterwards.
         """
         self._run.when_running(self._run.session.reset_conversation)
 
@@ -333,10 +335,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     # Lifecycle
 
     async def setup(self, setup: FrameProcessorSetup):
-        """Set up the service and begin to connect, in the background.
-
-        Nothing is left of an earlier run of a pipeline but the settings.
-        """
+        """Set up the service; nothing is left of an earlier run of a pipeline but the settings."""
         is_used = self._run.has_ended
         if is_used:
             self._run = PipelineRun(self, self._arguments)
@@ -376,6 +375,12 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     async def process_frame(self, frame: Frame, direction: FrameDirection):
         """Hand a frame to the part of the service that it concerns, and pass it on."""
         run = self._run
+        if isinstance(frame, InputAudioRawFrame):
+            # First, because it comes fifty times a second.
+            await super().process_frame(frame, direction)
+            if run.router.hear(frame):
+                await self.push_frame(frame, direction)
+            return
         if isinstance(frame, InterruptionFrame):
             if run.keypad.stops_interruption(direction):
                 return
@@ -409,8 +414,6 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         if isinstance(frame, FrameOfFunction) and direction is FrameDirection.DOWNSTREAM:
             self._run.router.see_pushed(frame)
         await super().push_frame(frame, direction)
-
-    # Hooks of the base class
 
     @override
     def _service_tools(self) -> ToolsSchema | list[Any] | None:

@@ -78,7 +78,7 @@ class PipelineRun:
         self.connection = HydraConnection(
             self._dial,
             self.conversation,
-            on_effect=self._dispatch,
+            on_effect=self._record_and_dispatch,
             on_handshake=lambda: self.session.on_handshake(),
             on_sent=lambda event: self.session.on_sent(event),
             on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
@@ -137,6 +137,7 @@ class PipelineRun:
             no_result_timeout_secs=arguments.no_result_timeout_secs,
             max_tool_rounds=arguments.max_tool_rounds,
         )
+        self.connection.hand_on_to(self.dispatcher.dispatch)
         self.phrases = Phrases(
             service, self.contexts, self.session, self.surroundings, arguments.fixed_phrases
         )
@@ -160,6 +161,7 @@ class PipelineRun:
             surroundings=self.surroundings,
             speakers=arguments.speakers,
             is_audio_paused=arguments.start_audio_paused,
+            audio_passthrough=arguments.audio_passthrough,
             end_timeout_secs=arguments.end_timeout_secs,
         )
 
@@ -247,6 +249,7 @@ class PipelineRun:
     def _record(self) -> None:
         arguments = self._arguments
         if arguments.recorder is not None:
+            self.connection.hand_on_to(self._record_and_dispatch)
             self.recording = CallRecorder(
                 self._service,
                 arguments.recorder,
@@ -264,7 +267,7 @@ class PipelineRun:
             self.recording.dialled(endpoint)
         return endpoint
 
-    def _dispatch(self, effect: PipelineEffect) -> Awaitable[Pause | None]:
+    def _record_and_dispatch(self, effect: PipelineEffect) -> Awaitable[Pause | None]:
         if self.recording is not None:
             self.recording.see_effect(effect)
         return self.dispatcher.dispatch(effect)

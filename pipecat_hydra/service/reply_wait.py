@@ -15,7 +15,6 @@ from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation
 from pipecat_hydra.conversation.effects import (
-    AudioChunk,
     PipelineEffect,
     ReplyEnded,
     ReplyStarted,
@@ -40,7 +39,6 @@ _POLL_SECS: Final = 0.1
 _REPLY_EFFECTS = (
     ReplyStarted
     | VoiceStarted
-    | AudioChunk
     | TextChunk
     | VoiceEnded
     | ReplyEnded
@@ -69,6 +67,13 @@ class ReplyWait:
         # Set when something may have ended a reply, and when a reply has come further.
         self._progress = asyncio.Event()
         self._came_further_at = 0.0
+        self.waiting = 0
+        """How many wait for a reply, and so for its audio."""
+
+    def on_audio(self) -> None:
+        """Note that the pipeline was given audio of a reply; needless while nobody waits."""
+        self._came_further_at = asyncio.get_running_loop().time()
+        self._progress.set()
 
     def on_progress(self, effect: PipelineEffect) -> None:
         """Note what the pipeline was told, which may be more of a reply."""
@@ -86,6 +91,13 @@ class ReplyWait:
         Returns:
             Whether each reply was received whole.
         """
+        self.waiting += 1
+        try:
+            return await self._until_replied(within_secs, spare_functions=spare_functions)
+        finally:
+            self.waiting -= 1
+
+    async def _until_replied(self, within_secs: float, *, spare_functions: bool) -> bool:
         began = self._connection.now
         while self._connection.is_open and self._is_reply_to_come:
             if is_cancelled(self._service.pipeline_worker):

@@ -98,8 +98,8 @@ class Speaker:
         """Push the frames of one effect."""
         push = self._processor.push_frame
         match speech:
-            case AudioChunk(pcm, rate):
-                await self._push_audio(pcm, rate)
+            case AudioChunk():
+                await self.say_audio(speech)
             case TextChunk(text):
                 await self._push_text(text)
             case ReplyStarted(_, resumed):
@@ -126,18 +126,21 @@ class Speaker:
             case ResponseFinished():
                 await self._report_finished(speech)
 
-    async def _push_audio(self, pcm: bytes, rate: int) -> None:
-        self._rate = self._rate or rate
-        if rate != self._rate:
+    async def say_audio(self, chunk: AudioChunk) -> None:
+        """Push the frame of reply audio."""
+        pcm, rate = chunk.pcm, self._rate or chunk.sample_rate
+        self._rate = rate
+        if chunk.sample_rate != rate:
             # Another model speaks at another rate.
             if self._resampler is None:
-                self._resampler = StreamResampler(rate, self._rate)
+                self._resampler = StreamResampler(chunk.sample_rate, rate)
             pcm = self._resampler.push(pcm)
         if not pcm:
             return
-        frame = TTSAudioRawFrame(audio=pcm, sample_rate=self._rate, num_channels=1)
+        frame = TTSAudioRawFrame(audio=pcm, sample_rate=rate, num_channels=1)
         await self._processor.push_frame(frame)
-        await self._measure(frame)
+        if self._processor.metrics_enabled:
+            await self._measure(frame)
 
     async def _measure(self, pushed: TTSAudioRawFrame | None) -> None:
         """Report what the audio before that which was just pushed tells.

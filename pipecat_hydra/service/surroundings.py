@@ -32,11 +32,15 @@ from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 from loguru import logger
-from pipecat.pipeline.pipeline import Pipeline
+from pipecat.frames.frames import InputAudioRawFrame
+from pipecat.pipeline.pipeline import Pipeline, PipelineSink
 from pipecat.pipeline.service_switcher import ServiceSwitcher
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import LLMUserAggregator
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMAssistantAggregator,
+    LLMUserAggregator,
+)
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.services.llm_service import LLMService
 from pipecat.transports.base_output import BaseOutputTransport as OutputTransport
@@ -77,6 +81,7 @@ class _Positions:
         is_stt_above: Whether an STT service stands above it.
         keypad: The nearest processor above it that makes texts of keys.
         output: The nearest output transport below it.
+        below: The processors that its frames come to on their way down.
     """
 
     holders: tuple[FrameProcessor, ...]
@@ -90,6 +95,7 @@ class _Positions:
     is_stt_above: bool = False
     keypad: DTMFAggregator | None = None
     output: OutputTransport | None = None
+    below: tuple[FrameProcessor, ...] = ()
 
 
 class Surroundings:
@@ -181,11 +187,24 @@ class Surroundings:
         A switcher filters the frames to an inactive service, and none of those that the
         service pushes (`pipeline/service_switcher.py`).
         """
-        found = self._found
+        found = self._positions or self._found
         for switcher in found.switchers:
             if switcher.strategy.active_service not in found.holders:
                 return True
         return False
+
+    @property
+    def may_user_audio_be_wanted(self) -> bool:
+        """Whether a processor below the service may do something with the user's audio.
+
+        Pipecat's own output transports and assistant aggregators do not. Of another processor,
+        and of a way that is not straight, nobody knows.
+        """
+        found, worker = self._found, self._service.pipeline_worker
+        way = found.holders[:-1]
+        is_straight = bool(way) and all(isinstance(holder, Pipeline) for holder in way)
+        is_watched = any(issubclass(InputAudioRawFrame, t) for t in worker.reached_downstream_types)
+        return not is_straight or is_watched or not all(map(_is_deaf, found.below))
 
     def warn_of_waiting_strategies(self) -> None:
         """Warn once of turn strategies that wait for words, because Hydra does not."""
@@ -254,6 +273,7 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
     switchers: list[_Switcher] = [one for one in holders if isinstance(one, ServiceSwitcher)]
     return _Positions(
         holders=tuple(holders),
+        below=tuple(below),
         switchers=tuple(switchers),
         deciders=own,
         is_below_aggregator=any(isinstance(one, LLMUserAggregator) for one in deciders_above),
@@ -269,6 +289,12 @@ def _find(pipeline: FrameProcessor, service: FrameProcessor) -> _Positions:
         keypad=next((one for one in above if isinstance(one, DTMFAggregator)), None),
         output=next((one for one in below if isinstance(one, OutputTransport)), None),
     )
+
+
+def _is_deaf(processor: FrameProcessor) -> bool:
+    """Whether it is known that a processor only passes user audio on."""
+    is_known = isinstance(processor, OutputTransport | LLMAssistantAggregator | PipelineSink)
+    return is_known and type(processor).__module__.startswith("pipecat.")
 
 
 def _is_tts_in(processors: Iterable[FrameProcessor]) -> bool:

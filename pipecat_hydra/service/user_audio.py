@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pipecat.frames.frames import InputAudioRawFrame
 
-from pipecat_hydra.wire.audio import MicrophoneAudio
+from pipecat_hydra.wire.audio import CHUNK_SIZES, MicrophoneAudio
 from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
 
 __all__ = ["SpeakerPolicy", "UserAudio"]
@@ -80,7 +80,12 @@ class UserAudio:
         if stream is None:
             return chunks
         stream.heard_at = now
-        heard = stream.microphone.push(frame.audio, frame.sample_rate, frame.num_channels, now=now)
+        audio, rate, channels = frame.audio, frame.sample_rate, frame.num_channels
+        is_chunk = rate == INPUT_SAMPLE_RATE and channels == 1 and len(audio) in CHUNK_SIZES
+        if is_chunk and stream.microphone.passes_chunks:
+            heard = [audio]
+        else:
+            heard = stream.microphone.push(audio, rate, channels, now=now)
         if len(self._streams) == 1:
             return chunks + heard if chunks else heard
         for chunk in heard:

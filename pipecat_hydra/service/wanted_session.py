@@ -8,8 +8,8 @@ is configured once, with all that is known by then, and Hydra freezes the config
 and is given up after a while. An `LLMRunFrame`, a context or typed text puts it in use at
 once. The user's audio does so too, but an `LLMRunFrame` may be about to ask for a greeting;
 so the service waits for that for `kickoff_timeout_secs`, unless the settings say who speaks
-first. Once in use it stays so: each session is configured as soon as the server has created it,
-after a lost connection, a rest, or a replacement.
+first, or until the user speaks. Once in use it stays so: each session is configured as soon as
+the server has created it, after a lost connection, a rest, or a replacement.
 
 **What a session is told** is composed at the moment it is sent, so that it holds nothing that the
 application has removed by then (C1). Text that comes while the server takes the configuration
@@ -34,7 +34,12 @@ from loguru import logger
 from pipecat.services.llm_service import LLMService
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
-from pipecat_hydra.conversation.effects import Effect, PipelineEffect, ReplyEnded, UserStopped
+from pipecat_hydra.conversation.effects import (
+    Effect,
+    PipelineEffect,
+    ReplyEnded,
+    UserStopped,
+)
 from pipecat_hydra.service.briefing.briefing import Brief, Briefing
 from pipecat_hydra.service.briefing.budget import SessionBudget
 from pipecat_hydra.service.dialer import Dialer
@@ -93,7 +98,8 @@ class WantedSession:
         self._conversation = conversation
         self._dialer = dialer
         self._briefing = briefing
-        self._budget = budget
+        self.budget: Final = budget
+        """Keeps the total of what the session is told and says."""
         self._in_force = in_force
         self._tracing = tracing
         self._are_replies_known = are_replies_known
@@ -146,7 +152,8 @@ class WantedSession:
                 self.open()
             return
         self.open()
-        if self.wanted.speaks_first is not None:
+        is_user_first = self._conversation.open_microphone.hears_speech
+        if is_user_first or self.wanted.speaks_first is not None:
             self._begin()
         elif self._kickoff_timer is None:
             loop = asyncio.get_running_loop()
@@ -356,22 +363,22 @@ class WantedSession:
 
     def on_sent(self, event: ClientEvent) -> None:
         """Count what the session is told; it is replaced before that is too much."""
-        self._budget.sent(event)
+        self.budget.sent(event)
         self._on_told_more()
 
     def on_effect(self, effect: PipelineEffect) -> None:
-        """Count what is said aloud in the session."""
-        self._budget.heard(effect, self._now)
+        """Count what else is said aloud in the session."""
+        self.budget.heard(effect, self._now)
         if isinstance(effect, ReplyEnded | UserStopped):
             self._on_told_more()
 
     def _on_told_more(self) -> None:
         self._warn_of_size()
-        if self._budget.is_spent:
+        if self.budget.is_spent:
             self.replace_if_outdated()
 
     def _warn_of_size(self) -> None:
-        if warning := self._budget.take_warning():
+        if warning := self.budget.take_warning():
             logger.warning(f"{self._service}: {warning}")
 
     def replace_if_outdated(self) -> None:

@@ -55,7 +55,8 @@ class Writer:
         self._is_speech_off = False
         # Whether a reply was asked for while speech was off; and before a turn that may be noise.
         self._is_asked = self._was_asked = False
-        self._is_writing = False
+        self.is_writing = False
+        """Whether the reply that is being given is text, and none of its audio passes."""
         self._has_voice = False
         self._text = ""
         self._is_all_known = True
@@ -84,8 +85,8 @@ class Writer:
     def takes(self, speech: Speech) -> bool:
         """Return whether an effect is of a reply that is to be text."""
         if isinstance(speech, ReplyStarted) and not speech.resumed:
-            self._is_writing = self._is_speech_off or self._is_asked
-        return self._is_writing
+            self.is_writing = self._is_speech_off or self._is_asked
+        return self.is_writing
 
     async def say(self, speech: Speech) -> None:
         """Push the frames of one effect; there are none of audio."""

@@ -1,8 +1,8 @@
 """The logical session: runs a `Conversation` over one WebSocket after another.
 
 `HydraConnection` joins the parts that run: the runner decides when a session is opened
-(runner.py); each of its attempts connects and reads here; the deadline timer calls the
-conversation when something is due (deadline.py); the effect queue hands effects to the
+(runner.py); each of its attempts connects and reads here; the timers call the
+conversation when something is due (timers.py); the effect queue hands effects to the
 pipeline (effect_queue.py). Steps of the conversation are synchronous and may come from
 anywhere in the event loop. What they send goes out at once. Effects for the pipeline wait in
 a queue. So neither waits for the other.
@@ -22,12 +22,14 @@ would: it is reported, and another session is opened.
 """
 
 import asyncio
+from binascii import b2a_base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
+    AudioChunk,
     Connected,
     Discard,
     Disconnected,
@@ -41,15 +43,15 @@ from pipecat_hydra.conversation.effects import (
     Send,
     Severity,
 )
-from pipecat_hydra.session.deadline import DeadlineTimer
 from pipecat_hydra.session.effect_queue import EffectQueue, Pause
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
 from pipecat_hydra.session.retries import Retries, RetryPolicy
 from pipecat_hydra.session.runner import Ending, SessionRunner, State
 from pipecat_hydra.session.supervision import Supervised, log_bug
+from pipecat_hydra.session.timers import ConversationTimers
 from pipecat_hydra.session.websocket import HydraWebSocket, Traffic
-from pipecat_hydra.wire.codec import decode, encode
+from pipecat_hydra.wire.codec import APPEND, decode, encode
 from pipecat_hydra.wire.events import (
     AudioDelta,
     ClientEvent,
@@ -62,7 +64,7 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE
 
 __all__ = ["HydraConnection"]
 
-_MAX_WAITING_EFFECTS: Final = 256
+_BYTES_PER_SEC: Final = INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE
 
 
 class HydraConnection:
@@ -113,13 +115,13 @@ class HydraConnection:
         self._runner = SessionRunner(
             self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
         )
-        self._deadline = DeadlineTimer(self._tick)
+        self._timers = ConversationTimers(conversation, self._tick)
         # The open WebSocket, and, once we have decided to end it, why.
         self._socket: HydraWebSocket | None = None
         self._leaving: Fail | Rest | None = None
         self._closing: Supervised[None] | None = None
         self._show_sent: Callable[[bytes, bytes], None] | None = None
-        self._show_received: Callable[[bytes, bytes], None] | None = None
+        self._show_received: Callable[[bytes | bytearray, bytes], None] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -156,8 +158,15 @@ class HydraConnection:
         """The conversation's time, in seconds."""
         return asyncio.get_running_loop().time()
 
+    def hand_on_to(self, on_effect: Callable[[PipelineEffect], Awaitable[Pause | None]]) -> None:
+        """Await another function with each effect from now on."""
+        self._effects.on_effect = on_effect
+
     def show_messages(
-        self, *, sent: Callable[[bytes, bytes], None], received: Callable[[bytes, bytes], None]
+        self,
+        *,
+        sent: Callable[[bytes, bytes], None],
+        received: Callable[[bytes | bytearray, bytes], None],
     ) -> None:
         """Call these from now on with each message, as it is on the wire, and with its audio."""
         self._show_sent, self._show_received = sent, received
@@ -195,28 +204,36 @@ class HydraConnection:
             self._socket.abort()
         await self._runner.close()
         await self._effects.close(drain=drain)
-        self._deadline.cancel()
+        self._timers.cancel()
 
     def perform(self, effects: Sequence[Effect]) -> None:
-        """Carry out the effects of a step, and move the timer to the conversation's deadline."""
+        """Carry out the effects of a step, and move the timers to the conversation's deadlines."""
         self._carry_out(effects)
-        if self._runner.state is not State.CLOSED:
-            self._deadline.move(self._conversation.deadline)
+        self._timers.move()
 
-    def hear(self, chunk: bytes, now: float) -> None:
+    def hear(self, chunk: bytes, now: float) -> bool:
         """Have the conversation take user audio, and send what it sends.
 
-        Audio postpones what is due, so the timer stays as it is: `_tick` finds out. Only audio that
+        Audio postpones what is due, so the timers stay as they are: they find out. Only audio that
         is not sent at once may be due earlier.
 
         Args:
             chunk: 20 to 40 ms of 16 kHz mono PCM16.
             now: The time.
+
+        Returns:
+            Whether audio was sent, on a session that is in use.
         """
-        sent = self._conversation.microphone(chunk, now)
-        self._carry_out(sent)
-        if not sent:
-            self._deadline.hasten(self._conversation.uplink.deadline)
+        sent = self._conversation.hear(chunk, now)
+        if self._socket is None or not sent:
+            self._timers.audio_waits()
+            return False
+        for each in sent:
+            message = APPEND % b2a_base64(each, newline=False)
+            if self._show_sent is not None:
+                self._show_sent(message, each)
+            self._socket.send(message, audio_secs=len(each) / _BYTES_PER_SEC)
+        return self._leaving is None
 
     def between_effects(self) -> AbstractAsyncContextManager[None]:
         """Run the body of the context while no effect is being handed on.
@@ -263,8 +280,7 @@ class HydraConnection:
         if self._show_sent is not None:
             self._show_sent(message, event.audio if isinstance(event, InputAudioAppend) else b"")
         if isinstance(event, InputAudioAppend):
-            secs = len(event.audio) / (INPUT_SAMPLE_RATE * BYTES_PER_SAMPLE)
-            self._socket.send(message, audio_secs=secs)
+            self._socket.send(message, audio_secs=len(event.audio) / _BYTES_PER_SEC)
         else:
             self._socket.send(message)
             self._on_sent(event)
@@ -309,11 +325,7 @@ class HydraConnection:
         try:
             self._effects.put(Connected())
             self.perform(self._conversation.connected(self.now))
-            async for message in socket.messages():
-                self._take(message)
-                if len(self._effects) > _MAX_WAITING_EFFECTS:
-                    # A slow pipeline slows the reading, and that the server.
-                    await self._effects.drained()
+            await socket.read(self._take)
         except asyncio.CancelledError:
             reason = self._runner.stop_reason or "the session was cancelled by somebody else"
             raise
@@ -348,29 +360,27 @@ class HydraConnection:
             if closing is not None:
                 closing.stop()
 
-    def _take(self, message: bytes) -> None:
+    def _take(self, message: bytes | bytearray, now: float) -> Pause | None:
+        """Have the conversation take a message; return what to wait for before the next one."""
         try:
             event = decode(message)
             if self._show_received is not None:
                 self._show_received(message, event.delta if isinstance(event, AudioDelta) else b"")
-            if isinstance(event, SessionCreated | SessionConfigured):
-                self._on_handshake()
-            if not (isinstance(event, AudioDelta) and self._go_on(event)):
-                self.perform(self._conversation.receive(event, self.now))
+            said = self._conversation.go_on(event, now) if isinstance(event, AudioDelta) else None
+            if isinstance(said, AudioChunk):
+                self._effects.put(said)
+            elif said is None:
+                if isinstance(event, SessionCreated | SessionConfigured):
+                    self._on_handshake()
+                self.perform(self._conversation.receive(event, now))
+            elif said < self._timers.talk.at:
+                # Most audio stays in hand for a while.
+                self._timers.talk.move(said)
         except Exception as error:
             # A bug in the handling of one event must not end the call (S3).
             log_bug("an event was not handled", error)
-
-    def _go_on(self, event: AudioDelta) -> bool:
-        """Take a delta of the response that is being said, if it is one, as most messages are."""
-        said = self._conversation.go_on(event, self.now)
-        if said is None:
-            return False
-        for chunk in said:
-            self._effects.put(chunk)
-        if not said:
-            self._deadline.hasten(self._conversation.audio_deadline)
-        return True
+        # A slow pipeline slows the reading, and that the server.
+        return self._effects.drained if self._effects.is_crowded else None
 
     def _tick(self) -> None:
         try:

@@ -12,6 +12,7 @@ is read first, and the deadline has passed a moment later.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -37,15 +38,17 @@ class DeadlineTimer:
                 may set another.
         """
         self._on_due = on_due
-        self._deadline: float | None = None
+        self.at = math.inf
+        """The deadline; infinite if there is none."""
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
 
     def move(self, deadline: float | None) -> None:
         """Set the deadline, in the event loop's time; None for no deadline."""
-        self._deadline = deadline
         if deadline is None:
+            self.at = math.inf
             return
+        self.at = deadline
         if self._handle is not None:
             if self._armed_for <= deadline:
                 return
@@ -54,12 +57,12 @@ class DeadlineTimer:
 
     def hasten(self, deadline: float | None) -> None:
         """Set the deadline if it is earlier than the one that is set, or if none is set."""
-        if deadline is not None and (self._deadline is None or deadline < self._deadline):
+        if deadline is not None and deadline < self.at:
             self.move(deadline)
 
     def cancel(self) -> None:
         """Drop the deadline, and leave no timer in the event loop."""
-        self._deadline = None
+        self.at = math.inf
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -70,13 +73,13 @@ class DeadlineTimer:
 
     def _fire(self) -> None:
         self._handle = None
-        if self._deadline is None:
+        if self.at == math.inf:
             return
         now = asyncio.get_running_loop().time()
-        if now > self._deadline + _LATE_SECS:
-            self._deadline = now + _READING_SECS
-        if now < self._deadline:
-            self._arm(max(self._deadline, now + _SHORTEST_SLEEP_SECS))
+        if now > self.at + _LATE_SECS:
+            self.at = now + _READING_SECS
+        if now < self.at:
+            self._arm(max(self.at, now + _SHORTEST_SLEEP_SECS))
             return
-        self._deadline = None
+        self.at = math.inf
         self._on_due()

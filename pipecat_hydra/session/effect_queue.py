@@ -25,6 +25,7 @@ Pause = Callable[[], Awaitable[None]]
 """Awaited before the next effect is handed on."""
 
 _DRAIN_TIMEOUT_SECS: Final = 1.0
+_CROWD: Final = 256
 
 
 class EffectQueue:
@@ -45,13 +46,19 @@ class EffectQueue:
             on_death: Called with the cause when the task that hands on has died; another
                 one takes its place.
         """
-        self._on_effect = on_effect
+        self.on_effect = on_effect
+        """Awaited with each effect."""
         self._on_death = on_death
         self._effects: deque[PipelineEffect] = deque()
-        self._waiting = asyncio.Event()
+        # What the task waits for while it has nothing to do.
+        self._wake: asyncio.Future[None] | None = None
+        self.is_crowded = False
+        """Whether so many effects wait that no more should be made."""
+        self._is_drained = True
         self._drained = asyncio.Event()
-        self._drained.set()
         self._handing_on = asyncio.Lock()
+        # How many wait to run between two effects.
+        self._waiting_between = 0
         self._task: Supervised[None] | None = None
         self._closed = False
 
@@ -61,7 +68,7 @@ class EffectQueue:
     @property
     def is_drained(self) -> bool:
         """Whether all effects have been handed on."""
-        return self._drained.is_set()
+        return self._is_drained
 
     def put(self, effect: PipelineEffect) -> None:
         """Add an effect; it is handed on soon, unless the queue is closed."""
@@ -71,8 +78,10 @@ class EffectQueue:
             # First, so that nothing is handed on before this returns, even if tasks start eagerly.
             self._start_task()
         self._effects.append(effect)
-        self._drained.clear()
-        self._waiting.set()
+        self.is_crowded = len(self._effects) > _CROWD
+        self._is_drained = False
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     def discard_speech(self) -> None:
         """Drop the audio and the text of responses that wait in the queue."""
@@ -82,7 +91,9 @@ class EffectQueue:
 
     async def drained(self) -> None:
         """Wait until all effects have been handed on."""
-        await self._drained.wait()
+        while not self._is_drained:
+            self._drained.clear()
+            await self._drained.wait()
 
     @asynccontextmanager
     async def between(self) -> AsyncGenerator[None]:
@@ -93,8 +104,15 @@ class EffectQueue:
         if self._task is not None and self._task.is_current:
             yield
             return
-        async with self._handing_on:
+        self._waiting_between += 1
+        try:
+            await self._handing_on.acquire()
+        finally:
+            self._waiting_between -= 1
+        try:
             yield
+        finally:
+            self._handing_on.release()
 
     async def close(self, *, drain: bool) -> None:
         """Stop handing on, for good. Idempotent.
@@ -104,7 +122,7 @@ class EffectQueue:
         """
         if drain and self._task is not None:
             try:
-                await asyncio.wait_for(self._drained.wait(), _DRAIN_TIMEOUT_SECS)
+                await asyncio.wait_for(self.drained(), _DRAIN_TIMEOUT_SECS)
             except TimeoutError:
                 logger.debug("Hydra: the pipeline did not take all that it was told in time")
         self._closed = True
@@ -121,29 +139,39 @@ class EffectQueue:
         if task is None or task.death is None or self._closed:
             return
         self._on_death(task.death)
-        if not self._drained.is_set():
+        if not self._is_drained:
             # No further `put` may follow to start a task for what waits.
             self._start_task()
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await self._waiting.wait()
             while self._effects:
-                await self._hand_on_next()
+                pause = await self._hand_on()
+                if pause is not None:
+                    await self._wait(pause)
+            self._is_drained, self.is_crowded = True, False
             self._drained.set()
-            self._waiting.clear()
+            self._wake = loop.create_future()
+            await self._wake
 
-    async def _hand_on_next(self) -> None:
-        effect = None
-        try:
-            async with self._handing_on:
-                if not self._effects:
-                    # They were dropped while the lock was waited for.
-                    return
+    async def _hand_on(self) -> Pause | None:
+        """Hand on effects, until one says what must be waited for or somebody waits between two."""
+        async with self._handing_on:
+            while self._effects and not self._waiting_between:
                 effect = self._effects.popleft()
-                pause = await self._on_effect(effect)
-            if pause is not None:
-                await pause()
+                try:
+                    pause = await self.on_effect(effect)
+                except Exception as error:
+                    # A frame that could not be pushed must not end the call.
+                    log_bug(f"{type(effect).__name__} was not handled", error)
+                else:
+                    if pause is not None:
+                        return pause
+        return None
+
+    async def _wait(self, pause: Pause) -> None:
+        try:
+            await pause()
         except Exception as error:
-            # A frame that could not be pushed must not end the call.
-            log_bug(f"{type(effect).__name__} was not handled", error)
+            log_bug("what an effect makes the pipeline do was not waited for", error)

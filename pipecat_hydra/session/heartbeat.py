@@ -14,15 +14,15 @@ only while somebody reads, because what a slow pipeline leaves unread may be the
 """
 
 import asyncio
-import math
 import socket
 import struct
 import sys
 from collections.abc import Callable
 from typing import Final
 
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+
+from pipecat_hydra.session.direct_connection import DirectConnection
 
 __all__ = ["Heartbeat"]
 
@@ -43,7 +43,7 @@ _BYTES_ACKNOWLEDGED: Final = struct.Struct("=120xQ")
 class Heartbeat:
     """Pings a server while `beat` runs, and reports it when it is gone."""
 
-    def __init__(self, connection: ClientConnection, on_gone: Callable[[str], None]):
+    def __init__(self, connection: DirectConnection, on_gone: Callable[[str], None]):
         """Make a heartbeat of an open connection.
 
         Args:
@@ -52,9 +52,8 @@ class Heartbeat:
         """
         self._connection = connection
         self._on_gone = on_gone
-        self._heard_at = self._now
-        self._pong_due_at = math.inf
-        self._is_listening = False
+        # When an answer to a ping came, or something that shows that the server is there.
+        self._answered_at = connection.heard_at
         self._unanswered = 0
         # None: not known yet.
         self._answers_pings: bool | None = None
@@ -63,36 +62,28 @@ class Heartbeat:
     @property
     def heard_at(self) -> float:
         """When the server is known to have been there, in the event loop's time."""
-        return self._heard_at
-
-    def listen(self) -> None:
-        """Record that somebody waits for the server's next message."""
-        self._is_listening = True
-
-    def hear(self) -> None:
-        """Record that a message of the server was read."""
-        self._is_listening = False
-        self._unanswered = 0
-        self._heard_at = self._now
-        if self._answers_pings is None and self._heard_at > self._pong_due_at:
-            self._answers_pings = False
+        return max(self._answered_at, self._connection.heard_at)
 
     async def beat(self) -> None:
         """Ping until the connection closes or the server is gone."""
+        connection = self._connection
         await asyncio.sleep(_FIRST_PING_SECS)
-        self._pong_due_at = self._now + _PONG_SECS
+        pong_due_at = self._now + _PONG_SECS
         while True:
             pinged_at = self._now
             try:
-                pong = asyncio.ensure_future(await self._connection.ping())
+                pong = asyncio.ensure_future(await connection.ping())
             except ConnectionClosed:
                 return
             pong.add_done_callback(self._on_pong)
-            self._unanswered += self._is_listening
+            self._unanswered += connection.is_listening
             await asyncio.sleep(_PING_INTERVAL_SECS)
+            if self._answers_pings is None and connection.heard_at > pong_due_at:
+                self._answers_pings = False
             if self._answers_pings is False and self._has_acknowledged_more():
+                self._answered_at = max(self._answered_at, pinged_at)
+            if self.heard_at >= pinged_at:
                 self._unanswered = 0
-                self._heard_at = max(self._heard_at, pinged_at)
             if self._unanswered >= _MAX_UNANSWERED_PINGS:
                 secs = f"{_MAX_UNANSWERED_PINGS * _PING_INTERVAL_SECS:g} s"
                 self._on_gone(f"does not answer any more: nothing came for {secs}")
@@ -102,8 +93,7 @@ class Heartbeat:
         # When the connection closes, the pongs that did not come are cancelled or failed.
         if not (pong.cancelled() or pong.exception()):
             self._answers_pings = True
-            self._unanswered = 0
-            self._heard_at = self._now
+            self._answered_at = self._now
 
     def _has_acknowledged_more(self) -> bool:
         """Whether the server's machine has acknowledged data since the last call, or may have."""

@@ -20,15 +20,16 @@ import errno
 import logging
 import socket
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohappyeyeballs import start_connection  # pyright: ignore[reportUnknownVariableType]
 from loguru import logger
 from typing_extensions import override
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidProxy, InvalidStatus
 
 from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.session.direct_connection import DirectConnection
 from pipecat_hydra.session.endpoint import Endpoint, proxy_host
 from pipecat_hydra.session.failures import HydraConnectionError, describe_failure
 from pipecat_hydra.session.time_limits import time_limit
@@ -59,7 +60,7 @@ class _Connect(connect):
 
 async def open_connection(
     endpoint: Endpoint, *, timeout_secs: float, **options: Any
-) -> ClientConnection:
+) -> DirectConnection:
     """Connect and authenticate.
 
     Args:
@@ -92,7 +93,7 @@ async def open_connection(
     raise failure
 
 
-async def _follow_redirects(endpoint: Endpoint, options: dict[str, Any]) -> ClientConnection:
+async def _follow_redirects(endpoint: Endpoint, options: dict[str, Any]) -> DirectConnection:
     for _ in range(_MAX_REDIRECTS + 1):
         try:
             return await _connect(endpoint, options)
@@ -106,7 +107,7 @@ async def _follow_redirects(endpoint: Endpoint, options: dict[str, Any]) -> Clie
     raise HydraConnectionError(FailureKind.CONFIGURATION, message)
 
 
-async def _connect(endpoint: Endpoint, options: dict[str, Any]) -> ClientConnection:
+async def _connect(endpoint: Endpoint, options: dict[str, Any]) -> DirectConnection:
     proxy = endpoint.proxy_url()
     if proxy is not None and proxy_host(proxy) is None:
         # The library finds only some of these, and fails in other ways on the others.
@@ -124,6 +125,7 @@ async def _connect(endpoint: Endpoint, options: dict[str, Any]) -> ClientConnect
             open_timeout=None,
             logger=_library_logger,
             proxy=proxy,
+            create_connection=DirectConnection,
             **more,
             **options,
         )
@@ -132,7 +134,7 @@ async def _connect(endpoint: Endpoint, options: dict[str, Any]) -> ClientConnect
             more["sock"].close()
         raise
     # From here on the socket is the library's.
-    return await connecting
+    return cast(DirectConnection, await connecting)
 
 
 async def _first_to_answer(host: str, port: int) -> socket.socket:

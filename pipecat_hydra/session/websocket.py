@@ -1,26 +1,26 @@
 """One WebSocket to Hydra: open it, send without waiting, read until it closes.
 
+Messages are handed on in the step in which they arrive, and sent at once while the network takes
+them (direct_connection.py). When it does not, they wait here, and what waits is bounded.
+
 A connection that is gone without a close is noticed by its heartbeat (heartbeat.py), or because
-the server takes no data any more. The data that waits on either side is bounded. Two supervised
-tasks send and ping; the caller reads. If one of the two dies, the connection is dropped with that
-as its outcome, since a connection that only reads looks alive for ever.
+the server takes no data any more. One supervised task pings. If it dies, the connection is dropped
+with that as its outcome, since a connection that only reads looks alive for ever.
 
 Protocol: §1.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final, Self
 
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConcurrencyError, ConnectionClosed
+from websockets.asyncio.server import broadcast
 from websockets.frames import CloseCode
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.deadline import DeadlineTimer
+from pipecat_hydra.session.direct_connection import DirectConnection, Take, Traffic
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError, describe_close
 from pipecat_hydra.session.heartbeat import Heartbeat
@@ -41,30 +41,13 @@ _MAX_WAITING_BYTES: Final = 16 * 2**20
 # More than four minutes of reply audio, at 24 kHz, in one event.
 _MAX_EVENT_MIB: Final = 16
 
-# With so many events unread, no more are read, which slows the server. So at most these events
-# wait in here, and the one that is being read.
-_MAX_UNREAD_EVENTS: Final = 1
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Counts the bytes of messages, over all WebSockets of a call.
-
-    Parameters:
-        sent_bytes: Bytes of the messages that were sent.
-        received_bytes: Bytes of the messages that were received.
-    """
-
-    sent_bytes: int = 0
-    received_bytes: int = 0
-
 
 class HydraWebSocket:
     """One open WebSocket. After making one you must `close` it."""
 
     def __init__(
         self,
-        connection: ClientConnection,
+        connection: DirectConnection,
         host: str,
         on_congested: Callable[[float], None],
         traffic: Traffic,
@@ -81,17 +64,14 @@ class HydraWebSocket:
         self._dropped_audio = 0.0
         self._failure: HydraConnectionError | None = None
         self._heartbeat = Heartbeat(connection, self._give_up)
-        self._refused_with: int | None = None
-        self._wake = asyncio.Event()
-        # Moved for each message, which an `asyncio.timeout` would make a timer for.
         self._stall = DeadlineTimer(self._on_stall)
         self._unheard_since: float | None = None
-        self._sender = Supervised(
-            self._send_waiting(), name="hydra-websocket-sender", on_end=self._on_task_end
-        )
+        self._is_closing = False
         self._pinger = Supervised(
-            self._heartbeat.beat(), name="hydra-websocket-pinger", on_end=self._on_task_end
+            self._heartbeat.beat(), name="hydra-websocket-pinger", on_end=self._on_pinger_end
         )
+        connection.traffic = traffic
+        connection.on_room_change(self._on_room_change)
 
     @classmethod
     async def open(
@@ -118,7 +98,6 @@ class HydraWebSocket:
             endpoint,
             timeout_secs=timeout_secs,
             max_size=_MAX_EVENT_MIB * 2**20,
-            max_queue=_MAX_UNREAD_EVENTS,
             close_timeout=_CLOSE_TIMEOUT_SECS,
             # The library's pings wait behind messages that cannot be sent, and answers
             # that we have not read yet count as missing.
@@ -136,10 +115,13 @@ class HydraWebSocket:
                 other messages never are. When too many of those wait, or nothing at
                 all can be sent for ten seconds, the connection is given up.
         """
-        if self._failure is not None or self._sender.has_ended:
+        if self._connection.has_room and not self._waiting:
+            self._traffic.sent_bytes += len(message)
+            broadcast((self._connection,), message, text=True)
+            return
+        if self._failure is not None or self._is_closing:
             return
         self._waiting.append((message, audio_secs))
-        self._wake.set()
         if audio_secs:
             self._waiting_audio += audio_secs
             if self._waiting_audio > _MAX_WAITING_AUDIO_SECS:
@@ -149,19 +131,15 @@ class HydraWebSocket:
         else:
             self._waiting_bytes += len(message)
 
-    async def messages(self) -> AsyncIterator[bytes]:
-        """Yield the server's messages until the connection closes, in whatever way."""
-        while True:
-            self._heartbeat.listen()
-            try:
-                message = await self._connection.recv(decode=False)
-            except ConnectionClosed as closed:
-                if closed.sent is not None and not closed.rcvd_then_sent:
-                    self._refused_with = closed.sent.code
-                return
-            self._heartbeat.hear()
-            self._traffic.received_bytes += len(message)
-            yield message
+    async def read(self, take: Take) -> None:
+        """Hand on the server's messages until the connection closes, in whatever way.
+
+        Args:
+            take: Called with each message and the time in the step in which the message arrives. If
+                it returns something to await, no message is read before that is done, which slows
+                the server.
+        """
+        await self._connection.read(take)
 
     @property
     def unheard_since(self) -> float | None:
@@ -175,42 +153,38 @@ class HydraWebSocket:
         """Return why the connection closed, after `messages` has ended."""
         if self._failure is not None:
             return self._failure
-        if self._refused_with == CloseCode.MESSAGE_TOO_BIG:
+        connection = self._connection
+        if connection.refused_with == CloseCode.MESSAGE_TOO_BIG:
             message = (
                 f"Hydra at {self._host} sent an event larger than {_MAX_EVENT_MIB} MiB, "
                 "which was refused"
             )
             return HydraConnectionError(FailureKind.SERVER, message)
-        connection = self._connection
         return describe_close(connection.close_code, connection.close_reason, self._host)
 
     def abort(self) -> None:
-        """Drop the connection at once; `messages` then ends."""
+        """Drop the connection at once; no message is handed on any more, and `read` ends."""
+        self._connection.drop_messages()
         self._connection.transport.abort()
 
     async def close(self) -> None:
         """Close, politely if the server answers, and leave nothing behind."""
-        self._sender.stop()
+        self._is_closing = True
+        self._waiting.clear()
         self._pinger.stop()
+        # The server's answer to the close comes behind its other messages.
+        self._connection.drop_messages()
         try:
-            await self._sender.wait()
             await self._pinger.wait()
             # The library's own limit does not hold while it cannot send.
             async with asyncio.timeout(_CLOSE_TIMEOUT_SECS):
-                await asyncio.gather(self._connection.close(), self._read_out())
+                await self._connection.close()
         except TimeoutError:
             pass
         finally:
             # Also when the closing is itself cancelled: a socket left open stays for ever.
             self.abort()
             self._stall.cancel()
-
-    async def _read_out(self) -> None:
-        """Drop the unread messages: the server's answer to the close comes behind them."""
-        # Unless somebody else is reading.
-        with suppress(ConnectionClosed, ConcurrencyError):
-            while True:
-                await self._connection.recv(decode=False)
 
     def _give_up(self, why: str) -> None:
         """Drop the connection to a server that does not answer pings or take data any more."""
@@ -223,31 +197,26 @@ class HydraWebSocket:
             self._failure = HydraConnectionError(kind, message)
         self.abort()
 
-    def _on_task_end(self) -> None:
-        for task in (self._sender, self._pinger):
-            if task.death is not None:
-                message = f"the connection to Hydra at {self._host} failed ({task.death})"
-                self._drop(FailureKind.SERVER, message)
+    def _on_pinger_end(self) -> None:
+        if self._pinger.death is not None:
+            message = f"the connection to Hydra at {self._host} failed ({self._pinger.death})"
+            self._drop(FailureKind.SERVER, message)
 
-    async def _send_waiting(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                message, audio_secs = self._waiting.popleft()
-                if audio_secs:
-                    self._waiting_audio -= audio_secs
-                else:
-                    self._waiting_bytes -= len(message)
-                self._stall.move(self._now + _STALL_TIMEOUT_SECS)
-                try:
-                    await self._connection.send(message, text=True)
-                except ConnectionClosed:
-                    return
-                finally:
-                    self._stall.move(None)
-                self._traffic.sent_bytes += len(message)
+    def _on_room_change(self) -> None:
+        """Send what waits, now that there is room; or begin to wait for room."""
+        while self._waiting and self._connection.has_room:
+            message, audio_secs = self._waiting.popleft()
+            if audio_secs:
+                self._waiting_audio -= audio_secs
+            else:
+                self._waiting_bytes -= len(message)
+            self._traffic.sent_bytes += len(message)
+            broadcast((self._connection,), message, text=True)
+        if self._connection.has_room:
             self._waiting_audio = self._dropped_audio = 0.0
+            self._stall.move(None)
+        else:
+            self._stall.move(self._now + _STALL_TIMEOUT_SECS)
 
     def _on_stall(self) -> None:
         secs = f"{_STALL_TIMEOUT_SECS:g} s"

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, INPUT_SAMPLE_RATE, MIN_APPEND_BYTES
 
-__all__ = ["MicrophoneAudio", "StreamResampler", "WholeSamples", "downmix"]
+__all__ = ["CHUNK_SIZES", "MicrophoneAudio", "StreamResampler", "WholeSamples", "downmix"]
 
 MIN_CHUNK_BYTES: Final = 640
 """Smallest chunk while audio flows: 20 ms of 16 kHz mono."""
@@ -31,7 +31,9 @@ MIN_CHUNK_BYTES: Final = 640
 MAX_CHUNK_BYTES: Final = 1280
 """Largest chunk: 40 ms of 16 kHz mono."""
 
-_CHUNK_SIZES: Final = range(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES + 1, BYTES_PER_SAMPLE)
+CHUNK_SIZES: Final = range(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES + 1, BYTES_PER_SAMPLE)
+"""Sizes of chunks of whole samples."""
+
 _CHUNK_FORMAT: Final = (INPUT_SAMPLE_RATE, 1)
 
 _STOPBAND_DB: Final = 80.0
@@ -81,6 +83,8 @@ class WholeSamples:
 
     def __init__(self):
         """Create an empty stream."""
+        self.is_split = False
+        """Whether the first half of a sample has come."""
         self._carried = b""
 
     def push(self, pcm: bytes) -> bytes:
@@ -99,6 +103,7 @@ class WholeSamples:
         if len(pcm) % BYTES_PER_SAMPLE:
             self._carried = pcm[-1:]
             pcm = pcm[:-1]
+        self.is_split = bool(self._carried)
         return pcm
 
 
@@ -133,6 +138,8 @@ class MicrophoneAudio:
 
     def __init__(self):
         """Create a stream whose format is that of the first push."""
+        self.passes_chunks = True
+        """Whether the next audio passes as it is, if it is 16 kHz mono and of a chunk's size."""
         self._format = _CHUNK_FORMAT
         self._resampler: _Resampler | None = None
         self._partial_frame = b""
@@ -173,15 +180,15 @@ class MicrophoneAudio:
             self._pushed_at = now
         if (sample_rate, num_channels) != self._format:
             self._change_format(sample_rate, num_channels)
-        is_fresh = not (self._pending or self._partial_frame)
-        if is_fresh and self._format == _CHUNK_FORMAT and len(pcm) in _CHUNK_SIZES:
-            return [pcm]
         pcm = self._whole_frames(pcm)
         if self._resampler:
             pcm = _to_pcm16(self._resampler.push(downmix(pcm, num_channels)))
         elif num_channels > 1:
             pcm = _to_pcm16(downmix(pcm, num_channels))
-        return self._chunks(pcm)
+        chunks = self._chunks(pcm)
+        is_clear = not (self._pending or self._partial_frame)
+        self.passes_chunks = is_clear and self._format == _CHUNK_FORMAT
+        return chunks
 
     def flush(self) -> list[bytes]:
         """Return the audio that is still held back, and start afresh.

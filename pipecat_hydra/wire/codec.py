@@ -28,22 +28,21 @@ from pipecat_hydra.wire.events import (
 )
 from pipecat_hydra.wire.text import well_formed
 
-__all__ = ["configuration_size", "decode", "encode"]
+__all__ = ["APPEND", "configuration_size", "decode", "encode"]
 
 _decoder: Final[TypeAdapter[ServerEvent]] = TypeAdapter(
     Annotated[KnownServerEvent, Discriminator("type")]
 )
 
-# Appends are nine tenths of what is sent, and a joined string is five times faster to make
-# than a serialized model.
-_APPEND_HEAD: Final = b'{"type":"input_audio_buffer.append","audio":"'
-_APPEND_TAIL: Final = b'"}'
+APPEND: Final = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+"""An `input_audio_buffer.append` without an id, with its base64 in the place of `%b`. Appends are
+nine tenths of what is sent, and this is five times faster than to serialize a model."""
 
 _MAX_REPAIRS: Final = 8
 """How many fields of a wrong shape are dropped before the message counts as malformed."""
 
 
-def decode(message: bytes | str) -> ServerEvent:
+def decode(message: bytes | bytearray | str) -> ServerEvent:
     """Turn one WebSocket message into an event. Never raises.
 
     Args:
@@ -59,7 +58,7 @@ def decode(message: bytes | str) -> ServerEvent:
         return _decode_leniently(message, error)
 
 
-def _decode_leniently(message: bytes | str, error: ValidationError) -> ServerEvent:
+def _decode_leniently(message: bytes | bytearray | str, error: ValidationError) -> ServerEvent:
     """Decode a message that is not valid: mend it, drop its bad fields, or say what is wrong."""
     size = len(message)
     try:
@@ -138,7 +137,7 @@ def encode(event: ClientEvent) -> bytes:
         ValueError: Likewise.
     """
     if isinstance(event, InputAudioAppend) and event.event_id is None:
-        return _APPEND_HEAD + base64.b64encode(event.audio) + _APPEND_TAIL
+        return APPEND % base64.b64encode(event.audio)
     data = event.model_dump(exclude_none=True)
     if isinstance(event, InputAudioAppend):
         data["audio"] = base64.b64encode(event.audio).decode()

@@ -120,7 +120,7 @@ def messages_of(hydra: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("part", "method"), [("conversation", "receive"), ("connection._effects", "_on_effect")]
+    ("part", "method"), [("conversation", "receive"), ("connection._effects", "on_effect")]
 )
 async def test_a_bug_of_ours_does_not_log_what_was_said(
     part: str, method: str, records: list["loguru.Record"], monkeypatch: pytest.MonkeyPatch

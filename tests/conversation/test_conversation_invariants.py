@@ -31,7 +31,6 @@ from pipecat_hydra.conversation.effects import (
     VoiceEnded,
     VoiceStarted,
 )
-from pipecat_hydra.conversation.responses import Responses
 from pipecat_hydra.wire.events import (
     InputAudioAppend,
     ItemCreate,
@@ -175,7 +174,7 @@ class AnyServer(RuleBasedStateMachine):
     def by_the_long_way(self, event: ServerEvent) -> tuple[list[Effect], float | None]:
         """What audio comes to if it is taken as any other event is."""
         other = copy.deepcopy(self.conversation)
-        with patch.object(Responses, "go_on", return_value=None):
+        with patch.object(other, "go_on", return_value=None):
             return other.receive(event, self.now), other.deadline
 
     def newest(self) -> str | None:
@@ -484,3 +483,15 @@ def test_with_a_server_that_keeps_to_the_protocol_nothing_is_lost(
             say(wire.audio(b"late", response))
         say(wire.stopped(f"barge_{n}"))
         assert bytes(heard[heard_before:]) == bytes(expected[: len(expected) // 2 * 2])
+
+
+def test_what_began_over_one_turn_is_not_heard_after_another():
+    state = AnyServer()
+    state.begin(live=True)
+    state.request_response()
+    state.interrupted()
+    state.speech_started(item="item_1")
+    state.audio_delta(response="resp_0", size=2)
+    state.speech_started(item="item_2")
+    state.speech_stopped(item="item_2")
+    assert not state.heard["resp_0"]

@@ -75,6 +75,20 @@ def test_a_steady_noise_becomes_silence(level: float, exponent: float):
     assert not any(told[30 * 50 :])
 
 
+@pytest.mark.parametrize("name", ["hello", "question", "interrupt"])
+def test_speech_is_told_from_the_noise_of_a_line_from_the_first_chunk_on(name: str):
+    microphone = OpenMicrophone()
+    for chunk in chunks(noise(1, 150)):
+        microphone.push(chunk)
+        assert not microphone.hears_speech
+    said = [
+        microphone.hears_speech
+        for chunk in chunks(recording(name).astype(np.float64))
+        if microphone.push(chunk)
+    ]
+    assert any(said)
+
+
 def test_a_click_is_nobody():
     microphone = OpenMicrophone()
     line = noise(10, 20)

@@ -1,5 +1,7 @@
 """Audio of every rate, both ways: pitch, length, level, and not a word lost."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import soxr
@@ -10,7 +12,7 @@ from pipecat.frames.frames import (
     TTSAudioRawFrame,
     UserStoppedSpeakingFrame,
 )
-from support.call import Call, call, emulator, pitch, recording, session
+from support.call import NO_GREETING, Call, call, emulator, pitch, recording, session
 
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
@@ -64,6 +66,17 @@ async def test_a_reply_has_its_pitch_and_length_on_every_transport(model: str, o
         assert active_secs(heard, out_rate) == pytest.approx(TONE_SECS, abs=0.01)
         middle = heard[len(heard) // 4 : len(heard) // 2]
         assert level(middle) == pytest.approx(8_000 / np.sqrt(2), rel=0.02)
+
+
+@pytest.mark.parametrize(("given", "passes"), [({}, True), ({"audio_passthrough": False}, False)])
+async def test_the_user_s_audio_is_passed_on_where_somebody_may_use_it(
+    given: dict[str, Any], passes: bool
+):
+    # The virtual transport is none of Pipecat's own, so nobody knows what it does with it.
+    async with emulator() as hydra, call(hydra, settings=NO_GREETING, **given) as talk:
+        await talk.say("hello")
+        await talk.until_pushed(UserStoppedSpeakingFrame)
+        assert bool(talk.frames.of(InputAudioRawFrame)) is passes
 
 
 @pytest.mark.parametrize(("echoed", "rate"), [(False, 24_000), (True, 48_000)])

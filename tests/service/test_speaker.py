@@ -45,6 +45,10 @@ class MeasuringService(Service):
         super().__init__()
         self.scanned: list[bytes] = []
 
+    @property
+    def metrics_enabled(self) -> bool:
+        return True
+
     async def stop_ttfb_metrics(self, *, end_time: float | None = None):
         await self.push_frame(MetricsFrame(data=[]))
 

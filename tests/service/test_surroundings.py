@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
 
-from pipecat.frames.frames import Frame, ManuallySwitchServiceFrame
+from pipecat.frames.frames import Frame, ManuallySwitchServiceFrame, SystemFrame, TextFrame
 from pipecat.pipeline.parallel_pipeline import ParallelPipeline
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.service_switcher import ServiceSwitcher
@@ -21,6 +21,8 @@ from pipecat.services.llm_service import LLMService
 from pipecat.services.settings import STTSettings, TTSSettings
 from pipecat.services.stt_service import STTService
 from pipecat.services.tts_service import TTSService
+from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.transports.base_transport import TransportParams
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies, UserTurnStrategies
 from pipecat.workers.llm import LLMWorker
@@ -34,11 +36,14 @@ class Service(LLMService[Any]):
     """A service that a test places in a pipeline."""
 
     placed_in: FrameProcessor
+    reached_downstream_types: tuple[type[Frame], ...] = ()
 
     @property
     @override
     def pipeline_worker(self) -> Any:
-        return SimpleNamespace(pipeline=self.placed_in)
+        return SimpleNamespace(
+            pipeline=self.placed_in, reached_downstream_types=self.reached_downstream_types
+        )
 
 
 class Idle:
@@ -395,3 +400,41 @@ class TestATTS:
         found = around(llm, Pipeline([ServiceSwitcher([llm, Pipeline([Service(), Voice()])])]))
         assert not found.has_tts_ahead(self.DOWN)
         assert not found.is_before_tts
+
+
+class TestUserAudio:
+    """Who may use the user's audio that the service passes on."""
+
+    def test_pipecat_s_own_transports_and_aggregators_do_not(self):
+        llm, (user, assistant) = Service(), pair()
+        output = BaseOutputTransport(TransportParams())
+        found = around(llm, Pipeline([user, llm, output, assistant]))
+        assert not found.may_user_audio_be_wanted
+
+    def test_nor_do_those_above_the_service(self):
+        llm, output = Service(), BaseOutputTransport(TransportParams())
+        assert not around(llm, Pipeline([IdentityFilter(), llm, output])).may_user_audio_be_wanted
+
+    def test_any_other_processor_may(self):
+        llm, output = Service(), BaseOutputTransport(TransportParams())
+        for pipeline in (
+            Pipeline([llm, output, IdentityFilter()]),
+            Pipeline([llm, Pipeline([IdentityFilter()]), output]),
+            Pipeline([llm, VirtualTransport().output()]),
+        ):
+            assert around(llm, pipeline).may_user_audio_be_wanted
+
+    def test_a_way_that_branches_may_lead_to_somebody(self):
+        llm, output = Service(), BaseOutputTransport(TransportParams())
+        branches = ParallelPipeline([llm], [IdentityFilter()])
+        assert around(llm, Pipeline([branches, output])).may_user_audio_be_wanted
+
+    def test_an_application_may_watch_what_leaves_the_pipeline(self):
+        llm, output = Service(), BaseOutputTransport(TransportParams())
+        llm.reached_downstream_types = (TextFrame,)
+        assert not around(llm, Pipeline([llm, output])).may_user_audio_be_wanted
+        llm.reached_downstream_types = (TextFrame, SystemFrame)
+        assert around(llm, Pipeline([llm, output])).may_user_audio_be_wanted
+
+    def test_where_the_service_stands_may_be_hidden(self):
+        assert around(Service(), Pipeline([IdentityFilter()])).may_user_audio_be_wanted

@@ -176,7 +176,8 @@ def test_any_people_are_heard_in_the_time_that_they_took(
     longest = max(secs for _, secs, _ in people)
     covered = max(at + secs for at, secs, _ in people) - min(at for at, _, _ in people)
     assert got >= longest - 0.2 - 0.16 - jitter - 0.05
-    assert got <= covered + 0.16 * len(people) + jitter + 0.05
+    # Who is late is not waited for: what comes late goes behind what the others said meanwhile.
+    assert got <= covered + 0.16 * len(people) + 2 * jitter + 0.05
 
 
 class People(FrameProcessor):

@@ -187,6 +187,17 @@ class TestInUse:
         (told,) = bench.configured
         assert told.generate_initial_response is False
 
+    async def test_once_the_user_speaks_nobody_waits_for_a_greeting(self):
+        bench = Bench()
+        bench.connection.connect()
+        loud = bytes([0, 16, 0, 240]) * 160
+        for n in range(5):
+            assert bench.configured == []
+            bench.conversation.hear(loud, n * 0.02)
+            bench.session.on_user_audio()
+        (told,) = bench.configured
+        assert told.generate_initial_response is False
+
     async def test_who_asks_meanwhile_has_a_greeting(self):
         bench = Bench()
         bench.connection.connect()

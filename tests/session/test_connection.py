@@ -286,7 +286,7 @@ async def test_a_slow_pipeline_slows_the_server_and_not_the_memory():
         await listener.until(VoiceStarted)
         listener.gate.clear()
         await asyncio.sleep(0.2)
-        assert len(made._effects) < 300
+        assert len(made._effects._effects) < 300
         listener.gate.set()
         await listener.until(ReplyEnded)
         pcm = b"".join(e.pcm for e in listener.of(AudioChunk))

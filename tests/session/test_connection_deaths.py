@@ -43,7 +43,7 @@ def tasks_of_the_session() -> dict[str, "asyncio.Task[Any]"]:
     return {n: t for n, t in names.items() if n.startswith("hydra-") and emulators not in n}
 
 
-TASKS = ["hydra-connection", "hydra-effects", "hydra-websocket-pinger", "hydra-websocket-sender"]
+TASKS = ["hydra-connection", "hydra-effects", "hydra-websocket-pinger"]
 
 
 async def test_the_tasks_of_a_live_session_are_these():
@@ -215,10 +215,10 @@ async def test_after_a_close_no_timer_is_left():
         made.open()
         await listener.until(Ready)
         made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
-        assert made._deadline._handle is not None
+        assert made._timers.talk._handle is not None
         await made.close()
         made.perform(conversation.microphone(b"\x01\x00" * 320, made.now))
-        assert made._deadline._handle is None
+        assert made._timers.talk._handle is None
 
 
 async def test_an_event_that_is_taken_badly_ends_nothing(
@@ -266,6 +266,8 @@ async def test_audio_that_is_dropped_is_told(monkeypatch: pytest.MonkeyPatch):
     async with emulator() as hydra, connection(hydra, greet=False) as (made, _, heard):
         made.open()
         await heard.until(Ready)
+        assert made._socket is not None
+        made._socket._connection.pause_writing()
         made.perform([Send(InputAudioAppend(audio=bytes(640)))] * 10)
         (report,) = await heard.until(Report)
         assert "Hydra takes no audio" in report.message

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
+from support.messages import messages_of
 from support.sockets import KEY, server
 from websockets import uri
 from websockets.asyncio.server import ServerConnection
@@ -108,7 +109,7 @@ async def test_the_key_goes_where_it_is_to_go(auth: AuthStyle):
     async with server(handler) as url:
         endpoint = Endpoint(f"{url}?region=eu", "hydra-v1.0", KEY, auth)
         opened = await HydraWebSocket.open(endpoint, timeout_secs=5, on_congested=print)
-        assert [message async for message in opened.messages()] == []
+        assert [message async for message in messages_of(opened)] == []
         await opened.close()
     (request,) = requests
     query = parse_qs(urlsplit(request.path).query)

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import pytest
+from support.messages import messages_of
 from support.sockets import server, websocket
 from support.tls import SELF_SIGNED, tls_server
 from websockets.asyncio.server import ServerConnection
@@ -165,7 +166,7 @@ async def test_a_close_tells_why(code: int, kind: FailureKind, words: str):
         await connection.close(code, "be\x1b[31mcause\n")
 
     async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
+        assert [message async for message in messages_of(opened)] == []
         outcome = opened.outcome()
     assert outcome.kind is kind
     host = urlsplit(url).netloc
@@ -181,7 +182,7 @@ async def test_a_close_without_a_code_tells_so():
         await connection.wait_closed()
 
     async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
+        assert [message async for message in messages_of(opened)] == []
         assert opened.outcome().kind is FailureKind.CONNECTIVITY
         assert "closed the connection (code 1005)" in opened.outcome().message
 
@@ -191,7 +192,7 @@ async def test_a_connection_that_breaks_tells_so():
         connection.transport.abort()
 
     async with server(handler) as url, websocket(url) as opened:
-        assert [message async for message in opened.messages()] == []
+        assert [message async for message in messages_of(opened)] == []
         assert opened.outcome().kind is FailureKind.CONNECTIVITY
         assert "broke" in opened.outcome().message
 

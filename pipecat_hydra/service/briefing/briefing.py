@@ -37,6 +37,8 @@ HistoryStyle = Literal["instructions", "items"]
 """How a session is told what was said before it: in its instructions, as the vendor
 documents, or as message items, which is unproven."""
 
+_LOOKS_WITHIN: Final = 10
+
 _ALREADY_GREETED: Final = Turn("developer", "This call is under way: do not greet again.")
 
 
@@ -78,6 +80,9 @@ class Briefing:
         self._ledger = Ledger()
         self._spoken = 0
         self._has_warned_of_attachments = False
+        # The ids of the messages at the last look, and how many looks there were.
+        self._looked_at: tuple[int, ...] = ()
+        self._looks = 0
         # Whether the session that follows begins a conversation of its own.
         self._begins_anew = False
 
@@ -206,9 +211,22 @@ class Briefing:
         """Whether the conversation was reset since the session began (C1)."""
         return self._ledger.is_reset
 
-    def look(self, context: LLMContext | None) -> None:
-        """Compare a context with what is known of it; `is_reset` is true if it was reset."""
+    def look(self, context: LLMContext | None) -> bool:
+        """Compare a context with what is known of it; `is_reset` is true if it was reset.
+
+        A context of the same messages is read only every so many times, because it is read for what
+        was changed within a message, and that costs more the longer the context is.
+
+        Returns:
+            Whether the context was read.
+        """
+        messages = tuple(map(id, context.messages)) if context is not None else ()
+        self._looks += 1
+        if messages == self._looked_at and self._looks % _LOOKS_WITHIN:
+            return False
+        self._looked_at = messages
         self._read(context)
+        return True
 
     def news(self, context: LLMContext) -> NewText:
         """Return the texts in a context that Hydra has not been told, and count them as told."""

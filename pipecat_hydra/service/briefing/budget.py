@@ -178,6 +178,10 @@ class SessionBudget:
         elif isinstance(event, SessionUpdate):
             self._sizes[_Part.FUNCTIONS] = len(encode(event))
 
+    def heard_audio(self, audio: AudioChunk) -> None:
+        """Count reply audio."""
+        self._reply_secs += len(audio.pcm) / (BYTES_PER_SAMPLE * audio.sample_rate)
+
     def heard(self, effect: PipelineEffect, now: float) -> None:
         """Count what is said aloud.
 
@@ -197,8 +201,8 @@ class SessionBudget:
                 self._user_began = None
             case ReplyStarted(_, resumed):
                 self._reply_is_resumed = resumed
-            case AudioChunk(pcm, sample_rate):
-                self._reply_secs += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
+            case AudioChunk():
+                self.heard_audio(effect)
             case TextChunk():
                 self._reply_has_words = True
             case ReplyEnded():

@@ -63,17 +63,14 @@ class Spans:
         """Returns the time in nanoseconds since the epoch."""
         self.session: Attributes = {}
         """Attributes that all spans of the current session have."""
+        self.enabled = False
+        """Whether spans are created."""
         self._tracer: Tracer | None = None
         self._context: TracingContext | None = None
         # Kept here, because the last spans may end after the conversation.
         self._conversation: Context | None = None
         self._conversation_id: str | None = None
         self._waiting: list[tuple[Span, Error | None]] = []
-
-    @property
-    def enabled(self) -> bool:
-        """Whether spans are created."""
-        return self._tracer is not None
 
     def begin(self, context: "TracingContext | None") -> None:
         """Create spans from now on, if OpenTelemetry is installed.
@@ -86,12 +83,14 @@ class Spans:
         except ImportError:
             return
         self._tracer = trace.get_tracer(_SCOPE)
+        self.enabled = True
         self._context = context
 
     def close(self) -> None:
         """Create the spans that wait for the conversation; create none from now on."""
         self._create_waiting()
         self._tracer = None
+        self.enabled = False
 
     def parent(self) -> "Context | None":
         """Return the current turn, else the conversation; None if neither has begun."""

@@ -41,16 +41,13 @@ class Tracing:
         Args:
             now: Returns the time in nanoseconds since the epoch.
         """
+        self.enabled = False
+        """Whether spans are made."""
         self._spans = Spans(now)
         self._setups = SetupSpans(self._spans)
         self._responses = ResponseSpans(self._spans)
         self._calls = ToolCallSpans(self._spans)
         self._cut: list[Span] = []
-
-    @property
-    def enabled(self) -> bool:
-        """Whether spans are made."""
-        return self._spans.enabled
 
     def begin(self, context: "TracingContext | None") -> None:
         """Trace from now on, if OpenTelemetry is installed.
@@ -59,6 +56,7 @@ class Tracing:
             context: Pipecat's conversation and turns; None if Pipecat does not track them.
         """
         self._spans.begin(context)
+        self.enabled = self._spans.enabled
 
     @harmless
     def close(self) -> None:
@@ -67,6 +65,7 @@ class Tracing:
         self._finish_cut()
         self._setups.finish(reason=_ENDED)
         self._spans.close()
+        self.enabled = False
 
     #
     # What the service does

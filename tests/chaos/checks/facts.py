@@ -71,10 +71,11 @@ class Facts:
 
     def certain_until(self, session: EmulatedSession) -> float:
         """Up to when all that was sent has come to the client, in seconds of the session."""
-        if not self.lost(session):
+        stalled_secs = self.stalled_secs(session)
+        if not self.lost(session) and not stalled_secs:
             return float("inf")
         lived = self.closed(session) - self.opened(session)
-        return lived - _IN_FLIGHT_SECS - self.stalled_secs(session)
+        return lived - _IN_FLIGHT_SECS - stalled_secs
 
     def stalled_secs(self, session: EmulatedSession) -> float:
         """How long, in all, the server stopped sending by a fault."""

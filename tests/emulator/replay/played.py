@@ -127,9 +127,13 @@ class ReplayClient:
     async def says(self, *pieces: Samples, frame: int = FRAME) -> None:
         """Send audio at real time."""
         pcm = np.concatenate(pieces)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         for first in range(0, len(pcm), frame):
-            await asyncio.sleep(len(pcm[first : first + frame]) / USER_RATE)
-            await self.client.append(pcm[first : first + frame].tobytes())
+            piece = pcm[first : first + frame]
+            # Some event loops wait for whole milliseconds, which would add up.
+            await asyncio.sleep(began + (first + len(piece)) / USER_RATE - loop.time())
+            await self.client.append(piece.tobytes())
 
     async def answers(self, call_id: str, output: str) -> None:
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
