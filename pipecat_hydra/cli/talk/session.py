@@ -62,6 +62,11 @@ TAIL_SECS: Final = 0.3
 
 END_LIMIT_SECS: Final = 10.0
 
+CONVERT: Final = (
+    "WAV, FLAC, Ogg, MP3 and what else libsndfile knows; convert another format, such as m4a, by "
+    "`ffmpeg -i IN OUT.wav`"
+)
+
 _POLL_SECS: Final = 0.05
 
 
@@ -382,12 +387,14 @@ def _service(options: TalkOptions, recorder: HydraRecorder) -> HydraLLMService:
 def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
     if not path.exists():
         raise TalkError(f"no such file: {path}", ExitCode.USAGE)
+    if path.is_dir():
+        raise TalkError(f"{path} is a folder, and is not audio: name a file in it", ExitCode.USAGE)
     try:
         pcm, sample_rate = read_recording(path)
     # A .raw file has no header with a rate; soundfile raises a TypeError for it.
     except (OSError, TypeError, sf.SoundFileError) as error:
         raise TalkError(
-            f"{path} is not audio that can be read: {without_key(str(error), None)}",
+            f"{path} is not audio that can be read ({CONVERT}): {without_key(str(error), None)}",
             ExitCode.USAGE,
         ) from error
     if not len(pcm):
