@@ -110,6 +110,14 @@ def talk(
             show_default="echo what was said",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep each run's recording in a folder in DIR, for `report` and `replay`.",
+            show_default="$HYDRA_RECORD, else not kept",
+        ),
+    ] = None,
     repeat: Repeat = 1,
     max_answer: MaxAnswer = None,
     max_tool_turn: MaxToolTurn = None,
@@ -141,6 +149,7 @@ def talk(
             aggregators=not bare,
             sample_tools=sample_tools,
             script=script,
+            record=record,
         )
         limits = talking.Limits(answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in)
         run_until_signal(

@@ -88,6 +88,8 @@ class TalkOptions:
             only `[input, llm, output]`.
         sample_tools: Whether the model is offered the functions of `SAMPLE_TOOLS`.
         script: The emulator's script, a YAML file; `None` for the echo. Not used with a key.
+        record: The folder in which the call's recording is kept; `None` for the one that
+            `HYDRA_RECORD` names, if it does.
     """
 
     recording: Path
@@ -102,6 +104,7 @@ class TalkOptions:
     aggregators: bool = True
     sample_tools: bool = False
     script: Path | None = None
+    record: Path | None = None
 
     def __repr__(self) -> str:
         """Leave out the key."""
@@ -143,7 +146,7 @@ async def talk(options: TalkOptions, display: Display) -> Report:
             hydra = await stack.enter_async_context(emulator)
             options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
         # The figures come from a recording, whether or not it is to be kept.
-        folder = os.environ.get(RECORD_VARIABLE, "").strip()
+        folder = options.record or os.environ.get(RECORD_VARIABLE, "").strip()
         if not folder:
             folder = stack.enter_context(TemporaryDirectory(prefix="pipecat-hydra-"))
         recorder = HydraRecorder(folder)
