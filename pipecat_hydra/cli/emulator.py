@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -15,14 +15,31 @@ if TYPE_CHECKING:
     from loguru import Message
 
 
-async def serve(hydra: HydraEmulator) -> None:
-    """Serve until the process is told to end, and say how to connect."""
+async def serve(hydra: HydraEmulator, host: str, port: int) -> None:
+    """Serve until the process is told to end, and say how to connect.
+
+    Args:
+        hydra: The emulator, which is not started.
+        host: The host that it is to listen on, for messages.
+        port: Its port, for messages.
+
+    Raises:
+        TalkError: The emulator cannot listen there.
+    """
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Windows has none of this: there Ctrl-C ends it as a KeyboardInterrupt.
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with hydra:
+    try:
+        await hydra.start()
+    except OSError as error:
+        # It loads Pipecat, which the emulator does not need.
+        from pipecat_hydra.cli.listening import cannot_listen
+
+        raise cannot_listen(host, port, error) from error
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(hydra.stop)
         say(f"Hydra emulator at {hydra.url}, key {hydra.api_key}; Ctrl-C ends it. Try:")
         say(f"  {KEY_VARIABLE}={hydra.api_key} pipecat-hydra talk IN.wav --url {hydra.url}")
         say(f"  {KEY_VARIABLE}={hydra.api_key} {BASE_URL_VARIABLE}={hydra.url} python any_bot.py")

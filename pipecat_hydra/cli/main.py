@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from loguru import logger
 from pipecat_hydra.cli.options import AsJson, MaxAnswer, MaxBargeIn, MaxToolTurn, Repeat
 from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.report.command import add_report
+from pipecat_hydra.cli.signals import INTERRUPTED, SignalledError, run_until_signal
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import (
     BASE_URL_VARIABLE,
@@ -51,8 +51,6 @@ Url = Annotated[
     typer.Option(help="Endpoint.", show_default=f"{BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}"),
 ]
 
-INTERRUPTED = 130
-
 
 def main() -> None:
     """Run the command."""
@@ -74,7 +72,8 @@ def _global(
 
 @app.command(
     epilog="Exit codes: 0 done, 1 failed, 2 bad file or option, 3 no answer within the limit, "
-    "4 key rejected, 5 no network, 6 Hydra at capacity, 7 a limit exceeded."
+    "4 key rejected, 5 no network, 6 Hydra at capacity, 7 a limit exceeded, 130 ended with Ctrl-C, "
+    "143 by SIGTERM, 129 by SIGHUP; the conversation so far is kept."
 )
 def talk(
     recording: Annotated[
@@ -111,6 +110,14 @@ def talk(
             show_default="echo what was said",
         ),
     ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep each run's recording in a folder in DIR, for `report` and `replay`.",
+            show_default="$HYDRA_RECORD, else not kept",
+        ),
+    ] = None,
     repeat: Repeat = 1,
     max_answer: MaxAnswer = None,
     max_tool_turn: MaxToolTurn = None,
@@ -142,9 +149,10 @@ def talk(
             aggregators=not bare,
             sample_tools=sample_tools,
             script=script,
+            record=record,
         )
         limits = talking.Limits(answer=max_answer, tool_turn=max_tool_turn, barge_in=max_barge_in)
-        asyncio.run(
+        run_until_signal(
             talking.talk_repeatedly(
                 options, limits, repeat=repeat, machine=as_json, progress=not verbose
             )
@@ -153,7 +161,7 @@ def talk(
 
 @app.command(
     epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, for instance because the port is taken, "
-    "2 bad script or option."
+    "2 bad script or option, 130 ended with Ctrl-C before it listens."
 )
 def web(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -218,7 +226,10 @@ def web(
         asyncio.run(page.serve(options, say))
 
 
-@app.command(epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, 2 bad script, fault or option.")
+@app.command(
+    epilog="Exit codes: 0 ended with Ctrl-C, 1 failed, for instance because the port is taken, "
+    "2 bad script, fault or option, 130 ended with Ctrl-C before it listens."
+)
 def emulator(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 for any.")] = 8765,
@@ -356,7 +367,7 @@ def emulator(
             faults=FaultPlan.parse(fault or (), seed=fault_seed),
             on_activity=serving.show_activity,
         )
-        asyncio.run(serving.serve(hydra))
+        asyncio.run(serving.serve(hydra, host, port))
 
 
 def _endpoint(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:
@@ -403,6 +414,9 @@ def _edge(verbose: bool, key: str) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except SignalledError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(error.exit_code) from None
     except Exception as error:
         message, exit_code = _explain(error)
         if not message:
@@ -416,12 +430,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return the message and the exit code for an error; no message if it is not expected."""
     try:
         from pipecat_hydra.cli.talk import ExitCode, TalkError
-        from pipecat_hydra.emulator import (
-            EmulatorPortInUseError,
-            FaultError,
-            OriginError,
-            ScriptError,
-        )
+        from pipecat_hydra.emulator import FaultError, OriginError, ScriptError
         from pipecat_hydra.recording import RecordingError
     except Exception:
         # The import of this class itself has failed, because the machine lacks a library.
@@ -430,10 +439,6 @@ def _explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, FaultError | OriginError | RecordingError | ScriptError):
         return str(error), ExitCode.USAGE
-    if isinstance(error, EmulatorPortInUseError):
-        return error.strerror or str(error), ExitCode.FAILED
-    if isinstance(error, socket.gaierror):
-        return f"there is no address for the host: {error.strerror}", ExitCode.USAGE
     if isinstance(error, OSError):
         return str(error) or repr(error), ExitCode.FAILED
     return "", ExitCode.FAILED

@@ -268,8 +268,8 @@ class CallFiles:
 
     def _take_heard(self, heard: HeardAudio, until_secs: float) -> None:
         pieces, stretches = heard.take(until_secs)
-        for pcm in pieces:
-            self._tracks[HEARD_AUDIO].add(pcm)
+        if pieces:
+            self._tracks[HEARD_AUDIO].add(b"".join(pieces))
         self._heard_records(stretches)
 
     def _heard_records(self, stretches: list[Stretch]) -> None:

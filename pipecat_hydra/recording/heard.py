@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipecat_hydra.recording.audio_files import resampled
+from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 __all__ = ["HeardAudio", "Stretch"]
 
@@ -48,7 +48,8 @@ class HeardAudio:
             rate: Its rate in Hz.
         """
         self.rate = rate
-        self._waiting: deque[tuple[int, NDArray[np.int16]]] = deque()
+        self._lateness = _LATENESS_SECS * rate
+        self._waiting: deque[tuple[int, bytes]] = deque()
         self._end = 0
         self._given = 0
         self._stretch: Stretch | None = None
@@ -63,16 +64,15 @@ class HeardAudio:
             rate: Its rate in Hz.
             channels: Its number of channels.
         """
-        samples = np.frombuffer(pcm, "<i2")
-        if channels > 1:
-            samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
-        samples = resampled(samples, rate, self.rate)
+        if channels > 1 or rate != self.rate:
+            pcm = _converted(pcm, rate, channels, self.rate)
+        samples = len(pcm) // BYTES_PER_SAMPLE
         first = round(secs * self.rate)
-        if first <= self._end + _LATENESS_SECS * self.rate:
+        if first <= self._end + self._lateness:
             first = self._end
-        self._waiting.append((first, samples))
-        self._end = first + len(samples)
-        self._last_chunk = len(samples)
+        self._waiting.append((first, pcm))
+        self._end = first + samples
+        self._last_chunk = samples
 
     def interrupt(self, secs: float) -> None:
         """Take away what was written and has not been played."""
@@ -81,8 +81,8 @@ class HeardAudio:
         while self._waiting and self._waiting[-1][0] >= cut:
             self._waiting.pop()
         if self._waiting:
-            first, samples = self._waiting.pop()
-            self._waiting.append((first, samples[: cut - first]))
+            first, pcm = self._waiting.pop()
+            self._waiting.append((first, pcm[: BYTES_PER_SAMPLE * (cut - first)]))
         self._end = max(self._given, min(self._end, cut))
 
     def take(self, until_secs: float) -> tuple[list[bytes], list[Stretch]]:
@@ -99,16 +99,17 @@ class HeardAudio:
         pieces: list[bytes] = []
         ended: list[Stretch] = []
         while self._waiting and self._waiting[0][0] < until:
-            first, samples = self._waiting.popleft()
+            first, pcm = self._waiting.popleft()
+            samples = len(pcm) // BYTES_PER_SAMPLE
             if first > self._given:
-                pieces.append(bytes(2 * (first - self._given)))
-            pieces.append(samples.tobytes())
-            self._given = first + len(samples)
+                pieces.append(bytes(BYTES_PER_SAMPLE * (first - self._given)))
+            pieces.append(pcm)
+            self._given = first + samples
             if self._stretch is not None and self._stretch_end == first:
-                self._stretch.samples += len(samples)
+                self._stretch.samples += samples
             else:
                 ended += self.end_stretch()
-                self._stretch = Stretch(first, len(samples))
+                self._stretch = Stretch(first, samples)
         if self._stretch is not None and self._stretch_end < until and not self._waiting:
             ended += self.end_stretch()
         return pieces, ended
@@ -122,3 +123,11 @@ class HeardAudio:
     def _stretch_end(self) -> int:
         assert self._stretch is not None
         return self._stretch.first_sample + self._stretch.samples
+
+
+def _converted(pcm: bytes, rate: int, channels: int, new_rate: int) -> bytes:
+    """Mix the channels of a chunk, and convert it to another rate."""
+    samples = np.frombuffer(pcm, "<i2")
+    if channels > 1:
+        samples = samples.reshape(-1, channels).mean(axis=1).astype(np.int16)
+    return resampled(samples, rate, new_rate).astype("<i2").tobytes()

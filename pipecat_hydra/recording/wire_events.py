@@ -34,6 +34,10 @@ _AUDIO_FIELDS: Final = {
     "input_audio_buffer.append": ("audio",),
     "response.output_audio.delta": ("delta", "audio"),
 }
+# Half of all events are of this shape, which the service writes.
+_APPEND_OPENS: Final = b'{"type":"input_audio_buffer.append","audio":"'
+_APPEND_CLOSES: Final = b'"}'
+_APPEND: Final = _APPEND_OPENS + _APPEND_CLOSES
 _AUDIO_OPENS: Final = re.compile(rb'"(?:delta|audio)"\s*:\s*"')
 _KIND_OF_ROLE: Final[dict[Any, RedactedKind]] = {
     "user": "user_text",
@@ -130,12 +134,20 @@ def without_audio(message: bytes, audio: bytes) -> bytes | None:
     Returns:
         The rest of it; None if the text is not found where it is expected.
     """
+    coded = 4 * ((len(audio) + 2) // 3)
+    if (
+        len(message) == len(_APPEND) + coded
+        and message.startswith(_APPEND_OPENS)
+        and message.find(b'"', len(_APPEND_OPENS)) == len(message) - len(_APPEND_CLOSES)
+        and message.endswith(_APPEND_CLOSES)
+    ):
+        return _APPEND
     opens = _AUDIO_OPENS.search(message)
     if opens is None:
         return None
     begin = opens.end()
     end = message.find(b'"', begin)
-    if end - begin != 4 * ((len(audio) + 2) // 3):
+    if end - begin != coded:
         return None
     rest = message[:begin] + message[end:]
     return None if b"\n" in rest else rest

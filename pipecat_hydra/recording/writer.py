@@ -26,7 +26,7 @@ __all__ = ["CallWriter"]
 
 _FLUSH_SECS: Final = 0.5
 # A step is a fraction of a millisecond. Where more waits, the event loop has its turn between two.
-_STEP_ENTRIES: Final = 32
+_STEP_ENTRIES: Final = 64
 _PAUSE_SECS: Final = 0.0005
 
 

@@ -4,13 +4,23 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import TYPE_CHECKING, Final, Literal, Self
-from urllib.parse import SplitResult, parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import (
+    SplitResult,
+    parse_qsl,
+    quote,
+    quote_plus,
+    urlencode,
+    urljoin,
+    urlsplit,
+    urlunsplit,
+)
 
 from pydantic import SecretStr
 from websockets.uri import parse_uri
 
 from pipecat_hydra.conversation.effects import FailureKind
 from pipecat_hydra.session.failures import HydraConnectionError
+from pipecat_hydra.wire.protocol import DEFAULT_BASE_URL
 
 if TYPE_CHECKING:
     from websockets.proxy import get_proxy
@@ -72,8 +82,7 @@ class Endpoint:
             # Its text quotes the URL.
             raise ValueError("base_url is malformed: check its host and port") from None
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            message = f"base_url must be a ws:// or wss:// URL, not {parts.scheme or 'nothing'}://"
-            raise ValueError(message)
+            raise ValueError(f"base_url must be a ws:// or wss:// URL{_suggestion(self.base_url)}")
         keys = _ARGUMENTS & dict(parse_qsl(parts.query)).keys()
         if keys or parts.username is not None:
             raise ValueError("base_url must not carry the key or the model: pass them as arguments")
@@ -109,15 +118,7 @@ class Endpoint:
 
     @property
     def _is_this_machine(self) -> bool:
-        name = self.hostname.rstrip(".")
-        if name == "localhost" or name.endswith(".localhost"):
-            return True
-        try:
-            address = ip_address(name)
-        except ValueError:
-            return False
-        # Who connects to 0.0.0.0, where a server listens, gets this machine.
-        return address.is_loopback or address.is_unspecified
+        return _is_this_machine(self.hostname)
 
     @property
     def tls(self) -> SSLContext | None:
@@ -141,6 +142,13 @@ class Endpoint:
         if self.auth == "query":
             query.append(("api_key", self.api_key.get_secret_value()))
         return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def without_key(self, text: str) -> str:
+        """Mask the key in a text, as it is and as it stands in a URL."""
+        key = self.api_key.get_secret_value()
+        for written in sorted({key, quote(key, safe=""), quote_plus(key)} - {""}, key=len):
+            text = text.replace(written, "[REDACTED]")
+        return text
 
     def redirected(self, location: str, status: int) -> Self:
         """Return the endpoint that a redirect leads to, with this one's key and model.
@@ -185,6 +193,41 @@ class Endpoint:
         if self.auth == "query":
             return {}
         return {"Authorization": f"Bearer {self.api_key.get_secret_value()}"}
+
+
+def _suggestion(base_url: str) -> str:
+    """Return what to write instead of a URL without a WebSocket's scheme, for a message.
+
+    Only an address that is one for certain is repeated: anything else may be the key, which was
+    given in the wrong place.
+    """
+    example = f", such as {DEFAULT_BASE_URL}"
+    scheme, separator, rest = base_url.partition("://")
+    try:
+        parts = urlsplit(f"//{rest if separator else base_url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return example
+    is_address = scheme in _WEBSOCKET_SCHEMES if separator else port is not None
+    if not host or parts.username is not None or not is_address:
+        return example
+    name = f"[{host}]" if ":" in host else host
+    address = name if port is None else f"{name}:{port}"
+    encrypted = scheme == "https" if separator else not _is_this_machine(host)
+    path = parts.path.rstrip("/") or urlsplit(DEFAULT_BASE_URL).path
+    return f": write {'wss' if encrypted else 'ws'}://{address}{path}"
+
+
+def _is_this_machine(hostname: str) -> bool:
+    name = hostname.rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return False
+    # Who connects to 0.0.0.0, where a server listens, gets this machine.
+    return address.is_loopback or address.is_unspecified
 
 
 def _port(parts: SplitResult) -> int:

@@ -8,6 +8,7 @@ Protocol: §1.
 """
 
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -29,6 +30,9 @@ __all__ = ["HydraConnectionError", "describe_close", "describe_failure"]
 
 # A longer wait is either a mistake or of no use to a call.
 _MAX_RETRY_AFTER_SECS: Final = 3600.0
+
+# Of a longer text, the beginning says what is wrong.
+_MAX_QUOTED_CHARS: Final = 120
 
 _CLOSINGS: Final = {
     CLOSE_NORMAL: (FailureKind.ENDED, "ended the session"),
@@ -79,14 +83,20 @@ def describe_close(code: int | None, reason: str | None, host: str) -> HydraConn
         message = f"the connection to {server} broke"
         return HydraConnectionError(FailureKind.CONNECTIVITY, message)
     kind, words = _CLOSINGS.get(code, (FailureKind.CONNECTIVITY, ""))
-    reason = f", {reason[:120]!r}" if reason else ""
+    reason = f", {reason[:_MAX_QUOTED_CHARS]!r}" if reason else ""
     words = f"{words} and " if words else ""
     message = f"{server} {words}closed the connection (code {code}{reason})"
     return HydraConnectionError(kind, message)
 
 
 def describe_failure(
-    error: Exception, host: str, timeout_secs: float, proxy: str | None = None
+    error: Exception,
+    host: str,
+    timeout_secs: float,
+    proxy: str | None = None,
+    *,
+    model: str | None = None,
+    mask: Callable[[str], str] = str,
 ) -> HydraConnectionError:
     """Say why no connection could be opened.
 
@@ -95,10 +105,12 @@ def describe_failure(
         host: Host and port, which may be shown.
         timeout_secs: How long connecting was allowed to take, in seconds.
         proxy: Host and port of the proxy on the way; None if there is none.
+        model: The model that was asked for; None if it is not known.
+        mask: Removes the key from a text of the server, which may quote the request.
     """
     via = f" through the proxy {proxy}" if proxy else ""
     if isinstance(error, InvalidStatus):
-        return _describe_status(error.response, host)
+        return _describe_status(error.response, host, model, mask)
     if isinstance(error, TimeoutError):
         message = f"Hydra at {host} did not answer within {timeout_secs:g} s{via}"
         return HydraConnectionError(FailureKind.TIMEOUT, message)
@@ -131,22 +143,31 @@ def describe_failure(
     return HydraConnectionError(FailureKind.CONNECTIVITY, message)
 
 
-def _describe_status(response: Response, host: str) -> HydraConnectionError:
+def _describe_status(
+    response: Response, host: str, model: str | None, mask: Callable[[str], str]
+) -> HydraConnectionError:
     status = response.status_code
+    said = _quoted(response, mask)
     if status in (401, 403):
         message = (
-            f"Hydra at {host} refused the API key (HTTP {status}). Check that SMALLEST_API_KEY "
-            "holds a valid key with access to Hydra"
+            f"Hydra at {host} refused the API key (HTTP {status}{said}). Check that "
+            "SMALLEST_API_KEY holds a valid key with access to Hydra"
         )
         return HydraConnectionError(FailureKind.AUTHENTICATION, message)
-    message = f"Hydra at {host} refused the connection with HTTP {status}"
+    message = f"Hydra at {host} refused the connection with HTTP {status}{said}"
     if status == 429:
         return HydraConnectionError(FailureKind.CAPACITY, message, _retry_after(response))
     if status >= 500 or status in (408, 425):
         return HydraConnectionError(FailureKind.SERVER, message, _retry_after(response))
-    return HydraConnectionError(
-        FailureKind.CONFIGURATION, f"{message}. Check the model and base_url"
-    )
+    named = f"the model {model!r}" if model else "the model"
+    return HydraConnectionError(FailureKind.CONFIGURATION, f"{message}. Check {named} and base_url")
+
+
+def _quoted(response: Response, mask: Callable[[str], str]) -> str:
+    """Return the text of a refusal, on one line and behind a comma; nothing for a page of HTML."""
+    # Masked before it is cut, which might leave a part of the key.
+    text = " ".join(mask(bytes(response.body or b"").decode(errors="replace")).split())
+    return f", {text[:_MAX_QUOTED_CHARS]!r}" if text and not text.startswith("<") else ""
 
 
 def _describe_certificate(error: ssl.SSLCertVerificationError, host: str) -> HydraConnectionError:

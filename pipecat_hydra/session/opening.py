@@ -81,7 +81,14 @@ async def open_connection(
     except Exception as error:
         # Any exception: for instance, a package that a proxy needs may be missing.
         proxy = proxy_host(endpoint.proxy_url())
-        failure = describe_failure(error, endpoint.host, timeout_secs, proxy)
+        failure = describe_failure(
+            error,
+            endpoint.host,
+            timeout_secs,
+            proxy,
+            model=endpoint.model,
+            mask=endpoint.without_key,
+        )
     # Raised out here, so that the library's exception is not even its context.
     raise failure
 

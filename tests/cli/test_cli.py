@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 import soundfile as sf
 from support.call import emulator
-from support.command import KEY, LONG_SECS, Shell, assert_failed, command, next_line, run
+from support.command import (
+    KEY,
+    LONG_SECS,
+    Shell,
+    assert_failed,
+    command,
+    default_sigint,
+    next_line,
+    run,
+)
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
@@ -63,6 +72,28 @@ def test_help_of_talk_names_the_exit_codes():
     assert "7 a limit exceeded" in result.output
 
 
+@pytest.mark.parametrize("name", ["talk", "web", "emulator", "replay"])
+def test_help_names_the_exit_code_of_ctrl_c(name: str):
+    assert "130 ended with Ctrl-C" in " ".join(run(name, "--help").output.replace("│", "").split())
+
+
+def test_ctrl_c_while_the_command_loads_is_no_traceback():
+    code = (
+        "import builtins, signal\n"
+        "from pipecat_hydra.cli.start import main\n"
+        "load = builtins.__import__\n"
+        "def interrupted(name, *args, **more):\n"
+        "    if name == 'typer': signal.raise_signal(signal.SIGINT)\n"
+        "    return load(name, *args, **more)\n"
+        "builtins.__import__ = interrupted\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=default_sigint
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "interrupted\n", 130)
+
+
 def test_version():
     result = run("--version")
     assert result.exit_code == 0
@@ -78,7 +109,14 @@ class TestTalk:
         path = tmp_path / "text.wav"
         path.write_text("no audio at all")
         assert_failed(run("talk", path, tmp_path / "out.wav"), 2, "is not audio")
-        assert_failed(run("talk", tmp_path, tmp_path / "out.wav"), 2, "is not audio")
+        assert_failed(
+            run("talk", tmp_path, tmp_path / "out.wav"), 2, "is a folder, and is not audio"
+        )
+        compressed = tmp_path / "memo.m4a"
+        compressed.write_bytes(b"\0\0\0\x1cftypM4A \0\0\0\0M4A mp42isom")
+        result = run("talk", compressed, tmp_path / "out.wav")
+        assert_failed(result, 2, f"{compressed} is not audio that can be read")
+        assert "convert another format, such as m4a, by `ffmpeg -i IN OUT.wav`" in result.stderr
 
     def test_no_audio_in_it(self, tmp_path: Path):
         path = tmp_path / "empty.wav"
@@ -183,6 +221,29 @@ class TestTalk:
         assert result.exit_code == 130
         assert not output.exists()
 
+    def test_a_model_that_the_server_does_not_know(
+        self, tmp_path: Path, shell: Shell, hydra: HydraEmulator
+    ):
+        options = ["--url", hydra.url, "--model", "hydra-v11"]
+        result = shell.run("talk", HELLO, tmp_path / "o.wav", *options, key=hydra.api_key)
+        assert_failed(result, 1, "HTTP 400, 'Unknown model'. Check the model 'hydra-v11'")
+
+    @pytest.mark.realtime
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_a_signal_keeps_what_was_heard(self, tmp_path: Path, name: str):
+        script = tmp_path / "script.yaml"
+        script.write_text("turns: [{tones: 20, transcript: twenty seconds}]", "utf-8")
+        process = command("talk", HELLO, "--script", script, cwd=tmp_path)
+        while not (line := next_line(process)).endswith("bot answers\n"):
+            assert line, process.communicate()
+        number = signal.Signals[name]
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=LONG_SECS)
+        assert errors == f"ended by {name}\n"
+        assert process.returncode == 128 + number
+        assert "1 turn in" in output
+        assert sf.info(tmp_path / "conversation.wav").channels == 2
+
     @pytest.mark.realtime
     def test_ctrl_c_keeps_what_was_heard_on_a_terminal_that_cannot_show_it_all(
         self, tmp_path: Path
@@ -276,7 +337,9 @@ def test_a_virtual_environment_that_does_not_run_is_made_anew(tmp_path: Path, pi
 class TestEmulator:
     def test_port_in_use(self, shell: Shell, hydra: HydraEmulator):
         port = hydra.url.split(":")[2].split("/")[0]
-        assert_failed(shell.run("emulator", "--port", port), 1, f"port {port}")
+        said = f"cannot listen on 127.0.0.1, port {port}: address already in use; choose another"
+        assert_failed(shell.run("emulator", "--port", port), 1, said)
+        assert_failed(shell.run("web", "--port", port, "--emulator"), 1, said)
 
     def test_no_such_host(self):
         result = run("emulator", "--host", "no.such.host.invalid", "--port", 0)
@@ -319,6 +382,7 @@ class TestEmulator:
         ("fault", "message"),
         [
             ("explode", "there is no fault 'explode'; there are refuse, full, hang"),
+            ("nonsense", "giant, random"),
             ("drop:when=now", "drop: no option 'when=now'; there are"),
             ("hang:secs=long", "hang: secs=long: Input should be a valid number"),
         ],

@@ -318,6 +318,18 @@ class TestTalk:
         (folder,) = (tmp_path / "calls").iterdir()
         assert Course.of(Recording.open(folder)).latencies == report.latencies
 
+    async def test_the_recording_is_kept_where_the_option_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("HYDRA_RECORD", str(tmp_path / "other"))
+        recording = tmp_path / "hello.wav"
+        sf.write(recording, speech("hello"), 16_000)
+        async with emulated(recording) as options:
+            report = await talk(replace(options, record=tmp_path / "calls"), Shown())
+        (folder,) = (tmp_path / "calls").iterdir()
+        assert Course.of(Recording.open(folder)).latencies == report.latencies
+        assert not (tmp_path / "other").exists()
+
     async def test_what_is_said_before_a_function_call_is_not_all_of_the_reply(
         self, tmp_path: Path
     ):

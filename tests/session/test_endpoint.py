@@ -42,6 +42,34 @@ def test_a_url_that_cannot_be_right_is_refused(base_url: str):
     assert raised.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    ("base_url", "suggested"),
+    [
+        ("127.0.0.1:8911", ": write ws://127.0.0.1:8911/waves/v1/s2s"),
+        ("localhost:8911/", ": write ws://localhost:8911/waves/v1/s2s"),
+        ("[::1]:8911/other?api_key=secret", ": write ws://[::1]:8911/other"),
+        ("hydra.example.com:443", ": write wss://hydra.example.com:443/waves/v1/s2s"),
+        ("http://hydra.example.com/s2s", ": write ws://hydra.example.com/s2s"),
+        ("https://hydra.example.com", ": write wss://hydra.example.com/waves/v1/s2s"),
+        # What may be the key is not repeated.
+        ("secret", ", such as wss://api.smallest.ai/waves/v1/s2s"),
+        ("example.com:secret", ", such as wss://"),
+        ("https://secret@example.com/s2s", ", such as wss://"),
+        ("secret://example.com", ", such as wss://"),
+    ],
+)
+def test_a_url_without_its_scheme_is_answered_with_the_right_one(base_url: str, suggested: str):
+    with pytest.raises(ValueError, match="must be a ws:// or wss:// URL") as raised:
+        Endpoint(base_url, "hydra-v1.1", KEY)
+    assert suggested in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_key_is_masked_in_each_form_that_a_text_may_have_it_in():
+    endpoint = Endpoint("wss://example.com/s2s", "hydra-v1.1", SecretStr("a key/1"))
+    assert endpoint.without_key("a key/1 a%20key%2F1 a+key%2F1") == " ".join(["[REDACTED]"] * 3)
+
+
 def test_a_key_that_would_break_a_header_is_refused():
     with pytest.raises(HydraConnectionError, match="line break") as raised:
         Endpoint("wss://example.com/s2s", "hydra-v1.1", SecretStr("secret\n"))

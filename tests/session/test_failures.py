@@ -14,7 +14,8 @@ from support.messages import messages_of
 from support.sockets import server, websocket
 from support.tls import SELF_SIGNED, tls_server
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ProxyError
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus, ProxyError
 from websockets.http11 import Request, Response
 
 from pipecat_hydra.conversation.effects import FailureKind
@@ -211,4 +212,29 @@ def test_what_keeps_a_connection_from_opening_is_told_without_the_url(error: Exc
     failure = describe_failure(error, "example.com", 5.0)
     assert failure.kind is FailureKind.CONNECTIVITY
     assert told in failure.message
+    assert "secret" not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"Unknown model\n", "HTTP 400, 'Unknown model'. "),
+        (b"no model for secret", "HTTP 400, 'no model for [REDACTED]'. "),
+        (b"x" * 115 + b" secret", "x [RED'. "),
+        (b"<html>Bad request</html>", "HTTP 400. "),
+        (b"", "HTTP 400. "),
+    ],
+)
+def test_a_refusal_names_the_model_and_what_the_server_says(body: bytes, told: str):
+    refused = InvalidStatus(Response(400, "Bad Request", Headers(), body))
+    failure = describe_failure(
+        refused,
+        "example.com",
+        5.0,
+        model="hydra-v11",
+        mask=lambda text: text.replace("secret", "[REDACTED]"),
+    )
+    assert failure.kind is FailureKind.CONFIGURATION
+    assert told in failure.message
+    assert failure.message.endswith("Check the model 'hydra-v11' and base_url")
     assert "secret" not in failure.message

@@ -1,6 +1,5 @@
 """The command `replay`: its options, and what it prints."""
 
-import asyncio
 import json as json_format
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,13 +8,14 @@ from typing import Annotated
 
 import typer
 
+from pipecat_hydra.cli.signals import run_until_signal
 from pipecat_hydra.cli.terminal import say
 
 __all__ = ["add_replay"]
 
 _EPILOG = (
     "Exit codes: 0 done, 1 failed, or there are differences with --strict, 2 no recording there, "
-    "or one that cannot be replayed."
+    "or one that cannot be replayed, 130 ended with Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."
 )
 
 
@@ -63,7 +63,7 @@ def add_replay(app: typer.Typer, edge: Callable[[bool, str], AbstractContextMana
 
             options = ReplayOptions(call=call, record=record, aggregators=not bare)
             with Display(progress=not (verbose or json)) as display:
-                comparison = asyncio.run(
+                comparison = run_until_signal(
                     run(options, progress=lambda now, end: display.advance("replaying", now, end))
                 )
             if json:

@@ -62,6 +62,11 @@ TAIL_SECS: Final = 0.3
 
 END_LIMIT_SECS: Final = 10.0
 
+CONVERT: Final = (
+    "WAV, FLAC, Ogg, MP3 and what else libsndfile knows; convert another format, such as m4a, by "
+    "`ffmpeg -i IN OUT.wav`"
+)
+
 _POLL_SECS: Final = 0.05
 
 
@@ -83,6 +88,8 @@ class TalkOptions:
             only `[input, llm, output]`.
         sample_tools: Whether the model is offered the functions of `SAMPLE_TOOLS`.
         script: The emulator's script, a YAML file; `None` for the echo. Not used with a key.
+        record: The folder in which the call's recording is kept; `None` for the one that
+            `HYDRA_RECORD` names, if it does.
     """
 
     recording: Path
@@ -97,6 +104,7 @@ class TalkOptions:
     aggregators: bool = True
     sample_tools: bool = False
     script: Path | None = None
+    record: Path | None = None
 
     def __repr__(self) -> str:
         """Leave out the key."""
@@ -138,7 +146,7 @@ async def talk(options: TalkOptions, display: Display) -> Report:
             hydra = await stack.enter_async_context(emulator)
             options = replace(options, base_url=hydra.url, api_key=hydra.api_key)
         # The figures come from a recording, whether or not it is to be kept.
-        folder = os.environ.get(RECORD_VARIABLE, "").strip()
+        folder = options.record or os.environ.get(RECORD_VARIABLE, "").strip()
         if not folder:
             folder = stack.enter_context(TemporaryDirectory(prefix="pipecat-hydra-"))
         recorder = HydraRecorder(folder)
@@ -382,12 +390,14 @@ def _service(options: TalkOptions, recorder: HydraRecorder) -> HydraLLMService:
 def _recording(path: Path) -> tuple[NDArray[np.int16], int]:
     if not path.exists():
         raise TalkError(f"no such file: {path}", ExitCode.USAGE)
+    if path.is_dir():
+        raise TalkError(f"{path} is a folder, and is not audio: name a file in it", ExitCode.USAGE)
     try:
         pcm, sample_rate = read_recording(path)
     # A .raw file has no header with a rate; soundfile raises a TypeError for it.
     except (OSError, TypeError, sf.SoundFileError) as error:
         raise TalkError(
-            f"{path} is not audio that can be read: {without_key(str(error), None)}",
+            f"{path} is not audio that can be read ({CONVERT}): {without_key(str(error), None)}",
             ExitCode.USAGE,
         ) from error
     if not len(pcm):

@@ -1,7 +1,6 @@
 """The web server: listens, runs the emulator if there is no key, and ends all calls at its end."""
 
 import asyncio
-import errno
 import ipaddress
 import os
 import signal
@@ -16,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
 
+from pipecat_hydra.cli.listening import cannot_listen
 from pipecat_hydra.cli.talk.errors import ExitCode, TalkError, without_key
 from pipecat_hydra.cli.web.app import About, build_app
 from pipecat_hydra.cli.web.calls import Calls
@@ -239,7 +239,7 @@ def _bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise TalkError(f"there is no address for the host {host!r}", ExitCode.USAGE) from error
+        raise cannot_listen(host, port, error) from error
     listener = socket.socket(family, kind, protocol)
     try:
         if os.name != "nt":  # on Windows it would let two programs use one port
@@ -249,7 +249,5 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        why = os.strerror(error.errno or 0).lower()
-        hint = "" if error.errno == errno.EADDRNOTAVAIL else "; choose another with --port"
-        raise TalkError(f"cannot listen on {host}, port {port}: {why}{hint}") from error
+        raise cannot_listen(host, port, error) from error
     return listener

@@ -1,5 +1,6 @@
 """Reads faults in the form that the command line takes."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -10,12 +11,13 @@ from pipecat_hydra.emulator.faults.fault import Fault, FaultError
 from pipecat_hydra.emulator.faults.kinds import FAULTS
 
 
-def parse_fault(text: str) -> Fault:
+def parse_fault(text: str, *, others: Sequence[str] = ()) -> Fault:
     """Parse the text of one fault.
 
     Args:
         text: `kind` or `kind:option=value,option=value`. The options are the parameters of
             the kind's class. The fields of `missing` are joined by `+`.
+        others: Names that the caller takes besides the kinds, which the error lists too.
 
     Raises:
         FaultError: The kind, an option or a value is unknown or not allowed.
@@ -23,7 +25,7 @@ def parse_fault(text: str) -> Fault:
     kind, _, rest = text.strip().partition(":")
     fault = FAULTS.get(kind)
     if fault is None:
-        raise FaultError(f"there is no fault {kind!r}; there are {', '.join(FAULTS)}")
+        raise FaultError(f"there is no fault {kind!r}; there are {', '.join([*FAULTS, *others])}")
     types = {option.name: get_type_hints(fault)[option.name] for option in fields(fault)}
     given: dict[str, Any] = {}
     for option in rest.split(",") if rest else []:

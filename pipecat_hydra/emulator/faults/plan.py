@@ -12,6 +12,9 @@ from pipecat_hydra.emulator.faults.random_faults import (
     draw_faults,
 )
 
+# Stands for many faults, and so is no kind of its own.
+_RANDOM = "random"
+
 F = TypeVar("F", bound=Fault)
 
 
@@ -69,10 +72,10 @@ class FaultPlan:
         faults: list[Fault] = []
         for text in texts:
             kind, _, rest = text.strip().partition(":")
-            if kind == "random":
+            if kind == _RANDOM:
                 faults += cls.random(seed, violence=_violence(rest)).faults
             else:
-                faults.append(parse_fault(text))
+                faults.append(parse_fault(text, others=(_RANDOM,)))
         return cls(tuple(faults), seed)
 
     @classmethod
@@ -122,4 +125,4 @@ def _violence(options: str) -> float:
             return float(value) if name else DEFAULT_VIOLENCE
     except ValueError:
         pass
-    raise FaultError(f"random: no option {options!r}; there is violence, from 0 to 1")
+    raise FaultError(f"{_RANDOM}: no option {options!r}; there is violence, from 0 to 1")

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,3 +268,10 @@ def test_transcripts_are_those_of_the_script(
 ) -> None:
     hydra = HydraEmulator(responder, settings=EmulatorSettings(transcripts=given))
     assert hydra.settings.transcripts is sent
+
+
+def test_transcripts_of_a_script_file_are_sent(tmp_path: Path) -> None:
+    path = tmp_path / "script.yaml"
+    path.write_text("turns: [{tones: 0.6, transcript: It is noon.}]")
+    assert HydraEmulator(str(path)).settings.transcripts is True
+    assert HydraEmulator(path, settings=EmulatorSettings(delta_ms=20)).settings.transcripts is True
