@@ -213,12 +213,13 @@ class Gathering:
                 if tool is not None:
                     tool.is_cancelled = bool(data.get("cancelled"))
                     tool.error = _text(data.get("error")) or None
-            case "metrics" if "ttfb" in _text(data.get("name")).lower():
+            # Pipecat's TTFA metric repeats the time as "TTFA.ttfb".
+            case "metrics" if _text(data.get("name")).lower() == "ttfb":
                 value = data.get("value")
                 if isinstance(value, int | float) and value > 0:
                     self.ttfbs.append(float(value))
             case "heard" if record.audio is not None:
-                self._play(record.audio)
+                self._play(record.t, record.audio)
             case "bot_started":
                 self._bot_started = record.t
             case "bot_stopped" if self._bot_started is not None:
@@ -261,11 +262,11 @@ class Gathering:
             case _:
                 pass
 
-    def _play(self, audio: AudioReference) -> None:
+    def _play(self, begin: float, audio: AudioReference) -> None:
         rate = self._rate_of(audio.file)
         if not rate:
             return
-        begin, end = audio.first_sample / rate, (audio.first_sample + audio.samples) / rate
+        end = begin + audio.samples / rate
         if self.played and begin - self.played[-1][1] < 0.001:
             self.played[-1] = (self.played[-1][0], end)
         else:

@@ -222,6 +222,7 @@ def test_metrics_give_the_time_to_first_byte(course: Write):
     call.say(1, speech(1))
     call.reply(2.5, tone(1), heard_from=2.7)
     call.add(2.6, "pipeline", "metrics", name="ttfb", value=0.123, unit="s")
+    call.add(2.6, "pipeline", "metrics", name="TTFA.ttfb", value=0.123, unit="s")
     call.add(2.6, "pipeline", "metrics", name="processing", value=7.0, unit="s")
     assert course(call).latencies["ttfb"] == [0.123]
 

@@ -242,5 +242,5 @@ class SampleCall:
         for piece in range(first, last, BOT_RATE // 25):
             samples = min(BOT_RATE // 25, last - piece)
             audio = ["heard.flac", piece, samples]
-            self.add((piece + samples) / BOT_RATE, "pipeline", "heard", audio=audio)
+            self.add(piece / BOT_RATE, "pipeline", "heard", audio=audio)
         self.add(last / BOT_RATE, "pipeline", "bot_stopped")
