@@ -26,7 +26,7 @@ from pipecat_hydra.wire.protocol import (
     KEY_VARIABLE,
 )
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
