@@ -10,7 +10,7 @@ from pipecat_hydra.emulator import Call, Heard, Reply, Say, ToolOutput
 __all__ = ["CheckedModel"]
 
 _QUESTION_SECS = 1.9
-_COUNTING_SECS = 12.0
+_COUNTING_SECS = 24.0
 _CALL = Call("get_weather", {"city": "Paris", "unit": "celsius"})
 
 

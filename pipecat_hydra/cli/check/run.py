@@ -184,8 +184,9 @@ async def _ask(findings: Findings, on_scene: Callable[[Scene], None]) -> None:
             if not scene.is_patient and scene.name != CAPACITY:
                 on_scene(scene)
                 await _hold(scene, findings)
+    # Where there is room for one session only, the patient scenes have kept out the others.
     for scene in others:
-        if scene.name == CAPACITY:
+        if scene.name == CAPACITY or any(map(is_full, findings.logs.get(scene.name, ()))):
             on_scene(scene)
             await _hold(scene, findings)
 
@@ -234,6 +235,7 @@ def _why_not(log: SessionLog, findings: Findings) -> str:
 
 async def _hold(scene: Scene, findings: Findings) -> None:
     """Hold a scene, whatever becomes of it."""
+    findings.failures.pop(scene.name, None)
     writer = _recorder(scene, findings)
     stage = Stage(findings.endpoint, findings.voice, writer)
     findings.logs[scene.name] = stage.logs

@@ -48,7 +48,7 @@ def silence(secs: float) -> bytes:
 
 @cache
 def _recording(name: str) -> bytes:
-    data = (files(__package__) / "speech" / f"{name}.flac").read_bytes()
+    data = (files("pipecat_hydra.cli.check") / "speech" / f"{name}.flac").read_bytes()
     samples, rate = sf.read(BytesIO(data), dtype="int16")
     assert rate == INPUT_SAMPLE_RATE
     return samples.astype("<i2").tobytes()

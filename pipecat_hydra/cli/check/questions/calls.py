@@ -10,6 +10,7 @@ from pipecat_hydra.cli.check.questions.question import (
     Question,
     as_assumed,
     judged,
+    not_lost,
     otherwise,
 )
 from pipecat_hydra.wire.protocol import ErrorCode
@@ -45,7 +46,9 @@ def _calls_told(logs: Logs) -> Answer:
 def _call_items(logs: Logs) -> Answer:
     log = _calling(logs)
     items = [*log.call_items("added"), *log.call_items("done")]
-    return judged(bool(items), "yes", "no", *items)
+    if not items:
+        not_lost(log)
+    return judged(bool(items), "yes", "no", *(items or log.server(_ARGUMENTS_DONE, _DONE)[:2]))
 
 
 def _arguments_done(logs: Logs) -> Entry:
@@ -132,8 +135,8 @@ def _narration(logs: Logs) -> Answer:
         evidence = (answered, early[0])
         return otherwise("the model speaks before response.create", *evidence, sure="likely")
     if audio is None:
-        errors = log.server("error", after=asked)
-        return otherwise("no", *errors, log.close, sure="likely")
+        not_lost(log)
+        return otherwise("no", *log.server("error", after=asked), sure="likely")
     return as_assumed("yes", asked, log.first(_CREATED, after=asked), audio)
 
 
@@ -144,10 +147,12 @@ def _tool_timeout(logs: Logs) -> Answer:
         raise NotSeenError("the model did not call the function")
     error = log.first("error", after=called)
     if error is None:
-        if log.closed_at is not None:
+        if log.close_code is not None:
             return otherwise("the session is closed", log.close)
+        not_lost(log)
         return as_assumed("not within 40 s", called, sure="likely")
-    code, secs = error.get("error", "code"), error.at - called.at
+    whole = log.first(_ARGUMENTS_DONE, _DONE) or called
+    code, secs = error.get("error", "code"), error.at - whole.at
     if code != ErrorCode.TOOL_RESPONSE_TIMEOUT:
         return otherwise(f"an error {code}", error)
     text = f"after {secs:.0f} s"

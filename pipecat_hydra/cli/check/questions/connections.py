@@ -11,6 +11,7 @@ from pipecat_hydra.cli.check.questions.question import (
     Question,
     as_assumed,
     judged,
+    not_lost,
     otherwise,
 )
 from pipecat_hydra.cli.check.wire import is_full
@@ -58,7 +59,8 @@ def _auth_token(logs: Logs) -> Answer:
 
 def _redirect(logs: Logs) -> Answer:
     log = logs.one("connection")
-    return judged(not log.is_redirected, "no", "yes, to another path of the same host")
+    created = log.first("session.created")
+    return judged(not log.is_redirected, "no", "yes, to another path of the same host", created)
 
 
 def _handshake(logs: Logs) -> Answer:
@@ -71,20 +73,26 @@ def _handshake(logs: Logs) -> Answer:
 
 
 def _pings(logs: Logs) -> Answer:
-    pong = logs.one("connection").pong_secs
+    log = logs.one("connection")
+    pong = log.pong_secs
     if pong is None:
+        not_lost(log)
         return otherwise("no pong came within 5 s", sure="likely")
     text = f"yes, after {pong:.2f} s"
-    return judged(pong <= _PONG_SECS, text, text)
+    return judged(pong <= _PONG_SECS, text, text, f"pong after {pong:.3f} s")
 
 
 def _models(logs: Logs) -> Answer:
     known = [log for log in logs.all("models") if log.label in MODELS]
     if not any(log.first("session.created") for log in known):
-        raise NotSeenError(known[0].failure or "no model was opened")
-    closed = [log for log in known if log.first("session.created") is None]
+        raise NotSeenError(known[0].failure or known[0].close or "no model was opened")
+    closed = [log for log in known if log.failure_kind is FailureKind.CONFIGURATION]
+    if not closed and any(log.first("session.created") is None for log in known):
+        raise NotSeenError("not all connections could be made")
     names = ", ".join(log.label for log in closed)
-    evidence = [log.failure or f"{log.label}: no session.created" for log in closed]
+    evidence = [
+        log.failure or f"{log.label}: {log.first('session.created')}" for log in closed or known
+    ]
     return judged(not closed, f"yes: {', '.join(MODELS)}", f"{names} cannot be opened", *evidence)
 
 
@@ -94,8 +102,10 @@ def _unknown_model(logs: Logs) -> Answer:
         raise NotSeenError("the scene did not get so far")
     if log.failure_kind is FailureKind.CONFIGURATION:
         return as_assumed("the upgrade is refused", log.failure)
+    if log.failure_kind in (FailureKind.AUTHENTICATION, FailureKind.SERVER):
+        return otherwise("the upgrade is refused in another way", log.failure)
     if log.failure:
-        return otherwise("the connection fails otherwise", log.failure)
+        raise NotSeenError(log.failure)
     evidence = log.first("error", "session.configured") or log.first()
     return otherwise("a session is opened all the same", evidence, log.close)
 
@@ -145,7 +155,12 @@ def _rates(logs: Logs) -> Answer:
         raise NotSeenError("no session tells its rate")
     text = ", ".join(f"{name} {rate} Hz" for name, rate in told.items())
     right = all(MODELS[name].output_sample_rate == rate for name, rate in told.items())
-    return judged(right, text, text)
+    evidence = [
+        f"{log.label}: {log.first('session.configured')}"
+        for log in logs.all("models")
+        if log.label in told
+    ]
+    return judged(right, text, text, *evidence)
 
 
 def _requested_rate(logs: Logs) -> Answer:
@@ -184,6 +199,7 @@ def _voices(logs: Logs) -> Answer:
         f"yes: all of {len(accepted)}",
         f"{len(rejected)} of {len(asked)} are rejected: {names}",
         *(log.errors[0] for log in rejected),
+        f"{len(accepted)} times session.configured, with no error before",
     )
 
 
@@ -223,8 +239,9 @@ def _after_rejection(logs: Logs) -> Answer:
     configured = log.first("session.configured")
     if configured is not None and (again is None or configured.place < again.place):
         return otherwise("the session is configured with another voice", error, configured)
-    if log.closed_at is not None:
+    if log.close_code is not None:
         return otherwise("the session is closed", error, log.close)
+    not_lost(log)
     if configured is not None:
         return otherwise("another session.configure is answered", error, configured)
     return as_assumed("nothing: it answers no other session.configure", error, sure="likely")
@@ -238,8 +255,9 @@ def _early_audio(logs: Logs) -> Answer:
     configured = next(iter(log.client("session.configure")), None)
     if errors := log.server("error", before=configured):
         return otherwise("it is answered by an error", errors[0], log.close)
-    if log.closed_at is not None:
+    if log.close_code is not None:
         return otherwise("the session is closed", log.close)
+    not_lost(log)
     return as_assumed("it is dropped silently", log.first("session.configured"))
 
 
@@ -267,17 +285,21 @@ def _held(logs: Logs, scene: str) -> Sequence[SessionLog]:
 
 def _size(logs: Logs) -> Answer:
     heard: dict[int, bool] = {}
+    evidence: list[str] = []
     for log in logs.all("size"):
         if log.first("session.configured") is not None:
+            if not log.audio:
+                not_lost(log)
             heard[int(log.label)] = bool(log.audio)
+            evidence.append(f"{log.label} bytes: {log.audio[0] if log.audio else 'no audio'}")
     if len(heard) < 2:
         raise NotSeenError("a session was not configured")
     (small, heard_small), (large, heard_large) = sorted(heard.items())
     if not heard_small:
-        return otherwise(f"below {small} bytes: there is no audio", sure="likely")
+        return otherwise(f"below {small} bytes there is none", *evidence, sure="likely")
     if heard_large:
-        return otherwise(f"more than {large} bytes: there is audio")
-    return as_assumed(f"between {small} and {large} bytes", sure="likely")
+        return otherwise(f"there is audio at {large} bytes", *evidence)
+    return as_assumed(f"between {small} and {large} bytes", *evidence, sure="likely")
 
 
 def _idle(logs: Logs) -> Answer:
@@ -304,7 +326,7 @@ def _capacity(logs: Logs) -> Answer:
     if not is_full(last):
         if last.failure:
             return otherwise(f"after {opened} the connection fails otherwise", last.failure)
-        return as_assumed(f"no cap up to {opened}")
+        return as_assumed(f"no cap up to {opened}", last.first("session.created"))
     if last.failure:
         return otherwise(f"{opened}: the upgrade is refused", last.failure)
     closed = f", code {last.close_code}" if last.closed_at is not None else ", no close"

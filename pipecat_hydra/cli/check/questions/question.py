@@ -15,6 +15,7 @@ __all__ = [
     "Verdict",
     "as_assumed",
     "judged",
+    "not_lost",
     "otherwise",
 ]
 
@@ -142,6 +143,16 @@ def judged(
     return (as_assumed if is_as_assumed else otherwise)(
         yes if is_as_assumed else no, *evidence, sure=sure
     )
+
+
+def not_lost(log: SessionLog) -> None:
+    """Let a question conclude something from what did not come.
+
+    Raises:
+        NotSeenError: The connection was lost, so that nothing can have come any more.
+    """
+    if log.closed_at is not None:
+        raise NotSeenError(f"the connection ended: {log.close}")
 
 
 def _lines(evidence: Iterable[Entry | str | None]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pipecat_hydra.cli.check.questions.question import (
     Question,
     as_assumed,
     judged,
+    not_lost,
     otherwise,
 )
 from pipecat_hydra.cli.check.scenes.speech import call_id_in
@@ -104,7 +105,10 @@ def _transcripts_in(logs: Logs) -> list[Entry]:
 def _transcripts(logs: Logs) -> Answer:
     _first_audio(logs)
     texts = _transcripts_in(logs)
-    return judged(not texts, "no", "yes", *texts[:2])
+    if not texts:
+        not_lost(logs.one("reply"))
+        return as_assumed("no", sure="likely")
+    return otherwise("yes", *texts[:2])
 
 
 def _transcript_events(logs: Logs) -> Answer:
@@ -182,7 +186,9 @@ def _cut(logs: Logs, scene: str) -> tuple[Entry, list[Entry]] | None:
     if done is None:
         return None
     following = log.first(_CREATED, after=done)
-    return done, [entry for entry in log.server(after=done, before=following) if entry.audio]
+    audio = [entry for entry in log.server(after=done, before=following) if entry.audio]
+    is_lost = not audio and following is None and log.closed_at is not None
+    return None if is_lost else (done, audio)
 
 
 def _cancel(logs: Logs) -> Answer:
@@ -194,8 +200,8 @@ def _cancel(logs: Logs) -> Answer:
         raise NotSeenError("the response was done before it could be cancelled")
     done = log.first(_DONE, after=step)
     if done is None:
-        answer = log.errors[0] if log.errors else None
-        return otherwise("response.done does not come", answer, log.close, sure="likely")
+        not_lost(log)
+        return otherwise("response.done does not come", *log.errors, sure="likely")
     if done.get("response", "status") == "completed" and done.at - step.at < 0.5:
         raise NotSeenError("the response was done before it could be cancelled")
     reason = done.get("response", "status_details", "reason")
@@ -209,7 +215,11 @@ def _between(logs: Logs, step: str, next_step: str) -> tuple[Entry, list[Entry]]
     begin = log.step(step)
     if begin is None:
         raise NotSeenError(log.close or "the model did not speak first")
-    return begin, log.server(after=begin, before=log.step(next_step))
+    end = log.step(next_step)
+    came = log.server(after=begin, before=end)
+    if not came:
+        not_lost(log)
+    return begin, came
 
 
 def _cancel_idle(logs: Logs) -> Answer:

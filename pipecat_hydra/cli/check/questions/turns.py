@@ -10,6 +10,7 @@ from pipecat_hydra.cli.check.questions.question import (
     Question,
     as_assumed,
     judged,
+    not_lost,
     otherwise,
 )
 from pipecat_hydra.cli.check.questions.replies import has_text
@@ -34,6 +35,8 @@ def _turn(logs: Logs) -> SessionLog:
 def _stopped(logs: Logs) -> Answer:
     log = _turn(logs)
     stopped = log.first(_STOPPED)
+    if stopped is None:
+        not_lost(log)
     evidence = (log.first(_STARTED), stopped, log.first(_CREATED))
     return judged(stopped is not None, "yes", "no", *evidence)
 
@@ -50,6 +53,8 @@ def _stopped_order(logs: Logs) -> Answer:
 def _user_items(logs: Logs) -> Answer:
     log = _turn(logs)
     items = [*log.user_items("added"), *log.user_items("done")]
+    if not items:
+        not_lost(log)
     return judged(bool(items), "yes", "no", *items, log.first(_CREATED))
 
 
@@ -69,6 +74,14 @@ def _user_texts(logs: Logs) -> Answer:
         raise NotSeenError("there are no items of the user's turns")
     told = [item for item in items if has_text(item)]
     return judged(not told, "no, it is null", "yes", (told or items)[0])
+
+
+def _replies(logs: Logs) -> Answer:
+    log = _turn(logs)
+    created = log.server(_CREATED)
+    if not created:
+        not_lost(log)
+    return judged(len(created) == 1, "one", f"{len(created)}", *created)
 
 
 def _backchannels(logs: Logs) -> Answer:
@@ -95,6 +108,8 @@ def _interruption(logs: Logs) -> Answer:
     if started is None:
         return otherwise("no: only the next response.created tells it", created, done)
     reason = done and done.get("response", "status_details", "reason")
+    if done is None:
+        not_lost(log)
     if done is None or (created is not None and done.place > created.place):
         return otherwise("the response is not done before the next one", started, created, done)
     text = f"speech_started, then response.done, {done.get('response', 'status')}, {reason}"
@@ -126,6 +141,7 @@ def _noise(logs: Logs) -> Answer:
         return otherwise("a turn of the user", noise.started, noise.completed, noise.answered)
     if noise.discarded is not None:
         return as_assumed("a turn that is discarded", noise.started, noise.discarded)
+    not_lost(noise.log)
     if noise.started is None:
         return as_assumed("nothing: it is not noticed", sure="likely")
     return otherwise("a turn that is neither discarded nor answered", noise.started)
@@ -146,6 +162,8 @@ def _noise_cancels(logs: Logs) -> Answer:
     done = noise.log.first(_DONE)
     if done is not None and done.place < noise.started.place:
         raise NotSeenError("the reply was generated before the noise was heard")
+    if done is None:
+        not_lost(noise.log)
     cancelled = done is not None and done.get("response", "status") == "cancelled"
     return judged(cancelled, "yes", "no, it goes on", noise.started, done, noise.discarded)
 
@@ -179,10 +197,13 @@ class _Burst:
             (e for e in log.entries if e.source == "scene" and e.place > step.place), None
         )
         errors = log.server("error", after=step, before=following)
-        lost = following is None and log.closed_at is not None
+        lost = following is None and log.close_code is not None
+        if following is None and not errors and not lost:
+            not_lost(log)
         taken = not errors and not lost
         answer = as_assumed if taken == self._is_taken else otherwise
-        return answer("yes" if taken else self._refusal, *errors, log.close if lost else None)
+        evidence = (step, *errors, log.close if lost else None, following)
+        return answer("yes" if taken else self._refusal, *evidence)
 
 
 def _place(entry: Entry) -> int:
@@ -231,6 +252,14 @@ TURN_QUESTIONS: Final = (
         "no, it is null",
         ("turn",),
         _user_texts,
+    ),
+    Question(
+        "replies",
+        "How many responses has a turn?",
+        "§5",
+        "one",
+        ("turn",),
+        _replies,
     ),
     Question(
         "backchannels",

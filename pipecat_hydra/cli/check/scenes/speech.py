@@ -11,7 +11,7 @@ __all__ = ["SPEECH_SCENES", "call_id_in"]
 
 _TRAILING_SECS: Final = 1.2
 _ANSWER_SECS: Final = 10.0
-_REPLY_SECS: Final = 25.0
+_REPLY_SECS: Final = 35.0
 _SETTLE_SECS: Final = 1.0
 _LONGEST_CALL_SECS: Final = 40.0
 _BREATH_SECS: Final = 5.0
