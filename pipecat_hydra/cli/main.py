@@ -34,7 +34,7 @@ from pipecat_hydra.cli.signals import INTERRUPTED, SignalledError, run_until_sig
 from pipecat_hydra.cli.terminal import prepare, say
 from pipecat_hydra.wire.protocol import DEFAULT_MODEL
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -192,9 +192,9 @@ def web(
 
     The page shows what happens as it happens: turns, replies, interruptions, function calls
     with arguments and results, how long answers take. After the call it plays both voices and
-    offers them with a report. It needs the extra `web`: pip install
-    'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
-    so that by default only this machine can open it. It takes eight calls at a time.
+    offers them with a report. It needs the extra `web`, which is: pip install aiortc fastapi
+    uvicorn. Browsers give the microphone only to pages from localhost or https, so that by
+    default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = endpoint_of(emulator, script, url)
     with _edge(verbose, key):
