@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -270,6 +271,7 @@ class TestFailures:
 
 def _forward_to(hydra: HydraEmulator) -> Callable[[ServerConnection], Any]:
     """Serve a connection by passing on what an emulator says, and what it is told."""
+
     async def forward(connection: ServerConnection) -> None:
         url = f"{hydra.url}?api_key={hydra.api_key}"
         async with connect(url, compression=None) as upstream:
@@ -286,3 +288,9 @@ def _forward_to(hydra: HydraEmulator) -> Callable[[ServerConnection], Any]:
                 passing.cancel()
 
     return forward
+
+
+def test_the_guide_says_of_each_question_what_its_answer_means():
+    guide = Path(__file__).parent.parent.parent / "docs" / "guides" / "check.md"
+    rows = re.findall(r"^\| `([\w-]+)` \| \S", guide.read_text("utf-8"), re.MULTILINE)
+    assert rows == list(QUESTIONS)
