@@ -6,6 +6,7 @@ Each question is a pure function of the logs of its scenes, so it can be asked o
 from typing import Final
 
 from pipecat_hydra.cli.check.questions.calls import CALL_QUESTIONS
+from pipecat_hydra.cli.check.questions.configurations import CONFIGURATION_QUESTIONS
 from pipecat_hydra.cli.check.questions.connections import CONNECTION_QUESTIONS
 from pipecat_hydra.cli.check.questions.question import Answer, Logs, Question, Verdict
 from pipecat_hydra.cli.check.questions.replies import REPLY_QUESTIONS
@@ -15,6 +16,12 @@ __all__ = ["QUESTIONS", "Answer", "Logs", "Question", "Verdict"]
 
 QUESTIONS: Final = {
     question.id: question
-    for question in (*CONNECTION_QUESTIONS, *TURN_QUESTIONS, *REPLY_QUESTIONS, *CALL_QUESTIONS)
+    for question in (
+        *CONNECTION_QUESTIONS,
+        *CONFIGURATION_QUESTIONS,
+        *TURN_QUESTIONS,
+        *REPLY_QUESTIONS,
+        *CALL_QUESTIONS,
+    )
 }
 """All questions, by id."""
