@@ -107,6 +107,7 @@ class Monitor:
         with self._client as client:
             client.echo("the end")
             for each in self._monitor.listen():
+                assert each is not None
                 command: str = each["command"]
                 if command.startswith("ECHO"):
                     break
