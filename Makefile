@@ -86,6 +86,10 @@ check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
+	@echo "Checking that each public name has its type written down ..."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONPATH="$(CURDIR)" \
+		$(BIN)/basedpyright --ignoreexternal --verifytypes pipecat_hydra > $(VENV)/types.txt \
+		|| { grep -B 1 "error: " $(VENV)/types.txt; exit 1; }
 	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/development.stamp ## Format the code and fix what ruff can
