@@ -18,6 +18,7 @@ from pipecat_hydra.conversation.effects import (
     Flush,
     TextChunk,
     UserStarted,
+    VoiceEnded,
     VoiceStarted,
 )
 from pipecat_hydra.wire.events import ServerEvent
@@ -28,16 +29,18 @@ Step = tuple[float, ServerEvent]
 
 
 class Line:
-    """One conversation and who listens to it."""
+    """One conversation and who listens to it, through a transport like those of Pipecat."""
 
     def __init__(self, joined_audio_secs: float):
         conversation = Conversation(model="hydra-v1.1", joined_audio_secs=joined_audio_secs)
         self.driver = Driver(conversation).live()
         self.heard = self.texts = b""
         self.stale = self.frames = 0
-        self._ahead = b""
-        self._samples_due = 0.0
+        # What is said between two brackets is one stretch; the last one may go on.
+        self._stretches: list[bytes] = []
+        self._is_open = False
         self._is_playing = False
+        self._samples_due = 0.0
 
     def go_on_until(self, time: float) -> None:
         """Pass the time, and do what is due meanwhile."""
@@ -51,27 +54,46 @@ class Line:
         self._take(self.driver.receive(event))
 
     def _play_until(self, time: float) -> None:
-        secs, self.driver.now = max(0.0, time - self.driver.now), max(time, self.driver.now)
-        self._samples_due += secs * SAMPLES_PER_SEC
-        size = 2 * int(self._samples_due + 1e-6)
-        self._samples_due -= size // 2
-        self.heard += self._ahead[:size]
-        self._ahead = self._ahead[size:]
-        if self._is_playing and not self._ahead:
+        self._samples_due += max(0.0, time - self.driver.now) * SAMPLES_PER_SEC
+        self.driver.now = max(time, self.driver.now)
+        while self._is_playing:
+            size = 2 * int(self._samples_due + 1e-6)
+            played = self._stretches[0][:size]
+            self.heard += played
+            self._stretches[0] = self._stretches[0][size:]
+            self._samples_due -= len(played) // 2
+            if self._stretches[0] or (self._is_open and len(self._stretches) == 1):
+                # Either the time is over, or the listener has to wait.
+                self._samples_due = self._samples_due if self._stretches[0] else 0.0
+                return
+            del self._stretches[0]
             self._is_playing = False
             self.driver.conversation.bot_stopped()
+            self._start()
+
+    def _start(self) -> None:
+        if self._stretches and not self._is_playing:
+            self._is_playing = True
+            # To the microsecond: the two listeners count in different steps.
+            began = self.driver.now - self._samples_due / SAMPLES_PER_SEC
+            self.driver.conversation.bot_started(round(began, 6))
 
     def _take(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
+                case VoiceStarted():
+                    if not self._is_playing:
+                        self._samples_due = 0.0
+                    self._stretches.append(b"")
+                    self._is_open = True
+                    self._start()
                 case AudioChunk(pcm):
-                    self._ahead += pcm
+                    self._stretches[-1] += pcm
                     self.frames += 1
                 case TextChunk(text):
                     self.texts += text.encode()
-                case VoiceStarted() if not self._is_playing:
-                    self._is_playing, self._samples_due = True, 0.0
-                    self.driver.conversation.bot_started(self.driver.now)
+                case VoiceEnded():
+                    self._is_open = False
                 case UserStarted():
                     self._take(self.driver.interrupted())
                     self._flush()
@@ -81,8 +103,9 @@ class Line:
                     pass
 
     def _flush(self) -> None:
-        self.stale += len(self._ahead)
-        self._ahead = b""
+        self.stale += sum(map(len, self._stretches))
+        self._stretches.clear()
+        self._is_open = False
         if self._is_playing:
             self._is_playing = False
             self.driver.conversation.bot_stopped()
