@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from types import FrameType
 
 import uvicorn
@@ -131,6 +132,5 @@ def serve(bot: Bot) -> None:
 
 
 if __name__ == "__main__":
-    from bot import bot
-
-    serve(bot)
+    # `bot.py` beside this file, which is `voice_agent.py` in the image.
+    serve(import_module("bot").bot)
