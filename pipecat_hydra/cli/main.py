@@ -26,7 +26,7 @@ from pipecat_hydra.wire.protocol import (
     KEY_VARIABLE,
 )
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -201,9 +201,9 @@ def web(
 
     The page shows what happens as it happens: turns, replies, interruptions, function calls
     with arguments and results, how long answers take. After the call it plays both voices and
-    offers them with a report. It needs the extra `web`: pip install
-    'pipecat-hydra[web]'. Browsers give the microphone only to pages from localhost or https,
-    so that by default only this machine can open it. It takes eight calls at a time.
+    offers them with a report. It needs the extra `web`, which is: pip install aiortc fastapi
+    uvicorn. Browsers give the microphone only to pages from localhost or https, so that by
+    default only this machine can open it. It takes eight calls at a time.
     """
     key, base_url = _endpoint(emulator, script, url)
     with _edge(verbose, key):

@@ -40,7 +40,7 @@ class SignalledError(Exception):
             number: The signal.
         """
         super().__init__(f"ended by {number.name}")
-        self.exit_code = _SIGNAL_BASE + number
+        self.exit_code: int = _SIGNAL_BASE + number
 
 
 def run_until_signal(command: Coroutine[Any, Any, T]) -> T:

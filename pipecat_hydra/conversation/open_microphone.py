@@ -52,7 +52,7 @@ class OpenMicrophone:
         """Start with no session at rest, and a quiet background."""
         self._background = _QUIETEST_POWER
         self._power = 0.0
-        self.hears_somebody = False
+        self.hears_somebody: bool = False
         """Whether the latest audio was sound, not silence."""
         self._loud_chunks = 0
         self._rests = False

@@ -83,22 +83,22 @@ class Reply:
         self.asked_at = asked_at
         self.announced = True
         """Whether `response.created` came, and not only a part of it."""
-        self.state = ReplyState.ACTIVE
+        self.state: ReplyState = ReplyState.ACTIVE
         self.generated = False
         """Whether the server has finished generating it. The last of it may still come."""
         self.audio_is_whole = False
         """Whether the server has said that no more audio comes."""
         self.progress_at = now
         """When the last part of it came, in seconds."""
-        self.heard = False
+        self.heard: bool = False
         """Whether any of its audio has entered the pipeline."""
         self.began_over_user_at: float | None = None
         """When it began, in seconds, if it did while the user spoke."""
-        self.doomed = False
+        self.doomed: bool = False
         """Whether nobody wants to hear it, unless it turns out to be the answer to the user."""
         self.may_rest = False
         """Whether it rests, instead of being stalled, when nothing comes of it."""
-        self.rests = False
+        self.rests: bool = False
         """Whether nothing waits for it until more of it comes."""
         self._open = False
         self._voiced = False

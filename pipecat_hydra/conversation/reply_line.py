@@ -8,8 +8,8 @@ A5).
 `response.done` may come before the last deltas, and before the text. So a response that is done
 rests: for the pipeline it is over, and nothing waits for it. If more of it comes, it wakes. No more
 of its audio passes after `output_audio.done`. It has ended when another response begins, or when
-the user begins to speak. Once a session has shown that it sends `response.done` early, the bracket
-of a response stays open for a moment after it.
+the user begins to speak and no more of it is expected. Once a session has shown that it sends
+`response.done` early, the bracket of a response stays open for a moment after it.
 
 A response that nobody asked for may begin while another streams. The server means that the user
 has interrupted the other one, or that there are two replies in one turn (protocol §5). What becomes
@@ -151,12 +151,17 @@ class ReplyLine:
         self._next = None
         reply.progress_at = now
         effects += reply.follow()
-        return effects + (self._finish(reply, now) if reply.generated else [])
+        return effects + (self.finish(reply, now) if reply.generated else [])
 
-    def turn_started(self) -> list[Effect]:
-        """End a response of which only late parts may come, or after which another is next."""
+    def turn_started(self, now: float) -> list[Effect]:
+        """End a response that is heard whole, or after which another is next.
+
+        One whose last parts may still come stays: if the turn is noise, they are heard.
+        """
         reply = self.current
-        if self._next is None and (reply is None or not reply.generated or reply.held):
+        if self._next is None and (
+            reply is None or not reply.generated or reply.held or reply.may_go_on(now)
+        ):
             return []
         effects = self.end(interrupted=True)
         self.current, self._next = self._next, None
@@ -222,7 +227,7 @@ class ReplyLine:
         """End a generated response; if it is held, keep it until the turn is decided."""
         if status != "cancelled":
             reply.generated = True
-            return [] if reply.held else self._finish(reply, now)
+            return [] if reply.held else self.finish(reply, now)
         if reply is self._next:
             self._next = None
             self._ids.retire(reply.id)
@@ -232,7 +237,7 @@ class ReplyLine:
         effects = self.end(interrupted=True)
         return [*effects, *([Flush()] if flush else []), *self.advance(now)]
 
-    def _finish(self, reply: Reply, now: float) -> list[Effect]:
+    def finish(self, reply: Reply, now: float) -> list[Effect]:
         """Let the current response rest, which is generated: more of it may come."""
         if not reply.active:
             return [*self.end(interrupted=False), *self.advance(now)]

@@ -202,7 +202,7 @@ class Responses:
         reply.announced = announced
         effects = self.line.advance(now)
         if not over_user:
-            effects += self._resume_what_was_due()
+            effects += self._resume_what_was_due(now)
         effects += self.line.put(reply)
         if over_user:
             reply.began_over_user_at = now
@@ -341,10 +341,10 @@ class Responses:
 
     # User turns and interruptions
 
-    def turn_started(self) -> list[Effect]:
+    def turn_started(self, now: float) -> list[Effect]:
         """Hold the current response, because the user begins to speak."""
         self.playback.turn_started()
-        effects = self.line.turn_started()
+        effects = self.line.turn_started(now)
         reply = self.line.current
         if reply is None:
             return effects
@@ -368,7 +368,7 @@ class Responses:
             # A response that began earlier was due before the turn, and is no answer to it.
             is_answer = now - began_at < _QUICK_SECS
             is_dropped = reply.doomed and not is_answer
-            return self._drop(reply) if is_dropped else self._resume(reply), is_answer
+            return self._drop(reply) if is_dropped else self._resume(reply, now), is_answer
         return [], reply.active
 
     def drop_what_was_cut(self) -> list[Effect]:
@@ -378,14 +378,14 @@ class Responses:
             return []
         return [*reply.kill()]
 
-    def turn_was_noise(self) -> list[Effect]:
+    def turn_was_noise(self, now: float) -> list[Effect]:
         """Resume the reply after noise: first the parts not heard, then the parts kept back."""
         reply = self.line.current
         if reply is None or not reply.held:
             return self.say_again()
         if reply.doomed:
             return self._drop(reply)
-        return self._resume(reply, self.unheard.take())
+        return self._resume(reply, now, self.unheard.take())
 
     def say_again(self) -> list[Effect]:
         """Say the parts again that noise threw away."""
@@ -416,17 +416,19 @@ class Responses:
             effects.append(Send(cancel))
         return effects
 
-    def _resume_what_was_due(self) -> list[Effect]:
+    def _resume_what_was_due(self, now: float) -> list[Effect]:
         """Resume the held response if it began while the user spoke and is generated whole."""
         reply = self.line.current
         if reply is None or not (reply.held and reply.generated) or reply.doomed:
             return []
-        return [] if reply.began_over_user_at is None else self._resume(reply)
+        return [] if reply.began_over_user_at is None else self._resume(reply, now)
 
-    def _resume(self, reply: Reply, unheard: Sequence[AudioChunk | TextChunk] = ()) -> list[Effect]:
-        """Resume the current reply, which was held, and end it if it is generated whole."""
+    def _resume(
+        self, reply: Reply, now: float, unheard: Sequence[AudioChunk | TextChunk] = ()
+    ) -> list[Effect]:
+        """Resume the current reply, which was held; its last parts may come after its end."""
         effects: list[Effect] = [*reply.resume(unheard)]
-        return effects + (self.line.end(interrupted=False) if reply.generated else [])
+        return effects + (self.line.finish(reply, now) if reply.generated else [])
 
     # Playing
 

@@ -5,6 +5,8 @@ what was sent, the newest of it, until nobody needs it any more:
 
 - while the user speaks, and until the turn is understood, all of it from a second before the turn;
 - else the last second, so that a word that had just begun is not cut in two;
+- and what the lost session was given again itself, if it found no turn in that and was lost within
+  a second after it;
 - and all but quiet since the server was last heard from, when it went away without a word.
 
 When a turn is understood, what was sent after its end is not: another turn may have begun since.
@@ -60,8 +62,10 @@ class SentAudio:
         # until when the audio that was sent is forgotten.
         self._forgotten_bytes = 0
         self._forgotten_until: float | None = None
-        # How much was sent in this session.
+        # How much was sent in this session; and how much of that, at its beginning, was sent
+        # again and no turn was found in.
         self._session_bytes = 0
+        self._again_bytes = 0
 
     @property
     def keeping(self) -> bool:
@@ -91,6 +95,7 @@ class SentAudio:
     def keep(self) -> None:
         """Keep all audio sent from the last second on, until `mark`: the user speaks."""
         self._since_turn_bytes = None
+        self._again_bytes = 0
         if not self._keeping:
             self._keeping = True
             self._kept_bytes = min(self._recent_bytes, _REWIND_BYTES)
@@ -133,6 +138,8 @@ class SentAudio:
             The chunks; and how many bytes should be sent again but were not kept.
         """
         size = self._kept_bytes if self._keeping else _REWIND_BYTES
+        if self._again_bytes and self._session_bytes <= self._again_bytes + _REWIND_BYTES:
+            size = max(size, self._session_bytes)
         lost_bytes = self._forgotten_bytes
         if unheard_since is not None:
             size = max(size, self._unheard_bytes(unheard_since))
@@ -144,6 +151,7 @@ class SentAudio:
             self._recent_bytes -= len(chunk)
             size -= len(chunk)
             chunks.appendleft(chunk)
+        self._again_bytes = sum(map(len, chunks))
         self._since_turn_bytes = None
         self._forget()
         return [*chunks], lost_bytes

@@ -215,7 +215,7 @@ class TurnTaking:
         self._owed.turn_started()
         self._calls.turn_started()
         stopped = self._turns.start(event.item_id, now)
-        return [*stopped, *self._responses.turn_started(), UserStarted()]
+        return [*stopped, *self._responses.turn_started(now), UserStarted()]
 
     def _on_speech_stopped(self, event: SpeechStopped, now: float) -> list[Effect]:
         return self._stop_turn(now, self._uplink.silence_since(event.audio_end_ms))
@@ -311,7 +311,7 @@ class TurnTaking:
             self._uplink.mark()
         self._turns.discard()
         self._owed.turn_was_noise(now)
-        return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise()]
+        return [*stopped, TurnDiscarded(), *self._responses.turn_was_noise(now)]
 
     def understood(self) -> None:
         """Count the user's turn as understood, so that its audio is not sent again."""

@@ -117,7 +117,7 @@ class CallFiles:
         Raises:
             OSError: The folder or a file cannot be made.
         """
-        self.folder = _made_folder(root, datetime.fromtimestamp(beginning.at, UTC))
+        self.folder: Path = _made_folder(root, datetime.fromtimestamp(beginning.at, UTC))
         self._began = beginning
         self._audio_folder = self.folder if keeps_audio else None
         self._redaction = redaction

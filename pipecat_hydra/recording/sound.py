@@ -56,7 +56,7 @@ class Sounds:
                 speech.
         """
         levels = _levels(samples, rate)
-        self.threshold_db = _threshold(levels, spoken)
+        self.threshold_db: float = _threshold(levels, spoken)
         begins, ends = _runs(levels > self.threshold_db)
         begins, ends = _without_clicks(begins, ends)
         self.begins: NDArray[np.float64] = np.divide(begins, _STEPS_A_SECOND)

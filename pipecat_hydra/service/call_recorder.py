@@ -104,8 +104,8 @@ class CallRecorder:
         # A query may hold anything.
         url = urlunsplit(urlsplit(endpoint.base_url)._replace(query="", fragment=""))
         self._writer = recorder.begin(model=asked.model, voice=asked.voice, url=url)
-        self.sent = self._writer.sent
-        self.received = self._writer.received
+        self.sent: Callable[[bytes, bytes], None] = self._writer.sent
+        self.received: Callable[[bytes | bytearray, bytes], None] = self._writer.received
         # A frame that is broadcast comes by twice, if the service itself broadcasts it.
         self._seen: deque[int] = deque(maxlen=_REMEMBERED_FRAMES)
         self._connected_at: float | None = None

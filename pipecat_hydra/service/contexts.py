@@ -44,7 +44,7 @@ class Contexts:
         self._briefing = briefing
         self._in_force = in_force
         self._session = session
-        self.look_at = 0.0
+        self.look_at: float = 0.0
         """When to `look` next, in seconds."""
         # The keys that the user has pressed, as long as their text may come into the context.
         self._keyed: deque[str] = deque(maxlen=_KEYED)

@@ -9,7 +9,6 @@ from ssl import SSLContext
 from typing import Any
 
 from loguru import logger
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
@@ -39,6 +38,7 @@ from pipecat_hydra.service.frame_router import FrameOfFunction
 from pipecat_hydra.service.in_force import ServiceTools
 from pipecat_hydra.service.keypad import KeypadUse
 from pipecat_hydra.service.phrases import FixedPhrases
+from pipecat_hydra.service.pipecat_versions import ToolsSchema
 from pipecat_hydra.service.pipeline_run import PipelineRun
 from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import HydraLLMSettings, settings_warnings, useless_settings
@@ -108,10 +108,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     """
 
     Settings = HydraLLMSettings
-    # Pipecat's services all narrow the type of their settings.
+    # Pipecat's services all narrow these types.
     _settings: HydraLLMSettings  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    adapter_class = HydraLLMAdapter
+    adapter_class: type[HydraLLMAdapter] = HydraLLMAdapter  # pyright: ignore
 
     def __init__(
         self,
@@ -334,7 +333,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     # Lifecycle
 
-    async def setup(self, setup: FrameProcessorSetup):
+    async def setup(self, setup: FrameProcessorSetup) -> None:
         """Set up the service; nothing is left of an earlier run of a pipeline but the settings."""
         is_used = self._run.has_ended
         if is_used:
@@ -347,24 +346,24 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         self._run.observe(setup)
         self._run.connection.prewarm()
 
-    async def start(self, frame: StartFrame):
+    async def start(self, frame: StartFrame) -> None:
         """Do what was asked for before there was a pipeline."""
         await super().start(frame)
         await self._run.begin()
 
-    async def stop(self, frame: EndFrame):
+    async def stop(self, frame: EndFrame) -> None:
         """Let the reply in flight be received whole, then close the session."""
         await super().stop(frame)
         if not await self._run.replies.until_replied(self._arguments.end_timeout_secs):
             logger.warning(f"{self}: ended before Hydra's reply was received whole")
         await self._run.end(drain=True)
 
-    async def cancel(self, frame: CancelFrame):
+    async def cancel(self, frame: CancelFrame) -> None:
         """Close the session at once."""
         await super().cancel(frame)
         await self._run.end(drain=False)
 
-    async def cleanup(self):
+    async def cleanup(self) -> None:
         """Release everything, however the pipeline ended."""
         await self._run.end(drain=False)
         await super().cleanup()
@@ -372,7 +371,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     # Frames
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection):
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Hand a frame to the part of the service that it concerns, and pass it on."""
         run = self._run
         if isinstance(frame, InputAudioRawFrame):
@@ -402,7 +401,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             return
         await self.push_frame(frame, direction)
 
-    async def push_frame(self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM):
+    async def push_frame(
+        self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
+    ) -> None:
         """Push a frame; on the way Hydra is told what a function call came to, and phrases."""
         if isinstance(frame, TTSSpeakFrame) and self._run.phrases.take(frame, direction):
             return

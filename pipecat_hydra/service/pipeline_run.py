@@ -62,8 +62,8 @@ class PipelineRun:
         self._early: list[Callable[[], Awaitable[None]]] = []
         self._arguments = arguments
         self.recording: CallRecorder | None = None
-        self.tracing = Tracing()
-        self.conversation = Conversation(
+        self.tracing: Tracing = Tracing()
+        self.conversation: Conversation = Conversation(
             model=arguments.endpoint.model,
             uplink=Uplink(preroll_secs=arguments.preroll_secs),
             handshake_timeout_secs=arguments.handshake_timeout_secs,
@@ -75,7 +75,7 @@ class PipelineRun:
             resume_after_noise=arguments.resume_after_noise,
             joined_audio_secs=arguments.joined_audio_secs,
         )
-        self.connection = HydraConnection(
+        self.connection: HydraConnection = HydraConnection(
             self._dial,
             self.conversation,
             on_effect=self._record_and_dispatch,
@@ -85,21 +85,21 @@ class PipelineRun:
             retry=arguments.retry,
             open_timeout_secs=arguments.open_timeout_secs,
         )
-        self.meters = Meters(
+        self.meters: Meters = Meters(
             model=lambda: self.conversation.model,
             clock=lambda: self.connection.now,
             traffic=self.connection.traffic,
             knows_function=lambda name: has_function_of_name(service, name),
         )
         adapter = service.get_llm_adapter()
-        self.surroundings = Surroundings(service)
-        self.turn_completion = TurnCompletion(service, self.surroundings)
-        self.in_force = InForce(adapter, self.surroundings, arguments.tools)
+        self.surroundings: Surroundings = Surroundings(service)
+        self.turn_completion: TurnCompletion = TurnCompletion(service, self.surroundings)
+        self.in_force: InForce = InForce(adapter, self.surroundings, arguments.tools)
         budget = SessionBudget(
             arguments.context_limit_bytes, warning_bytes=arguments.context_warning_bytes
         )
         briefing = Briefing(service.name, adapter, arguments.history, budget)
-        self.session = WantedSession(
+        self.session: WantedSession = WantedSession(
             service,
             self.connection,
             self.conversation,
@@ -118,9 +118,9 @@ class PipelineRun:
             are_replies_known=lambda: self.dispatcher.are_replies_known,
             kickoff_timeout_secs=arguments.kickoff_timeout_secs,
         )
-        self.contexts = Contexts(briefing, self.in_force, self.session)
-        self.replies = ReplyWait(service, self.connection, self.conversation)
-        self.dispatcher = EffectDispatcher(
+        self.contexts: Contexts = Contexts(briefing, self.in_force, self.session)
+        self.replies: ReplyWait = ReplyWait(service, self.connection, self.conversation)
+        self.dispatcher: EffectDispatcher = EffectDispatcher(
             service,
             self.connection,
             self.conversation,
@@ -138,17 +138,17 @@ class PipelineRun:
             max_tool_rounds=arguments.max_tool_rounds,
         )
         self.connection.hand_on_to(self.dispatcher.dispatch)
-        self.phrases = Phrases(
+        self.phrases: Phrases = Phrases(
             service, self.contexts, self.session, self.surroundings, arguments.fixed_phrases
         )
-        self.keypad = Keypad(
+        self.keypad: Keypad = Keypad(
             self.contexts,
             self.session,
             self.surroundings,
             arguments.keypad,
             interrupt=self.dispatcher.cancel_response,
         )
-        self.router = FrameRouter(
+        self.router: FrameRouter = FrameRouter(
             service,
             self.connection,
             self.conversation,

@@ -67,7 +67,7 @@ class ReplyWait:
         # Set when something may have ended a reply, and when a reply has come further.
         self._progress = asyncio.Event()
         self._came_further_at = 0.0
-        self.waiting = 0
+        self.waiting: int = 0
         """How many wait for a reply, and so for its audio."""
 
     def on_audio(self) -> None:

@@ -157,7 +157,7 @@ class TurnProposals:
         self._stopped = asyncio.Event()
         self._stopped.set()
         self._is_speaking = False
-        self.is_waiting = False
+        self.is_waiting: bool = False
         # An aggregator that does not answer, because it is muted, is waited for only once.
         self._answered = True
 

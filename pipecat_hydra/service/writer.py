@@ -55,7 +55,7 @@ class Writer:
         self._is_speech_off = False
         # Whether a reply was asked for while speech was off; and before a turn that may be noise.
         self._is_asked = self._was_asked = False
-        self.is_writing = False
+        self.is_writing: bool = False
         """Whether the reply that is being given is text, and none of its audio passes."""
         self._has_voice = False
         self._text = ""

@@ -38,7 +38,7 @@ class DeadlineTimer:
                 may set another.
         """
         self._on_due = on_due
-        self.at = math.inf
+        self.at: float = math.inf
         """The deadline; infinite if there is none."""
         self._handle: asyncio.TimerHandle | None = None
         self._armed_for = 0.0

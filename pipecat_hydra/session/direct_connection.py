@@ -54,11 +54,11 @@ class DirectConnection(ClientConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with nobody who takes messages, and room to send."""
         super().connection_made(transport)
-        self.has_room = True
+        self.has_room: bool = True
         """Whether the network takes more data."""
-        self.heard_at = self.loop.time()
+        self.heard_at: float = self.loop.time()
         """When the last message came, in the event loop's time."""
-        self.traffic = Traffic()
+        self.traffic: Traffic = Traffic()
         """Where the bytes that are received are counted."""
         self._on_room_change: Callable[[], None] = _nothing
         self._take: Take | None = None

@@ -52,7 +52,7 @@ class EffectQueue:
         self._effects: deque[PipelineEffect] = deque()
         # What the task waits for while it has nothing to do.
         self._wake: asyncio.Future[None] | None = None
-        self.is_crowded = False
+        self.is_crowded: bool = False
         """Whether so many effects wait that no more should be made."""
         self._is_drained = True
         self._drained = asyncio.Event()

@@ -27,7 +27,7 @@ class ConversationTimers:
         """
         self._conversation = conversation
         self._on_due = on_due
-        self.talk = DeadlineTimer(on_due)
+        self.talk: DeadlineTimer = DeadlineTimer(on_due)
         """The timer of all rooms but the uplink."""
         self._uplink = DeadlineTimer(self._on_uplink_due)
         self._moves_soon = False

@@ -83,7 +83,7 @@ class WholeSamples:
 
     def __init__(self):
         """Create an empty stream."""
-        self.is_split = False
+        self.is_split: bool = False
         """Whether the first half of a sample has come."""
         self._carried = b""
 
@@ -138,7 +138,7 @@ class MicrophoneAudio:
 
     def __init__(self):
         """Create a stream whose format is that of the first push."""
-        self.passes_chunks = True
+        self.passes_chunks: bool = True
         """Whether the next audio passes as it is, if it is 16 kHz mono and of a chunk's size."""
         self._format = _CHUNK_FORMAT
         self._resampler: _Resampler | None = None

@@ -67,13 +67,15 @@ __all__ = [
 class _Received(BaseModel):
     """Something the server sent: immutable, unknown fields ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", val_json_bytes="base64")
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="ignore", val_json_bytes="base64"
+    )
 
 
 class _Sent(BaseModel):
     """Something we send: immutable, unknown fields refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
 
 #
@@ -398,7 +400,7 @@ class MalformedMessage(BaseModel):
         size: Its size in bytes.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True)
 
     reason: str
     size: int

@@ -214,8 +214,7 @@ async def test_the_call_is_played_and_saved_afterwards(context: dict[str, Any], 
 
         await page.page.evaluate("player.play()")
         await page.until(lambda: page.page.evaluate("player.currentTime > 0.2"))
-        cursor = page.page.locator("#picture .cursor")
-        assert await cursor.get_attribute("visibility") == "visible"
+        await page.page.wait_for_selector("#picture .cursor[visibility=visible]", state="attached")
         await page.page.evaluate("player.pause()")
         # A click on the picture plays from there: where the reply begins, in the sound too.
         reply = page.page.locator("#picture .reply .turn")

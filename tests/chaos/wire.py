@@ -122,11 +122,11 @@ class Reading:
             if item_id is not None and self._open.item_id == item_id:
                 return
         self._close(at)
-        self._late = None
         self._open = Turn(at, item_id)
         self.turns.append(self._open)
-        if self._current is not None:
-            self._current.cuts.append((self._open, self._current.passes))
+        for one in (self._current, self._late):
+            if one is not None:
+                one.cuts.append((self._open, one.passes))
 
     def _close(self, at: float) -> None:
         if self._open is not None:
@@ -156,7 +156,7 @@ class Reading:
             self._current.cancelled = status == "cancelled"
             self._retire(self._current, at)
             late, self._current = self._current, None
-            if not (late.cancelled or late.cuts):
+            if not late.cancelled:
                 self._late = late
         self._retired.add(response_id)
 

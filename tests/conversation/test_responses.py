@@ -234,7 +234,7 @@ def test_nothing_is_current_at_first(responses: Responses):
     assert responses.begin(doomed=False) == []
     assert responses.audio(None, PCM, 0.0) == responses.text("r", "x", 0.0) == []
     assert responses.turn_stopped(0.0) == ([], False)
-    assert responses.turn_started() == responses.turn_was_noise() == []
+    assert responses.turn_started(0.0) == responses.turn_was_noise(0.0) == []
     responses.negotiated(16_000)
 
 
@@ -307,23 +307,50 @@ def test_a_response_that_the_server_cancels_unasked_is_flushed(responses: Respon
 
 def test_a_held_response_goes_on_after_noise(responses: Responses):
     begin(responses, "r1")
-    assert responses.turn_started() == [ReplyEnded("r1", True)]
+    assert responses.turn_started(0.0) == [ReplyEnded("r1", True)]
     assert responses.audio("r1", PCM, 0.0) == []
     assert not responses.quiet
     assert end(responses, "r1").effects == []
-    assert said(responses.turn_was_noise()) == PCM
-    assert not responses.is_any
+    assert said(responses.turn_was_noise(0.0)) == PCM
+    assert responses.quiet
+
+
+@pytest.mark.parametrize("is_done_first", [False, True])
+def test_noise_takes_nothing_from_a_response_that_is_done_early(
+    responses: Responses, is_done_first: bool
+):
+    begin(responses, "r1")
+    heard = said(responses.audio("r1", PCM, 0.0))
+    if is_done_first:
+        end(responses, "r1")
+        assert responses.turn_started(0.1) == []
+    else:
+        responses.turn_started(0.1)
+        end(responses, "r1")
+    assert responses.audio("r1", PCM, 0.2) == []
+    heard += said(responses.turn_was_noise(0.3))
+    heard += said(responses.audio("r1", PCM, 0.4))
+    assert heard == PCM * 3
+
+
+def test_the_last_of_a_response_that_is_done_is_dropped_by_a_real_turn(responses: Responses):
+    begin(responses, "r1")
+    responses.audio("r1", PCM, 0.0)
+    end(responses, "r1")
+    responses.turn_started(0.1)
+    assert responses.audio("r1", PCM, 0.2) == responses.drop_what_was_cut() == []
+    assert responses.audio("r1", PCM, 0.3) == responses.turn_was_noise(0.4) == []
 
 
 def test_a_held_response_is_dropped_by_a_real_turn(responses: Responses):
     assert responses.drop_what_was_cut() == []
     begin(responses, "r1")
     assert responses.drop_what_was_cut() == []
-    responses.turn_started()
+    responses.turn_started(0.0)
     responses.audio("r1", PCM, 0.0)
     responses.drop_what_was_cut()
     assert responses.quiet
-    assert responses.turn_was_noise() == []
+    assert responses.turn_was_noise(0.0) == []
 
 
 def test_what_began_over_the_user_is_heard_when_the_user_has_stopped(responses: Responses):
@@ -350,7 +377,7 @@ def test_what_a_later_turn_cut_is_not(responses: Responses):
     begin(responses, "r1", over_user=True)
     responses.audio("r1", PCM, 0.0)
     end(responses, "r1")
-    responses.turn_started()
+    responses.turn_started(0.0)
     assert said(begin(responses, "r2")) == b""
 
 
@@ -384,7 +411,7 @@ def test_what_was_cut_is_not_said_again(responses: Responses, how: str):
             responses.disconnected()
         case _:
             pass
-    assert responses.turn_was_noise() == []
+    assert responses.turn_was_noise(0.0) == []
 
 
 def test_cancelling_stops_what_is_in_flight_and_asks_the_server_if_need_be(responses: Responses):
@@ -394,7 +421,7 @@ def test_cancelling_stops_what_is_in_flight_and_asks_the_server_if_need_be(respo
     assert len(sent(effects)) == 1
     assert responses.cancel() == [Discard()]
     begin(responses, "r2")
-    responses.turn_started()
+    responses.turn_started(0.0)
     end(responses, "r2")
     # The server has nothing left to cancel.
     assert sent(responses.cancel()) == []

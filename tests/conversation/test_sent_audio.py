@@ -41,6 +41,24 @@ def test_it_comes_in_order(sent: SentAudio):
     assert lost == 0
 
 
+@pytest.mark.parametrize(
+    ("has_turn", "more_secs", "again"), [(False, 0.9, 1.9), (False, 1.1, 1.0), (True, 0.9, 0.9)]
+)
+def test_what_a_session_was_given_again_and_did_not_judge_is_sent_once_more(
+    sent: SentAudio, has_turn: bool, more_secs: float, again: float
+):
+    now = send(sent, 5.0)
+    chunks, _ = sent.take_unheard(None)
+    sent.session_began()
+    for chunk in chunks:
+        sent.add(chunk, now)
+    if has_turn:
+        sent.keep()
+        sent.mark()
+    send(sent, more_secs, since=now)
+    assert secs_again(sent) == again
+
+
 def test_a_turn_is_sent_again_from_a_second_before_it(sent: SentAudio):
     send(sent, 3.0)
     sent.keep()

@@ -153,6 +153,8 @@ def test_noise_over_a_reply_that_finished_meanwhile(driver: Driver):
         VoiceEnded("resp_1"),
         ReplyEnded("resp_1", False),
     ]
+    assert said(driver.receive(wire.audio(PCM))) == PCM  # its end came early
+    driver.receive(wire.audio_done())
     assert driver.receive(wire.audio(PCM)) == []
 
 

@@ -60,7 +60,7 @@ class TalkObserver(BaseObserver):
             on_error: Called with each error frame.
         """
         super().__init__(observe_every_push=False)
-        self.log = TurnLog()
+        self.log: TurnLog = TurnLog()
         self._llm = llm
         self._timeline = timeline
         self._note = note

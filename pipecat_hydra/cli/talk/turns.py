@@ -49,8 +49,8 @@ class TurnLog:
     def __init__(self):
         """Create an empty log."""
         self.turns: list[Turn] = []
-        self.user_speaking = False
-        self.bot_speaking = False
+        self.user_speaking: bool = False
+        self.bot_speaking: bool = False
         self._responding: Turn | None = None
         self._in_flight = False
         self._goes_on = False

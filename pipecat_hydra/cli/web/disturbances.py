@@ -132,7 +132,7 @@ class Cough(FrameProcessor):
         """Mix a cough into what comes from now on."""
         self._is_asked = True
 
-    async def process_frame(self, frame: Frame, direction: FrameDirection):
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Pass a frame on, with the cough in it if it is audio."""
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
@@ -164,8 +164,8 @@ class Disturbances:
         Args:
             base_url: The emulator's URL, `ws://`.
         """
-        self.line = Line(base_url)
-        self.microphone = Cough()
+        self.line: Line = Line(base_url)
+        self.microphone: Cough = Cough()
 
     async def __aenter__(self) -> Self:
         """Open the line."""

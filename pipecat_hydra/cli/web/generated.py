@@ -39,7 +39,7 @@ class GeneratedObserver(BaseObserver):
         self._secs = self._told_secs = 0.0
 
     @override
-    async def on_push_frame(self, data: FramePushed):
+    async def on_push_frame(self, data: FramePushed) -> None:
         """Count a frame of the service."""
         match data.frame:
             case TTSStartedFrame() if data.source is self._service:

@@ -26,7 +26,7 @@ async def serve(options: WebOptions, announce: Callable[[str], None]) -> None:
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:
-        raise TalkError(f"the page needs {', '.join(missing)}: pip install 'pipecat-hydra[web]'")
+        raise TalkError(f"the page needs {', '.join(missing)}: pip install {' '.join(missing)}")
     from pipecat_hydra.cli.web.server import run
 
     await run(options, announce)

@@ -95,7 +95,7 @@ class _Recorder(HydraRecorder):
     @override
     def begin(self, *, model: str, **facts: Any) -> CallWriter:
         """Begin to record the call."""
-        self.began = time.monotonic()
+        self.began: float = time.monotonic()
         return super().begin(model=model, **facts)
 
 

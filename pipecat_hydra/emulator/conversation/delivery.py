@@ -75,11 +75,11 @@ class Delivery:
         mute: bool,
         heard_secs: float,
     ) -> None:
-        self.response_id = new_id("resp")
+        self.response_id: str = new_id("resp")
         """The id of the response in records."""
-        self.created = False
+        self.created: bool = False
         """Whether `response.created` was sent."""
-        self.done = False
+        self.done: bool = False
         """Whether `response.done` was sent."""
         self._reply = reply
         self._outlet = outlet

@@ -22,9 +22,9 @@ class FunctionCall:
     def __init__(
         self, call: Call, response: Event, outlet: Outlet, settings: EmulatorSettings
     ) -> None:
-        self.call_id = call.call_id or new_id("call")
-        self.name = call.name
-        self.arguments = call.text
+        self.call_id: str = call.call_id or new_id("call")
+        self.name: str = call.name
+        self.arguments: str = call.text
         # Raw text stays text: it may be no JSON.
         self._object: Any = call.text if isinstance(call.arguments, str) else dict(call.arguments)
         self._outlet = outlet
@@ -32,7 +32,7 @@ class FunctionCall:
         self._item_id = new_id("item")
         self._ids = {**response, "item_id": self._item_id, "call_id": self.call_id}
         self._sent = ""
-        self.streamed = False
+        self.streamed: bool = False
         """Whether all arguments were sent."""
 
     @property

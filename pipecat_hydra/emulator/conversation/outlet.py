@@ -62,9 +62,9 @@ class Outlet:
         self._queue: Backlog[str | bytes | Stall | _End] = Backlog(_MAX_WAITING_BYTES)
         self._last_item_id: str | None = None
         self._previous: dict[str, str | None] = {}
-        self.closing = False
+        self.closing: bool = False
         """Whether `close`, `fall_silent` or `abandon` was called; no event is sent any more."""
-        self.last_sent = time.monotonic()
+        self.last_sent: float = time.monotonic()
         """When the last frame was written, on the clock of `time.monotonic`."""
 
     def send(self, event: Event, *, audio: bytes = b"") -> None:

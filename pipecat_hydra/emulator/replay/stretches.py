@@ -62,7 +62,7 @@ class Stretches:
     """
 
     def __init__(self, threshold: int) -> None:
-        self.received = 0
+        self.received: int = 0
         """How many samples have come."""
         self.begins: list[int] = []
         """At which sample each stretch begins."""

@@ -9,7 +9,7 @@ what the real server is known to accept.
 import base64
 import binascii
 import json
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,11 +18,11 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE, MIN_APPEND_BYTES, Erro
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class _Tolerant(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
 class SessionConfiguration(_Tolerant):

@@ -5,7 +5,7 @@ import traceback
 
 from loguru import logger
 
-websockets_logger = logging.getLogger("pipecat_hydra.emulator.websockets")
+websockets_logger: logging.Logger = logging.getLogger("pipecat_hydra.emulator.websockets")
 """The logger for the WebSocket library. At DEBUG the library logs request lines, whose URLs may
 hold keys, so this logger starts at WARNING."""
 websockets_logger.setLevel(logging.WARNING)

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
+    from opentelemetry.metrics import Counter, Histogram, Meter, UpDownCounter
 
 __all__ = ["Instruments", "instruments_of_application"]
 
@@ -35,65 +35,65 @@ class Instruments:
         Args:
             meter: Makes them.
         """
-        self.session_duration = meter.create_histogram(
+        self.session_duration: Histogram = meter.create_histogram(
             "hydra.session.duration",
             unit="s",
             description="How long a session with Hydra was open, which is what Hydra bills.",
             explicit_bucket_boundaries_advisory=_CALLS,
         )
-        self.active_sessions = meter.create_up_down_counter(
+        self.active_sessions: UpDownCounter = meter.create_up_down_counter(
             "hydra.session.active", unit="{session}", description="Sessions that are open."
         )
-        self.first_audio = meter.create_histogram(
+        self.first_audio: Histogram = meter.create_histogram(
             "hydra.response.first_audio",
             unit="s",
             description="From asking for a response to its first audio.",
             explicit_bucket_boundaries_advisory=_ANSWERS,
         )
-        self.turn_latency = meter.create_histogram(
+        self.turn_latency: Histogram = meter.create_histogram(
             "hydra.turn.latency",
             unit="s",
             description="From the end of the user's speech until the bot is heard.",
             explicit_bucket_boundaries_advisory=_ANSWERS,
         )
-        self.barge_in_silence = meter.create_histogram(
+        self.barge_in_silence: Histogram = meter.create_histogram(
             "hydra.barge_in.silence",
             unit="s",
             description="From Hydra's word that the user speaks over the bot to its silence.",
             explicit_bucket_boundaries_advisory=_SILENCES,
         )
-        self.tool_duration = meter.create_histogram(
+        self.tool_duration: Histogram = meter.create_histogram(
             "hydra.tool.duration",
             unit="s",
             description="From the call of a function to its result, failure or cancellation.",
             explicit_bucket_boundaries_advisory=_FUNCTIONS,
         )
-        self.reconnects = meter.create_counter(
+        self.reconnects: Counter = meter.create_counter(
             "hydra.reconnects",
             unit="{session}",
             description="Sessions that were had again, after one was lost or refused.",
         )
-        self.given_up = meter.create_counter(
+        self.given_up: Counter = meter.create_counter(
             "hydra.given_up",
             unit="{call}",
             description="Times that there was no session, and no further attempt.",
         )
-        self.capacity_waits = meter.create_counter(
+        self.capacity_waits: Counter = meter.create_counter(
             "hydra.capacity.waits",
             unit="{wait}",
             description="Waits for another attempt because Hydra is full.",
         )
-        self.discarded_turns = meter.create_counter(
+        self.discarded_turns: Counter = meter.create_counter(
             "hydra.discarded_turns",
             unit="{turn}",
             description="Turns of the user that were noise.",
         )
-        self.network_io = meter.create_counter(
+        self.network_io: Counter = meter.create_counter(
             "hydra.network.io",
             unit="By",
             description="Bytes of the messages sent to Hydra and received from it.",
         )
-        self.tokens = meter.create_histogram(
+        self.tokens: Histogram = meter.create_histogram(
             "gen_ai.client.token.usage",
             unit="{token}",
             description="Number of input and output tokens used.",

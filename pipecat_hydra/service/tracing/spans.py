@@ -63,7 +63,7 @@ class Spans:
         """Returns the time in nanoseconds since the epoch."""
         self.session: Attributes = {}
         """Attributes that all spans of the current session have."""
-        self.enabled = False
+        self.enabled: bool = False
         """Whether spans are created."""
         self._tracer: Tracer | None = None
         self._context: TracingContext | None = None

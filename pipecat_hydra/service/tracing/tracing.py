@@ -41,7 +41,7 @@ class Tracing:
         Args:
             now: Returns the time in nanoseconds since the epoch.
         """
-        self.enabled = False
+        self.enabled: bool = False
         """Whether spans are made."""
         self._spans = Spans(now)
         self._setups = SetupSpans(self._spans)

@@ -117,15 +117,15 @@ class CallResult:
             base: The folder for the files of `assert_course`.
             update_courses: Whether `assert_course` writes files that differ.
         """
-        self.recordings = list(recordings)
+        self.recordings: list[Recording] = list(recordings)
         self.ending = ending
         self._base = base
         self._update_courses = update_courses
         courses = [Course.of(recording) for recording in recordings]
         used = [place for place, one in enumerate(courses) if one.turns or one.replies]
         place = used[0] if used else 0
-        self.recording = self.recordings[place]
-        self.course = courses[place]
+        self.recording: Recording = self.recordings[place]
+        self.course: Course = courses[place]
 
     @classmethod
     def read(

@@ -102,12 +102,12 @@ class VirtualTransport(BaseTransport):
         """
         super().__init__()
         params = params or VirtualTransportParams()
-        self.microphone = Microphone(sample_rate, num_channels)
+        self.microphone: Microphone = Microphone(sample_rate, num_channels)
         self.microphone.paused = not params.audio_in_stream_on_start
         if len(pcm):
             self.microphone.queue(pcm)
         self.heard: list[HeardAudio] = []
-        self.timeline = Timeline()
+        self.timeline: Timeline = Timeline()
         self._input = _VirtualInput(self, params)
         self._output = _VirtualOutput(self, params)
         self._register_event_handler("on_client_connected")

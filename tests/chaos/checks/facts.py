@@ -10,7 +10,6 @@ another rate than the pipeline's was resampled, and is told by its likeness.
 """
 
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import soxr
@@ -59,11 +58,12 @@ class Facts:
         return bool(session.injected_of("drop"))
 
     def is_given_up(self, said: Said) -> bool:
-        """Whether two sessions in a row have failed on what the user said: no other hears it."""
-        failed = [
-            self.closed(session) > said.began and self._failed(session) for session in self.sessions
-        ]
-        return any(one and other for one, other in pairwise(failed))
+        """Whether two sessions have failed on what the user said: no other hears it.
+
+        One that is lost for another reason, and lies between them, has not heard it to its end.
+        """
+        after = [session for session in self.sessions if self.closed(session) > said.began]
+        return sum(map(self._failed, after)) > 1
 
     def _failed(self, session: EmulatedSession) -> bool:
         drops = [fault.fault for fault in session.injected_of("drop")]
