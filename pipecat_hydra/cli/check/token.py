@@ -28,7 +28,9 @@ class _NoRedirects(HTTPRedirectHandler):
     """Follows no redirect: the library would send the key along, to whichever host."""
 
     @override
-    def redirect_request(self, *_: object) -> None:
+    def redirect_request(
+        self, req: Request, fp: object, code: int, msg: str, headers: object, newurl: str
+    ) -> None:
         return None
 
 
