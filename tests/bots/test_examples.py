@@ -48,7 +48,7 @@ ON_THE_RUNNER = [
 OTHERS = ["local_audio", "replay_wav"]
 
 
-README = EXAMPLES.parent / "README.md"
+EXAMPLES_PAGE = EXAMPLES.parent / "docs" / "examples.md"
 
 
 def unused_port() -> int:
@@ -166,7 +166,7 @@ class TestEveryExample:
     def test_as_a_program_it_is_served_by_the_runner(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ):
-        assert f"\npython examples/{name}.py " in README.read_text("utf-8")
+        assert f"\npython examples/{name}.py " in EXAMPLES_PAGE.read_text("utf-8")
         served: list[str] = []
         monkeypatch.setattr(pipecat_runner, "main", lambda: served.append(name))
         program = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
