@@ -256,6 +256,7 @@ class PipelineRun:
                 self.surroundings,
                 arguments.settings,
                 arguments.endpoint,
+                self.session,
             )
             self.connection.show_messages(
                 sent=self.recording.sent, received=self.recording.received
