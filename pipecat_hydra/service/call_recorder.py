@@ -48,6 +48,7 @@ from pipecat_hydra.conversation.effects import (
     GivenUp,
     Lost,
     PipelineEffect,
+    Queued,
     Ready,
     Retrying,
     SessionStarted,
@@ -136,6 +137,8 @@ class CallRecorder:
     def see_effect(self, effect: PipelineEffect) -> None:
         """Record what an effect says of the connection."""
         match effect:
+            case Queued(position):
+                self._note("queued", position=position)
             case Connected():
                 self._connected_at = time.monotonic()
             case SessionStarted(session_id):
