@@ -27,7 +27,7 @@ SEED ?= 1
 MINUTES ?= 1
 
 .PHONY: help demo web test test-uvloop test-realtime test-browser chaos random soak mutants
-.PHONY: bench bench-full check release-check format clean venv
+.PHONY: bench bench-full docs check release-check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -82,6 +82,11 @@ bench: $(VENV)/development.stamp ## Measure the service beside Pipecat's own; AG
 bench-full: $(VENV)/development.stamp ## The same with up to 100 sessions, all peers and all rows
 	@$(BIN)/python -m benchmarks --full $(if $(AGAINST),--against "$(AGAINST)")
 
+docs: $(VENV)/docs.stamp ## Build the site of the documents in site/, without the network
+	@$(BIN)/python docs/tools/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
+	@echo "The site is in site/index.html."
+
 check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -101,7 +106,7 @@ format: $(VENV)/development.stamp ## Format the code and fix what ruff can
 	$(BIN)/ruff check --fix .
 
 clean: ## Remove the virtual environment and all caches
-	rm -rf $(VENV) .hypothesis .import_linter_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .hypothesis .import_linter_cache .pytest_cache .ruff_cache
 
 $(VENV)/development.stamp: $(VENV)/runtime.stamp
 	@echo "Installing the development tools in $(VENV) ..."
@@ -113,7 +118,13 @@ $(VENV)/browser.stamp: $(VENV)/development.stamp
 	@touch $@
 
 $(VENV)/release.stamp: $(VENV)/development.stamp
+	@echo "Installing what checks a release in $(VENV) ..."
 	@$(PIP) install --group release
+	@touch $@
+
+$(VENV)/docs.stamp: $(VENV)/runtime.stamp
+	@echo "Installing what builds the documents in $(VENV) ..."
+	@$(PIP) install --editable ".[web]" --group docs
 	@touch $@
 
 $(VENV)/web.stamp: $(VENV)/runtime.stamp

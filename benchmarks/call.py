@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import numpy as np
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
@@ -40,6 +39,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from benchmarks.cells import Shape
 from benchmarks.marks import OUTPUT_RATE, click, marked_times, tone
+from pipecat_hydra.service.pipecat_versions import ToolsSchema
 
 __all__ = ["Call"]
 

@@ -4,9 +4,6 @@ import json
 from typing import Any, TypedDict, cast
 
 from loguru import logger
-from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 from pipecat_hydra.service.briefing.entries import (
@@ -16,6 +13,7 @@ from pipecat_hydra.service.briefing.entries import (
     split_instructions,
 )
 from pipecat_hydra.service.briefing.history import Turn, turns_of
+from pipecat_hydra.service.pipecat_versions import BaseLLMAdapter, FunctionSchema, ToolsSchema
 from pipecat_hydra.wire.events import FunctionTool
 
 __all__ = ["HydraInvocationParams", "HydraLLMAdapter", "function_tool"]

@@ -8,13 +8,11 @@ else the service's own.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from pipecat.adapters.llm.schemas.direct_function import DirectFunction
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.utils.types import NotGiven, is_given
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter, function_tool
+from pipecat_hydra.service.pipecat_versions import DirectFunction, FunctionSchema, ToolsSchema
 from pipecat_hydra.service.surroundings import Surroundings
 from pipecat_hydra.wire.events import FunctionTool
 

@@ -9,7 +9,6 @@ from ssl import SSLContext
 from typing import Any
 
 from loguru import logger
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
@@ -39,6 +38,7 @@ from pipecat_hydra.service.frame_router import FrameOfFunction
 from pipecat_hydra.service.in_force import ServiceTools
 from pipecat_hydra.service.keypad import KeypadUse
 from pipecat_hydra.service.phrases import FixedPhrases
+from pipecat_hydra.service.pipecat_versions import ToolsSchema
 from pipecat_hydra.service.pipeline_run import PipelineRun
 from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import HydraLLMSettings, settings_warnings, useless_settings

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final
 
-from pipecat.adapters.llm.base_llm_adapter import BaseLLMAdapter
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
@@ -27,6 +26,8 @@ from pipecat.turns.user_start.base_user_turn_start_strategy import BaseUserTurnS
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 from pipecat.utils.base_object import BaseObject
+
+from pipecat_hydra.service.pipecat_versions import BaseLLMAdapter
 
 __all__ = [
     "KNOWN_VERSIONS",

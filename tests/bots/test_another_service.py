@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import LLMRunFrame, LLMSetToolsFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -27,6 +25,7 @@ from support.call import emulator, recording, session
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import Call, HydraEmulator, Say, Script
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 from pipecat_hydra.testing import VirtualTransport
 
 # A bot as Pipecat's own example for OpenAI's realtime service has it

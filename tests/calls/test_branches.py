@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, TypeVar
 
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     Frame,
     InterruptionFrame,
@@ -37,6 +35,7 @@ from support.call import SHAPES, Frames, Shape, configuration, emulator, recordi
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import HydraEmulator, Say, Script
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 from pipecat_hydra.testing import VirtualTransport
 
 shapes = pytest.mark.parametrize("shape", SHAPES)

@@ -14,9 +14,6 @@ from typing import Any
 import pytest
 from chaos.checks.replies import brackets
 from chaos.model import noise
-from pipecat.adapters.llm.schemas.direct_function import tool_options
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     FunctionCallResultProperties,
@@ -42,6 +39,7 @@ from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Say
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema, tool_options
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

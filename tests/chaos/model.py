@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.services.llm_service import FunctionCallParams
 
 from pipecat_hydra.emulator import Call, Heard, Pause, Reply, Say, Step, ToolOutput
+from pipecat_hydra.service.pipecat_versions import tool_options
 
 RATE = 24_000
 

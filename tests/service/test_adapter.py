@@ -4,11 +4,10 @@ import warnings
 from typing import Any
 
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext, LLMSpecificMessage
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 from pipecat_hydra.wire.events import FunctionTool
 
 SCHEMA = FunctionSchema("look_up", "Looks up a word.", {"word": {"type": "string"}}, ["word"])

@@ -7,12 +7,11 @@ from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.services.llm_service import FunctionCallParams, LLMService
 
 from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.service.arguments import Arguments
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 
 def make(**arguments: Any) -> HydraLLMService:

@@ -4,13 +4,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.utils.types import NOT_GIVEN
 
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.in_force import InForce
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 
 def tool(name: str) -> FunctionSchema:

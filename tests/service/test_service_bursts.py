@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     InterruptionFrame,
@@ -24,6 +22,7 @@ from support.bursts import Puppet, audio, called, created, done, item_done, pupp
 from support.call import NO_GREETING, SHAPES, Call, Shape, call
 
 from pipecat_hydra import HydraLLMSettings
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 OLD = np.random.default_rng(1).integers(-9_000, 9_000, 4 * 24_000).astype("<i2").tobytes()
 NEW = np.random.default_rng(2).integers(-9_000, 9_000, 24_000).astype("<i2").tobytes()

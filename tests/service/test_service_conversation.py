@@ -4,8 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     InterruptionFrame,
@@ -42,6 +40,7 @@ from support.call import NO_GREETING, SHAPES, Call, Shape, call, configuration, 
 from pipecat_hydra import HydraLLMService, HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, RejectVoice, Say, Script
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

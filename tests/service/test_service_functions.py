@@ -7,7 +7,6 @@ from typing import Any
 from warnings import catch_warnings
 
 import pytest
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     EndFrame,
     FunctionCallResultProperties,
@@ -36,6 +35,7 @@ from support.functions import messages, nothing_in_progress, outputs, requests, 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Say, Script
+from pipecat_hydra.service.pipecat_versions import tool_options
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

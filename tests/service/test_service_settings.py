@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import (
     ErrorFrame,
     LLMFullResponseEndFrame,
@@ -23,6 +21,7 @@ from support.call import NO_GREETING, SHAPES, Call, Shape, call, emulator, recor
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import HydraEmulator, Noise, Say, Script
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

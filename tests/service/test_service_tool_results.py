@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import FunctionCallResultProperties, TTSAudioRawFrame
 from pipecat.services.llm_service import FunctionCallParams
 from pydantic import BaseModel
@@ -23,6 +22,7 @@ from support.functions import (
 
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Say, Script
+from pipecat_hydra.service.pipecat_versions import tool_options
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import anyio
 import pytest
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     EndFrame,
     FunctionCallCancelFrame,
@@ -32,6 +31,7 @@ from support.functions import (
 from pipecat_hydra import HydraLLMService, RetryPolicy
 from pipecat_hydra.emulator import Call as ToolCall
 from pipecat_hydra.emulator import Drop, HydraEmulator, Say, Script
+from pipecat_hydra.service.pipecat_versions import tool_options
 
 shapes = pytest.mark.parametrize("shape", SHAPES)
 

@@ -1,7 +1,5 @@
 """The pytest plugin: what a project sees that tests its bot with it."""
 
-import importlib.metadata
-import re
 import shutil
 import subprocess
 import sys
@@ -9,27 +7,12 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from support.plugin_project import ARGUMENTS, VIRTUAL_TIME
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDINGS = ROOT / "tests" / "recordings"
-PLUGIN = "pipecat_hydra.testing.pytest_plugin"
-INSTALLED = {point.value for point in importlib.metadata.entry_points(group="pytest11")}
-# Where pytest-rerunfailures is installed, it leaves a thread and a socket behind.
-ARGUMENTS = ["-p", "no:cacheprovider", "-p", "no:rerunfailures"]
-if PLUGIN not in INSTALLED:
-    ARGUMENTS += ["-p", PLUGIN]
-
-VIRTUAL_TIME = """
-    import pytest
-    from support.virtual_time import VirtualTimeLoop
-
-    @pytest.hookimpl
-    def pytest_asyncio_loop_factories(item):
-        return {"virtual": VirtualTimeLoop}
-"""
-
 BOTS = '''
     """Bots of all the shapes that applications have."""
 
@@ -173,27 +156,6 @@ def fails(project: pytest.Pytester, test: str, *lines: str) -> pytest.RunResult:
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([f"E *{line}" for line in lines])
     return result
-
-
-def snippets(document: str) -> list[str]:
-    """The Python of a document that belongs to the tests of a bot."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    return [snippet for snippet in found if "test_the_weather" in snippet]
-
-
-def test_the_test_in_the_readme_passes(project: pytest.Pytester):
-    (snippet,) = snippets("README.md")
-    project.makepyfile(test_readme=snippet)
-    project.runpytest_inprocess(*ARGUMENTS).assert_outcomes(passed=1)
-
-
-def test_the_tests_in_the_guide_pass(project: pytest.Pytester):
-    (snippet,) = snippets("docs/testing.md")
-    shutil.copy(RECORDINGS / "interrupt.wav", project.path / "stop.wav")
-    project.makepyfile(bot=dedent(BOTS).replace("async def runs(", "async def run_bot("))
-    project.makepyfile(test_guide=snippet)
-    project.runpytest_inprocess(*ARGUMENTS).assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
-from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
 from pipecat.frames.frames import Frame, LLMSetToolsFrame, LLMUpdateSettingsFrame
 from pipecat.services.llm_service import FunctionCallParams
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.recording import Record, Recording
+from pipecat_hydra.service.pipecat_versions import FunctionSchema, ToolsSchema
 
 __all__ = ["RecordedFunction", "RecordedFunctions", "later_frames", "service_settings", "tools"]
 

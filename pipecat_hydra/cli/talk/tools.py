@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from pipecat.adapters.llm.schemas.direct_function import DirectFunction
 from pipecat.services.llm_service import FunctionCallParams
+
+from pipecat_hydra.service.pipecat_versions import DirectFunction
 
 __all__ = ["SAMPLE_TOOLS", "get_weather"]
 

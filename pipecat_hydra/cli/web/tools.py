@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from pipecat.adapters.llm.schemas.direct_function import DirectFunction
 from pipecat.services.llm_service import FunctionCallParams
 
 from pipecat_hydra.cli.talk.tools import SAMPLE_TOOLS
+from pipecat_hydra.service.pipecat_versions import DirectFunction
 
 __all__ = ["TOOLS", "get_time"]
 

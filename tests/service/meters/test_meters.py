@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from opentelemetry import metrics
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     Frame,
@@ -28,6 +27,7 @@ from pipecat_hydra.conversation.effects import TurnDiscarded
 from pipecat_hydra.emulator import Call as EmulatedCall
 from pipecat_hydra.emulator import Full, HydraEmulator, Say, Script
 from pipecat_hydra.service.meters import Meters
+from pipecat_hydra.service.pipecat_versions import tool_options
 from pipecat_hydra.session.websocket import Traffic
 
 shapes = pytest.mark.parametrize("shape", SHAPES)

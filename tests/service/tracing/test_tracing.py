@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from opentelemetry.trace import StatusCode
-from pipecat.adapters.llm.schemas.direct_function import tool_options
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     EndFrame,
@@ -50,6 +49,7 @@ from pipecat_hydra.conversation.effects import (
 )
 from pipecat_hydra.emulator import Call as EmulatedCall
 from pipecat_hydra.emulator import Drop, HydraEmulator, Say, Script
+from pipecat_hydra.service.pipecat_versions import tool_options
 from pipecat_hydra.wire.events import SessionInfo
 
 shapes = pytest.mark.parametrize("shape", SHAPES)

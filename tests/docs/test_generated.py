@@ -1,0 +1,33 @@
+"""What the pages repeat of the code is what the code says now."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.documents import DOCS
+
+
+def tool(name: str) -> ModuleType:
+    """Import a tool of the documents, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = tool("generate")
+
+
+@pytest.mark.parametrize("path", GENERATE.pages(), ids=lambda path: path.name)
+def test_the_generated_parts_of_a_page_are_not_stale(path: Path):
+    text = path.read_text(encoding="utf-8")
+    assert GENERATE.generated(text) == text, "`make docs` writes it anew"
+
+
+def test_each_part_that_is_generated_is_on_one_page():
+    text = "".join(path.read_text(encoding="utf-8") for path in GENERATE.pages())
+    for name in GENERATE.PARTS:
+        assert text.count(f"<!-- generated: {name} -->") == 1, name
