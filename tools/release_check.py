@@ -151,7 +151,7 @@ def _check(tag: str | None, *, with_tests: bool) -> None:
         place = Path(folder)
         wheel, sdist = _build(place / "dist")
         _check_archives(wheel, sdist)
-        _install_and_use(place / "newest", wheel, constraints=[])
+        _install_and_use(place / "newest", wheel, project, constraints=[])
         _install_and_use_lowest(place / "lowest", wheel, project)
         if with_tests:
             _test_sdist(place / "sdist", sdist)
@@ -186,11 +186,14 @@ def _install_and_use_lowest(place: Path, wheel: Path, project: dict[str, Any]) -
     if here != lowest:
         _say(f"The lowest versions are left out: they want Python {lowest}, and this is {here}.")
         return
-    requirements = [*project["dependencies"], *project["optional-dependencies"]["web"]]
-    _install_and_use(place, wheel, constraints=lowest_versions(requirements))
+    extras = project["optional-dependencies"].values()
+    requirements = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    _install_and_use(place, wheel, project, constraints=lowest_versions(requirements))
 
 
-def _install_and_use(place: Path, wheel: Path, *, constraints: list[str]) -> None:
+def _install_and_use(
+    place: Path, wheel: Path, project: dict[str, Any], *, constraints: list[str]
+) -> None:
     """Install the wheel into an empty environment, and use it from an empty folder."""
     which = "lowest" if constraints else "newest"
     _say(f"Installing the wheel with the {which} versions of what it needs ...")
@@ -198,7 +201,8 @@ def _install_and_use(place: Path, wheel: Path, *, constraints: list[str]) -> Non
     (place / "constraints.txt").write_text("\n".join(constraints), encoding="utf-8")
     limits = ["--constraint", str(place / "constraints.txt")]
     problem = f"cannot be installed with the {which} versions"
-    _pip(binaries, [*limits, f"{wheel}[web]", "pytest", "pytest-asyncio"], problem)
+    whole = f"{wheel}[{','.join(project['optional-dependencies'])}]"
+    _pip(binaries, [*limits, whole, "pytest", "pytest-asyncio"], problem)
 
     _say("Using what is installed: import, command, call, pytest plugin ...")
     work = place / "work"
