@@ -27,7 +27,7 @@ SEED ?= 1
 MINUTES ?= 1
 
 .PHONY: help demo web test test-uvloop test-realtime test-browser chaos random soak mutants
-.PHONY: bench bench-full docs check format clean venv
+.PHONY: bench bench-full docs check release-check format clean venv
 .NOTPARALLEL:
 
 help: ## List the targets
@@ -97,6 +97,10 @@ check: $(VENV)/development.stamp ## Check format, lint, types and import layers
 		|| { grep -B 1 "error: " $(VENV)/types.txt; exit 1; }
 	$(BIN)/lint-imports --no-logo
 
+# Takes some minutes, and what it installs from the index.
+release-check: $(VENV)/release.stamp ## Check what a release would give to users; TAG=v1.2.3
+	@$(BIN)/python -m tools.release_check $(if $(TAG),--tag "$(TAG)")
+
 format: $(VENV)/development.stamp ## Format the code and fix what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -111,6 +115,11 @@ $(VENV)/development.stamp: $(VENV)/runtime.stamp
 
 $(VENV)/browser.stamp: $(VENV)/development.stamp
 	@$(PIP) install --group browser
+	@touch $@
+
+$(VENV)/release.stamp: $(VENV)/development.stamp
+	@echo "Installing what checks a release in $(VENV) ..."
+	@$(PIP) install --group release
 	@touch $@
 
 $(VENV)/docs.stamp: $(VENV)/runtime.stamp

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -59,6 +60,26 @@ def test_the_address_of_the_project_has_one_spelling():
 def test_all_urls_of_the_project_are_below_its_address():
     urls = PROJECT["urls"]
     assert all(url.startswith(urls["Repository"]) for url in urls.values())
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["title"] == PROJECT["name"]
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    assert citation["repository-code"] == PROJECT["urls"]["Repository"]
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md"])
+def test_what_a_guide_for_contributors_links_to_is_there(name: str):
+    links = re.findall(r"\]\((?!https:)([^)#]+)\)", _text(ROOT / name))
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_the_guide_names_make_targets_that_are_there():
+    named = set(re.findall(r"(?:^|`)make ([a-z][\w-]*)", _text(ROOT / "CONTRIBUTING.md"), re.M))
+    targets = re.findall(r"^([\w-]+):", _text(ROOT / "Makefile"), re.MULTILINE)
+    assert named <= set(targets)
 
 
 def _installs_by_name(line: str) -> bool:
