@@ -18,7 +18,8 @@ class Plot:
     Parameters:
         title: What is shown.
         unit: Of the figures.
-        lines: The points of each peer.
+        lines: The points of each peer. One without points keeps its colour, so that the peers have
+            the same colours in all plots.
         limit: A figure that is to be seen as a line across.
     """
 
@@ -82,7 +83,9 @@ class _Axis:
 
 
 def _curve(number: int, name: str, points: list[tuple[float, float]]) -> list[str]:
-    """A line with its points, and its name in the legend."""
+    """A line with its points, and its name in the legend; nothing, if it has no points."""
+    if not points:
+        return []
     color = _COLORS[number % len(_COLORS)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     y = _TOP + 16 + 18 * number

@@ -150,7 +150,6 @@ def plots(bench: Bench, measured: Measured) -> dict[str, Plot]:
                         line.append((sessions, statistics.median(f.cpu for f in each)))
                     elif each and (values := _all(each, name)):
                         line.append((sessions, percentile(values, 99)))
-                if line:
-                    plot.lines[NAMES[peer]] = line
+                plot.lines[NAMES[peer]] = line
             made[f"{name}-{worker}.svg"] = plot
     return made
