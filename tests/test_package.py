@@ -116,7 +116,7 @@ def test_the_readme_lists_the_arguments_with_their_defaults():
 
 
 def test_the_readme_lists_the_settings():
-    own = set(vars(HydraLLMService.Settings)["__annotations__"])
+    own = set(inspect.get_annotations(HydraLLMService.Settings))
     assert {name for name, _ in _table("setting")} == {"model", "system_instruction", *own}
 
 
