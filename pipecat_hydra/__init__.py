@@ -8,26 +8,34 @@ if TYPE_CHECKING:
     from pipecat_hydra.service.llm import HydraLLMService
     from pipecat_hydra.service.metrics import HydraSessionMetricsData
     from pipecat_hydra.service.settings import HydraLLMSettings
+    from pipecat_hydra.session.capacity import Capacity, NoPlaceError
     from pipecat_hydra.session.keys import KeySource
+    from pipecat_hydra.session.redis_capacity import RedisCapacity
     from pipecat_hydra.session.retries import RetryPolicy
 
 __all__ = [
+    "Capacity",
     "HydraLLMService",
     "HydraLLMSettings",
     "HydraRecorder",
     "HydraSessionMetricsData",
     "KeySource",
+    "NoPlaceError",
+    "RedisCapacity",
     "RetryPolicy",
 ]
 
 # Importing the service takes two seconds, most of it Pipecat. `--help` needs nothing of Pipecat,
 # and the emulator only its voice activity detector.
 _HOMES = {
+    "Capacity": "pipecat_hydra.session.capacity",
     "HydraLLMService": "pipecat_hydra.service.llm",
     "HydraLLMSettings": "pipecat_hydra.service.settings",
     "HydraRecorder": "pipecat_hydra.recording.recorder",
     "HydraSessionMetricsData": "pipecat_hydra.service.metrics",
     "KeySource": "pipecat_hydra.session.keys",
+    "NoPlaceError": "pipecat_hydra.session.capacity",
+    "RedisCapacity": "pipecat_hydra.session.redis_capacity",
     "RetryPolicy": "pipecat_hydra.session.retries",
 }
 

@@ -52,7 +52,8 @@ def test_the_version_is_the_newest_of_the_changelog():
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     # aiortc is Pipecat's own affair, and tzdata Python's.
-    specs = [*project["dependencies"], *project["optional-dependencies"]["web"]]
+    extras = project["optional-dependencies"]
+    specs = [*project["dependencies"], *extras["web"], *extras["redis"]]
     declared = {_distribution(spec) for spec in specs} - {"aiortc", "tzdata"}
     distributions = importlib.metadata.packages_distributions()
     imported = {name for path in PACKAGE.rglob("*.py") for name in _imports(path)}

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,17 +13,26 @@ from typing import Annotated, Literal
 import typer
 from loguru import logger
 
-from pipecat_hydra.cli.options import AsJson, MaxAnswer, MaxBargeIn, MaxToolTurn, Repeat
+from pipecat_hydra.cli.check.command import add_check
+from pipecat_hydra.cli.options import (
+    AsJson,
+    Emulated,
+    Instructions,
+    MaxAnswer,
+    MaxBargeIn,
+    MaxToolTurn,
+    Model,
+    Repeat,
+    Url,
+    Verbose,
+    Voice,
+    endpoint_of,
+)
 from pipecat_hydra.cli.replay.command import add_replay
 from pipecat_hydra.cli.report.command import add_report
 from pipecat_hydra.cli.signals import INTERRUPTED, SignalledError, run_until_signal
 from pipecat_hydra.cli.terminal import prepare, say
-from pipecat_hydra.wire.protocol import (
-    BASE_URL_VARIABLE,
-    DEFAULT_BASE_URL,
-    DEFAULT_MODEL,
-    KEY_VARIABLE,
-)
+from pipecat_hydra.wire.protocol import DEFAULT_MODEL
 
 app: typer.Typer = typer.Typer(
     no_args_is_help=True,
@@ -33,23 +41,6 @@ app: typer.Typer = typer.Typer(
     pretty_exceptions_enable=False,
     help="Smallest AI's Hydra speech-to-speech model for Pipecat, and a local emulator of it.",
 )
-
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show logs, on standard error.")]
-
-# Options that `talk` and `web` share.
-Emulated = Annotated[
-    bool,
-    typer.Option("--emulator", help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}."),
-]
-Model = Annotated[str, typer.Option(help="Hydra model.")]
-Voice = Annotated[str | None, typer.Option(help="Its voice.", show_default="the model's")]
-Instructions = Annotated[
-    str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
-]
-Url = Annotated[
-    str | None,
-    typer.Option(help="Endpoint.", show_default=f"{BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}"),
-]
 
 
 def main() -> None:
@@ -132,7 +123,7 @@ def talk(
     included, and a table tells turns, latencies, barge-in time, bytes and tokens. With limits
     it is a gate for builds: exit code 7 if a latency is longer, or cannot be measured.
     """
-    key, base_url = _endpoint(emulator, script, url)
+    key, base_url = endpoint_of(emulator, script, url)
     with _edge(verbose, key):
         from pipecat_hydra.cli import talk as talking
 
@@ -205,7 +196,7 @@ def web(
     uvicorn. Browsers give the microphone only to pages from localhost or https, so that by
     default only this machine can open it. It takes eight calls at a time.
     """
-    key, base_url = _endpoint(emulator, script, url)
+    key, base_url = endpoint_of(emulator, script, url)
     with _edge(verbose, key):
         # What follows takes some seconds to load.
         say("Starting the page ...")
@@ -370,21 +361,6 @@ def emulator(
         asyncio.run(serving.serve(hydra, host, port))
 
 
-def _endpoint(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:
-    """Return the key for Hydra, which is empty for the emulator, and the endpoint."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if emulator or script is not None:
-        if url:
-            option = "--script" if script else "--emulator"
-            raise typer.BadParameter(f"{option} and --url exclude each other")
-        return "", DEFAULT_BASE_URL
-    base_url = url or os.environ.get(BASE_URL_VARIABLE, "").strip()
-    if base_url and not key:
-        source = "--url" if url else BASE_URL_VARIABLE
-        raise typer.BadParameter(f"{source} needs a key: set {KEY_VARIABLE}")
-    return key, base_url or DEFAULT_BASE_URL
-
-
 @contextmanager
 def _edge(verbose: bool, key: str) -> Iterator[None]:
     """Turn exceptions of a command into messages and exit codes, without tracebacks and keys."""
@@ -444,6 +420,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     return "", ExitCode.FAILED
 
 
+add_check(app, _edge)
 add_replay(app, _edge)
 add_report(app, _edge)
 

@@ -1,10 +1,51 @@
-"""Options of `pipecat-hydra talk` that gate a build: repetition, limits and JSON."""
+"""Options of several commands, and those of `talk` that gate a build: repetition and limits."""
 
+import os
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-__all__ = ["AsJson", "MaxAnswer", "MaxBargeIn", "MaxToolTurn", "Repeat"]
+from pipecat_hydra.wire.protocol import BASE_URL_VARIABLE, DEFAULT_BASE_URL, KEY_VARIABLE
+
+__all__ = [
+    "AsJson",
+    "Emulated",
+    "Instructions",
+    "MaxAnswer",
+    "MaxBargeIn",
+    "MaxToolTurn",
+    "Model",
+    "Repeat",
+    "Url",
+    "Verbose",
+    "Voice",
+    "endpoint_of",
+]
+
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show logs, on standard error.")
+]
+
+Emulated: TypeAlias = Annotated[
+    bool,
+    typer.Option("--emulator", help=f"Talk to the embedded emulator, as without {KEY_VARIABLE}."),
+]
+
+Model: TypeAlias = Annotated[str, typer.Option(help="Hydra model.")]
+
+Voice: TypeAlias = Annotated[
+    str | None, typer.Option(help="Its voice.", show_default="the model's")
+]
+
+Instructions: TypeAlias = Annotated[
+    str | None, typer.Option(help="System instruction.", show_default="a concise assistant")
+]
+
+Url: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Endpoint.", show_default=f"{BASE_URL_VARIABLE}, else {DEFAULT_BASE_URL}"),
+]
 
 Repeat: TypeAlias = Annotated[
     int,
@@ -45,3 +86,27 @@ MaxBargeIn: TypeAlias = Annotated[
         show_default="no limit",
     ),
 ]
+
+
+def endpoint_of(emulator: bool, script: Path | None, url: str | None) -> tuple[str, str]:
+    """Return the key for Hydra, which is empty for the emulator, and the endpoint.
+
+    Args:
+        emulator: Whether the embedded emulator is asked for.
+        script: What it answers by.
+        url: The endpoint that is asked for.
+
+    Raises:
+        BadParameter: The options contradict each other, or the environment has no key.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if emulator or script is not None:
+        if url:
+            option = "--script" if script else "--emulator"
+            raise typer.BadParameter(f"{option} and --url exclude each other")
+        return "", DEFAULT_BASE_URL
+    base_url = url or os.environ.get(BASE_URL_VARIABLE, "").strip()
+    if base_url and not key:
+        source = "--url" if url else BASE_URL_VARIABLE
+        raise typer.BadParameter(f"{source} needs a key: set {KEY_VARIABLE}")
+    return key, base_url or DEFAULT_BASE_URL

@@ -28,6 +28,7 @@ __all__ = [
     "GivenUp",
     "Lost",
     "PipelineEffect",
+    "Queued",
     "Ready",
     "ReplyEnded",
     "ReplyStarted",
@@ -117,6 +118,19 @@ class Rest:
     """
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Another session has to end before this one may be opened.
+
+    Parameters:
+        position: How far from the head of the queue, where it is 1.
+        begins: Whether the wait begins with it; else the position has changed.
+    """
+
+    position: int
+    begins: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +410,7 @@ class Report:
 
 
 ConnectionEffect: TypeAlias = (
-    Connected | SessionStarted | Ready | Disconnected | Rested | Lost | Retrying | GivenUp
+    Queued | Connected | SessionStarted | Ready | Disconnected | Rested | Lost | Retrying | GivenUp
 )
 """Effects that tell the pipeline about the connection."""
 

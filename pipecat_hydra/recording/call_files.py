@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -26,7 +26,8 @@ from pipecat_hydra.recording.format import (
     VERSION,
     bot_audio_of,
 )
-from pipecat_hydra.recording.heard import HeardAudio, Stretch
+from pipecat_hydra.recording.heard import HeardAudio
+from pipecat_hydra.recording.received import Part, ReceivedAudio
 from pipecat_hydra.recording.tape import Entry, Kind
 from pipecat_hydra.recording.wire_events import Redaction, read_event, to_json, without_audio
 from pipecat_hydra.wire.protocol import (
@@ -132,6 +133,7 @@ class CallFiles:
         self._tracks: dict[str, _Track] = {}
         self._bot: _Track | None = None
         self._bots = 0
+        self._received = ReceivedAudio()
         self._now = beginning.t
         self._heard: HeardAudio | None = None
         self._lines.append(to_json(_header(beginning)) + b"\n")
@@ -213,6 +215,8 @@ class CallFiles:
             track = self._user_track() if source == b"client" else self._bot_track()
             first, samples = track.add(audio)
             reference = b',"audio":["%s",%d,%d]' % (track.name.encode(), first, samples)
+            if track is self._bot:
+                self._received.add(audio[: samples * BYTES_PER_SAMPLE])
         secs = at - self._began.t
         self._lines.append(
             b'{"t":%.6f,"at":%.6f,"source":"%s","session":%d,"event":%s%s}\n'
@@ -252,7 +256,6 @@ class CallFiles:
             # What the transport still plays is not heard for long.
             self._heard.interrupt(at - self._began.t)
             self._take_heard(self._heard, float("inf"))
-            self._heard_records(self._heard.end_stretch())
         audio = {track.name: track.facts for track in self._tracks.values()}
         for track in self._tracks.values():
             track.flush()
@@ -263,30 +266,39 @@ class CallFiles:
     def _write_heard(self, at: float, pcm: bytes, rate: int, channels: int) -> None:
         if self._heard is None:
             self._heard = HeardAudio(rate)
-            self._open(HEARD_AUDIO, rate)
         self._heard.write(at - self._began.t, pcm, rate, channels)
 
     def _take_heard(self, heard: HeardAudio, until_secs: float) -> None:
-        pieces, stretches = heard.take(until_secs)
-        if pieces:
-            self._tracks[HEARD_AUDIO].add(b"".join(pieces))
-        self._heard_records(stretches)
+        for run in heard.take(until_secs):
+            at = self._began.t + run.first_sample / heard.rate
+            for part in self._parts(run.pcm, heard.rate):
+                samples = len(part.pcm) // BYTES_PER_SAMPLE
+                if part.first_sample is None:
+                    name, (first, _) = HEARD_AUDIO, self._heard_track(heard.rate).add(part.pcm)
+                else:
+                    name, first = bot_audio_of(self._bots), part.first_sample
+                audio = {"audio": [name, first, samples]}
+                self._lines.append(self._line(at, "pipeline", "heard", audio))
+                at += samples / heard.rate
 
-    def _heard_records(self, stretches: list[Stretch]) -> None:
-        for stretch in stretches:
-            track = self._tracks[HEARD_AUDIO]
-            at = self._began.t + stretch.first_sample / track.rate
-            audio = [HEARD_AUDIO, stretch.first_sample, stretch.samples]
-            self._lines.append(self._line(at, "pipeline", "heard", {"audio": audio}))
+    def _parts(self, pcm: bytes, rate: int) -> Iterable[Part]:
+        """Divide what was heard into what was received and what was not."""
+        if self._bot is not None and self._bot.rate == rate:
+            return self._received.parts(pcm)
+        return [Part(pcm, None)]
 
     def _user_track(self) -> _Track:
         return self._tracks.get(USER_AUDIO) or self._open(USER_AUDIO, INPUT_SAMPLE_RATE)
+
+    def _heard_track(self, rate: int) -> _Track:
+        return self._tracks.get(HEARD_AUDIO) or self._open(HEARD_AUDIO, rate)
 
     def _bot_track(self) -> _Track:
         """The file of the bot's audio at the rate of the session."""
         if self._bot is None or self._bot.rate != self._rate:
             self._bots += 1
             self._bot = self._open(bot_audio_of(self._bots), self._rate)
+            self._received = ReceivedAudio()
         return self._bot
 
     def _negotiated(self, event: dict[str, Any]) -> None:

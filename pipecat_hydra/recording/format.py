@@ -44,7 +44,7 @@ BOT_AUDIO: Final = "bot.flac"
 """The samples that came from Hydra, in order; with another rate they go to `bot-2.flac`."""
 
 HEARD_AUDIO: Final = "heard.flac"
-"""What left the output transport, on the call's time axis: sample `k` is at `k / rate`."""
+"""What left the output transport and is not in the bot's files as it was played, in order."""
 
 Source: TypeAlias = Literal["client", "server", "pipeline", "call"]
 """Where a record comes from: sent to Hydra, received from it, the pipeline, or the call itself."""

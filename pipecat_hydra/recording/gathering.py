@@ -213,12 +213,13 @@ class Gathering:
                 if tool is not None:
                     tool.is_cancelled = bool(data.get("cancelled"))
                     tool.error = _text(data.get("error")) or None
-            case "metrics" if "ttfb" in _text(data.get("name")).lower():
+            # Pipecat's TTFA metric repeats the time as "TTFA.ttfb".
+            case "metrics" if _text(data.get("name")).lower() == "ttfb":
                 value = data.get("value")
                 if isinstance(value, int | float) and value > 0:
                     self.ttfbs.append(float(value))
             case "heard" if record.audio is not None:
-                self._play(record.audio)
+                self._play(record.t, record.audio)
             case "bot_started":
                 self._bot_started = record.t
             case "bot_stopped" if self._bot_started is not None:
@@ -233,20 +234,21 @@ class Gathering:
         data = record.data
         match record.type:
             case "session_opening":
-                self._session(record).opening = record.t
+                self._open_session().opening = record.t
             case "session_open":
-                self._session(record).open = record.t
+                self._session().open = record.t
             case "session_configured":
-                self._session(record).configured = record.t
+                self._session().configured = record.t
             case "session_closed":
-                session = self._session(record)
+                session = self._session()
                 session.closed, session.reason = record.t, _text(data.get("reason"))
             case "reconnecting":
                 if not self.reconnects or self.reconnects[-1].ended is not None:
-                    self.reconnects.append(Reconnect(record.t, reason=_text(data.get("reason"))))
+                    self.reconnects.append(Reconnect(record.t, reason=_text(data.get("message"))))
             case "reconnected":
                 if self.reconnects and self.reconnects[-1].ended is None:
                     self.reconnects[-1].ended = record.t
+                    self.reconnects[-1].is_restored = data.get("state_restored") is not False
             case "given_up":
                 self._report(Problem(record.t, "call", "no connection: given up", True))
             case "error" | "recorder_error":
@@ -261,11 +263,11 @@ class Gathering:
             case _:
                 pass
 
-    def _play(self, audio: AudioReference) -> None:
+    def _play(self, begin: float, audio: AudioReference) -> None:
         rate = self._rate_of(audio.file)
         if not rate:
             return
-        begin, end = audio.first_sample / rate, (audio.first_sample + audio.samples) / rate
+        end = begin + audio.samples / rate
         if self.played and begin - self.played[-1][1] < 0.001:
             self.played[-1] = (self.played[-1][0], end)
         else:
@@ -291,13 +293,15 @@ class Gathering:
     def _tool(self, call_id: str) -> ToolCall | None:
         return next((tool for tool in reversed(self.tools) if tool.call_id == call_id), None)
 
-    def _session(self, record: Record) -> SessionSpan:
-        number = record.session or len(self.sessions) + 1
-        for session in self.sessions:
-            if session.number == number:
-                return session
-        self.sessions.append(SessionSpan(number))
+    def _open_session(self) -> SessionSpan:
+        """Begin a session; one that never opened has no number, and is tried again."""
+        last = self.sessions[-1] if self.sessions else None
+        if last is None or last.open is not None:
+            self.sessions.append(SessionSpan(len(self.sessions) + 1))
         return self.sessions[-1]
+
+    def _session(self) -> SessionSpan:
+        return self.sessions[-1] if self.sessions else self._open_session()
 
     def _report(self, problem: Problem) -> None:
         for known in reversed(self.problems):

@@ -8,15 +8,14 @@ not played. So what lies in the future waits, and an interruption takes it away.
 """
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from pipecat_hydra.recording.audio_files import resampled
 from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
-__all__ = ["HeardAudio", "Stretch"]
+__all__ = ["HeardAudio", "Run"]
 
 # A chunk that comes later than that after the end of the last one follows after a pause.
 _LATENESS_SECS: Final = 0.02
@@ -25,21 +24,20 @@ _LATENESS_SECS: Final = 0.02
 _AHEAD_SECS: Final = 0.1
 
 
-@dataclass(slots=True)
-class Stretch:
+class Run(NamedTuple):
     """Audio that was heard without a pause.
 
     Parameters:
-        first_sample: Its place on the time axis.
-        samples: Its length.
+        first_sample: Where it begins on the time axis.
+        pcm: Mono PCM16.
     """
 
     first_sample: int
-    samples: int
+    pcm: bytes
 
 
 class HeardAudio:
-    """Takes chunks with the times when they were written, and gives the track from its begin."""
+    """Takes chunks with the times when they were written, and gives what was heard of them."""
 
     def __init__(self, rate: int):
         """Begin an empty track.
@@ -49,10 +47,9 @@ class HeardAudio:
         """
         self.rate = rate
         self._lateness = _LATENESS_SECS * rate
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[Run] = deque()
         self._end = 0
         self._given = 0
-        self._stretch: Stretch | None = None
         self._last_chunk = 0
 
     def write(self, secs: float, pcm: bytes, rate: int, channels: int) -> None:
@@ -70,7 +67,7 @@ class HeardAudio:
         first = round(secs * self.rate)
         if first <= self._end + self._lateness:
             first = self._end
-        self._waiting.append((first, pcm))
+        self._waiting.append(Run(first, pcm[: samples * BYTES_PER_SAMPLE]))
         self._end = first + samples
         self._last_chunk = samples
 
@@ -78,51 +75,30 @@ class HeardAudio:
         """Take away what was written and has not been played."""
         ahead = max(_AHEAD_SECS * self.rate, self._last_chunk)
         cut = round(secs * self.rate + ahead)
-        while self._waiting and self._waiting[-1][0] >= cut:
+        while self._waiting and self._waiting[-1].first_sample >= cut:
             self._waiting.pop()
         if self._waiting:
             first, pcm = self._waiting.pop()
-            self._waiting.append((first, pcm[: BYTES_PER_SAMPLE * (cut - first)]))
+            self._waiting.append(Run(first, pcm[: BYTES_PER_SAMPLE * (cut - first)]))
         self._end = max(self._given, min(self._end, cut))
 
-    def take(self, until_secs: float) -> tuple[list[bytes], list[Stretch]]:
-        """Return what of the track has been played, from where the last call left off.
+    def take(self, until_secs: float) -> list[Run]:
+        """Return what has been played since the last call.
 
         Args:
             until_secs: The time by which all that was written is known. A chunk that begins later
                 waits.
-
-        Returns:
-            PCM16, silence included, and the stretches that have ended.
         """
         until = until_secs * self.rate
-        pieces: list[bytes] = []
-        ended: list[Stretch] = []
-        while self._waiting and self._waiting[0][0] < until:
-            first, pcm = self._waiting.popleft()
-            samples = len(pcm) // BYTES_PER_SAMPLE
-            if first > self._given:
-                pieces.append(bytes(BYTES_PER_SAMPLE * (first - self._given)))
-            pieces.append(pcm)
-            self._given = first + samples
-            if self._stretch is not None and self._stretch_end == first:
-                self._stretch.samples += samples
-            else:
-                ended += self.end_stretch()
-                self._stretch = Stretch(first, samples)
-        if self._stretch is not None and self._stretch_end < until and not self._waiting:
-            ended += self.end_stretch()
-        return pieces, ended
-
-    def end_stretch(self) -> list[Stretch]:
-        """Return the stretch that goes on, if there is one: nothing comes any more."""
-        stretch, self._stretch = self._stretch, None
-        return [stretch] if stretch is not None else []
-
-    @property
-    def _stretch_end(self) -> int:
-        assert self._stretch is not None
-        return self._stretch.first_sample + self._stretch.samples
+        runs: list[Run] = []
+        while self._waiting and (first := self._waiting[0].first_sample) < until:
+            pieces: list[bytes] = []
+            self._given = first
+            while self._waiting and self._waiting[0].first_sample == self._given < until:
+                pieces.append(self._waiting.popleft().pcm)
+                self._given += len(pieces[-1]) // BYTES_PER_SAMPLE
+            runs.append(Run(first, b"".join(pieces)))
+        return runs
 
 
 def _converted(pcm: bytes, rate: int, channels: int, new_rate: int) -> bytes:

@@ -176,11 +176,13 @@ class Reconnect:
         began: When it was lost.
         ended: When there was a session again; `None` if it was given up, or the recording ends.
         reason: Why.
+        is_restored: Whether the session that followed was told all that was said before it.
     """
 
     began: float
     ended: float | None = None
     reason: str = ""
+    is_restored: bool = True
 
 
 @dataclass(slots=True)

@@ -4,11 +4,12 @@ The reader takes what is there. A recording whose process was killed has no end 
 a line at its end, and audio files that end a moment before; the reader says that it is not
 complete, and where it ends.
 
-Audio is laid on the call's time axis from three different sources. `heard.flac` is on that axis
-already. The user's audio is laid by when it was sent. The service may have kept it before, while
-there was no session, and sends what it has kept in faster steps than it came in. So the reader
-goes backwards: each piece ends when it was sent, or where the piece after it begins, if that is
-earlier. The bot's audio is laid end to end within a response, from when its first piece arrived.
+Audio is laid on the call's time axis in three different ways. What the listener heard is laid by
+its records, each of which tells where its audio begins. The user's audio is laid by when it was
+sent. The service may have kept it before, while there was no session, and sends what it has kept in
+faster steps than it came in. So the reader goes backwards: each piece ends when it was sent, or
+where the piece after it begins, if that is earlier. The bot's audio is laid end to end within a
+response, from when its first piece arrived.
 """
 
 import json
@@ -157,8 +158,16 @@ class Recording:
         return Track(_laid(pieces, rate), rate)
 
     def heard_track(self) -> Track:
-        """Return what the listener heard: what left the output transport."""
-        return Track(*self._file(HEARD_AUDIO))
+        """Lay what the listener heard on the time axis: what left the output transport."""
+        played = [
+            (record.t, record.audio)
+            for record in self.records
+            if record.type == "heard" and record.source == "pipeline" and record.audio is not None
+        ]
+        # All of it has the rate of the transport, whichever file it is in.
+        rate = next(filter(None, (self.rate(audio.file) for _, audio in played)), 0)
+        pieces = [(begins, self.samples(audio)) for begins, audio in played]
+        return Track(_laid(pieces, rate), rate)
 
     def generated_track(self) -> Track:
         """Lay what the bot generated on the time axis, each response from its first audio on."""

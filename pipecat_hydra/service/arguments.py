@@ -31,6 +31,7 @@ from pipecat_hydra.service.phrases import FixedPhrases
 from pipecat_hydra.service.settings import HydraLLMSettings, complete_settings, wanted
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.user_audio import SpeakerPolicy
+from pipecat_hydra.session.capacity import Capacity
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.keys import Keyring, KeySource
 from pipecat_hydra.session.retries import RetryPolicy
@@ -140,6 +141,7 @@ class Arguments:
     max_tool_rounds: int | None
     longest_turn_secs: float
     retry: RetryPolicy | None
+    capacity: Capacity | None
     recorder: HydraRecorder | None
 
     @classmethod

@@ -48,6 +48,7 @@ from pipecat_hydra.conversation.effects import (
     GivenUp,
     Lost,
     PipelineEffect,
+    Queued,
     Ready,
     Retrying,
     SessionStarted,
@@ -56,6 +57,7 @@ from pipecat_hydra.conversation.effects import (
 from pipecat_hydra.recording.recorder import HydraRecorder
 from pipecat_hydra.service.settings import HydraLLMSettings, wanted
 from pipecat_hydra.service.surroundings import OutputTransport, Surroundings
+from pipecat_hydra.service.wanted_session import WantedSession
 from pipecat_hydra.session.endpoint import Endpoint
 
 __all__ = ["CallRecorder"]
@@ -87,6 +89,7 @@ class CallRecorder:
         surroundings: Surroundings,
         settings: HydraLLMSettings,
         endpoint: Endpoint,
+        session: WantedSession,
     ):
         """Begin to record.
 
@@ -96,10 +99,12 @@ class CallRecorder:
             surroundings: Knows the output transport.
             settings: Those of the service, which change in the call.
             endpoint: Where the service connects to.
+            session: Knows whether a session was told the conversation before it.
         """
         self._service = service
         self._surroundings = surroundings
         self._settings = settings
+        self._session = session
         asked = wanted(settings)
         # A query may hold anything.
         url = urlunsplit(urlsplit(endpoint.base_url)._replace(query="", fragment=""))
@@ -132,6 +137,8 @@ class CallRecorder:
     def see_effect(self, effect: PipelineEffect) -> None:
         """Record what an effect says of the connection."""
         match effect:
+            case Queued(position):
+                self._note("queued", position=position)
             case Connected():
                 self._connected_at = time.monotonic()
             case SessionStarted(session_id):
@@ -211,7 +218,8 @@ class CallRecorder:
             self._note("dropped", secs=round(ready.lost_secs, 3), why=why)
         if self._is_lost:
             self._is_lost = False
-            self._note("reconnected")
+            restored = self._session.knows_all and not ready.lost_secs
+            self._note("reconnected", state_restored=restored)
 
     def _disconnected(self, reason: str) -> None:
         connected_at, self._connected_at = self._connected_at, None

@@ -19,6 +19,7 @@ from pipecat_hydra.conversation.effects import (
     FailureKind,
     GivenUp,
     Lost,
+    Queued,
     Ready,
     Report,
     Rested,
@@ -86,6 +87,9 @@ class ConnectionEvents:
     async def tell(self, effect: ConnectionEffect) -> None:
         """Log a change of the connection, raise its event and push its error."""
         match effect:
+            case Queued(position):
+                logger.debug(f"{self._service}: number {position} of those who wait for a session")
+                await self.raise_event("on_capacity_position", position)
             case Connected():
                 self._is_connected = True
                 await self.raise_event("on_connected")

@@ -69,6 +69,7 @@ EVENTS = (
     "on_reconnecting",
     "on_reconnected",
     "on_capacity",
+    "on_capacity_position",
     "on_given_up",
     "on_call_limit",
     "on_turn_discarded",

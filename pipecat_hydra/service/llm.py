@@ -44,6 +44,7 @@ from pipecat_hydra.service.results import as_json
 from pipecat_hydra.service.settings import HydraLLMSettings, settings_warnings, useless_settings
 from pipecat_hydra.service.turns import TurnFrames
 from pipecat_hydra.service.user_audio import SpeakerPolicy
+from pipecat_hydra.session.capacity import Capacity
 from pipecat_hydra.session.endpoint import PROXY_OF_ENVIRONMENT, AuthStyle
 from pipecat_hydra.session.keys import KeySource
 from pipecat_hydra.session.retries import RetryPolicy
@@ -58,8 +59,6 @@ _HANDLED_SETTINGS = {"model", "voice", "system_instruction", "generate_initial_r
 class HydraLLMService(LLMService[HydraLLMAdapter]):
     """Smallest AI's Hydra, a realtime speech-to-speech model, as a Pipecat service.
 
-    The class is long because a third of it describes its arguments and events, where users look.
-
     Takes `InputAudioRawFrame`s of any rate and channel count. Gives the model's speech as
     `TTSAudioRawFrame`s at the rate that the server negotiates, the turn and interruption frames of
     the server's VAD, text frames where Hydra sends transcripts, and function calls.
@@ -71,7 +70,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
 
     With aggregators it proposes user turns, and the application's turn strategies decide whether to
     interrupt; it recommends `ExternalUserTurnStrategies`. Without, it announces the turns and
-    interrupts by itself. It sees which applies by a look at the pipeline; `turn_frames` forces it.
+    interrupts by itself. It looks at the pipeline to see which applies; `turn_frames` forces it.
 
     The socket is opened when the pipeline is set up. The session is configured, which can be done
     only once, when it is first used: by an `LLMRunFrame`, after which the model speaks first, or by
@@ -91,6 +90,8 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
     - `on_reconnecting(service, attempt, delay_secs)`: a connection that was lost, or could not be
       had, is tried again after a delay.
     - `on_capacity(service, attempt, delay_secs)`: the same, for Hydra is full.
+    - `on_capacity_position(service, position)`: the call waits for a place of its `capacity`, and
+      is so far from the head of the queue, where the position is 1; with each change.
     - `on_reconnected(service, state_restored)`: there is a session again. `state_restored` tells
       whether it knows all that was said; Hydra gives no transcript of the user, so it can only be
       true if an STT service does, or nobody has spoken yet.
@@ -151,6 +152,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
         max_tool_rounds: int | None = None,
         longest_turn_secs: float = 60.0,
         retry: RetryPolicy | None = None,
+        capacity: Capacity | None = None,
         recorder: HydraRecorder | None = None,
         **kwargs: Any,
     ):
@@ -167,8 +169,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             system_instruction: The same as `Settings(system_instruction=...)`.
             instructions: Another name of `system_instruction`.
             tools: Functions that the model may call. The tools of a context, if there is one, win.
-            auth: Where the key goes: `"query"`, as documented, or `"header"`, an `Authorization`
-                header.
+            auth: Where the key goes: `"query"`, as documented, or `"header"` (`Authorization`).
             ssl: Which certificates are trusted; Python's default if None.
             proxy: URL of the proxy to go through, None for none. By default `"environment"`: the
                 one that `HTTPS_PROXY` and the like name, but none to this machine.
@@ -187,9 +188,9 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             context_warning_bytes: How much a session was told when one warning is logged, in bytes,
                 which names the largest parts. None for no warning.
             vad_frames: Whether `VADUserStartedSpeakingFrame`s and `VADUserStoppedSpeakingFrame`s
-                tell the pipeline of Hydra's VAD too. Pipecat's `UserBotLatencyObserver` measures
-                from them, an STT service beside Hydra ends its transcript by them, and RTVI clients
-                and `pipecat eval` may ask for them. Not with a VAD in the pipeline.
+                tell the pipeline of Hydra's VAD too: `UserBotLatencyObserver` measures from them,
+                STT services end transcripts by them, RTVI clients and `pipecat eval` may ask for
+                them. Not with a VAD in the pipeline.
             fixed_phrases: What becomes of a text to be spoken as it stands (`TTSSpeakFrame`, Flows'
                 `tts_say` and `end_conversation`) where no TTS service in the pipeline speaks it.
                 `"model"`: the model is asked to say it, perhaps not word for word, with one
@@ -203,23 +204,21 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 little before where it stopped.
             joined_audio_secs: How long the frames of reply audio become, in seconds, by joining,
                 while the listener has 0.3 s or more still to hear; 0 for a frame for each delta.
-            speakers: What Hydra hears when the transport gives the audio of several people at a
-                time: `"mix"`, all of them; or `"first"`, the one that was heard first, until no
-                audio has come of that one for five seconds.
+            speakers: Whom Hydra hears of several people at a time: `"mix"`, all of them; `"first"`,
+                the one that was heard first, until no audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.
-            audio_passthrough: Whether the user's audio is passed on down. None: unless all who get
-                it are output transports and assistant aggregators of Pipecat, which do not use it.
-            open_timeout_secs: How long connecting may take, in seconds.
-            handshake_timeout_secs: How long the server may take to create and again to configure
-                the session, in seconds.
+            audio_passthrough: Whether the user's audio is passed on down. None: unless only output
+                transports and assistant aggregators of Pipecat get it, which do not use it.
+            open_timeout_secs: How many seconds connecting may take.
+            handshake_timeout_secs: How many seconds creating, and configuring, a session may take.
             kickoff_timeout_secs: How long to wait, in seconds from the user's first audio, for an
                 `LLMRunFrame` before the session is configured without a greeting; not when the user
                 speaks, or the settings say who speaks first. Audio is kept meanwhile.
             end_timeout_secs: How many seconds an `EndFrame` or a flush may wait for a reply's rest.
             preroll_secs: How many seconds of the user's audio are kept that cannot be sent, or may
                 have to be sent again; the newest are kept.
-            unused_timeout_secs: How many seconds a session that nobody uses yet is kept open. It is
-                opened again when somebody does. None for ever.
+            unused_timeout_secs: How many seconds a session is kept open that nobody uses yet; the
+                first use opens another. None for ever.
             idle_timeout_secs: How long a session is kept open, in seconds, in which nobody says
                 anything: the microphone hears silence or is muted, and no reply comes. It is
                 opened again, and told what was said, when somebody does. None for ever.
@@ -228,17 +227,18 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
                 boundary, which nobody hears; at the limit at once, as after a loss. None for ever.
             max_call_secs: How long the call may last, in seconds from the first use of the service
                 on. `on_call_limit` comes before, and then the pipeline is ended. None for ever.
-            no_result_timeout_secs: How long a call waits for a result, in seconds, once its
-                function has returned without one. Then Hydra is told there is none, and a later
-                result as text. None until the user speaks, for clients that answer late by RTVI.
+            no_result_timeout_secs: How many seconds a call waits for a result once its function has
+                returned without one. Then Hydra is told there is none, and a later result as text.
+                None until the user speaks, for clients that answer late by RTVI.
             max_tool_rounds: How many rounds of calls the model may make in a row while nothing is
                 said. The functions of the next round are not run: each call is answered with an
                 error that asks the model to speak. If it calls all the same, it is asked to go on
                 no more until the user speaks. None for any number.
             longest_turn_secs: How long the user may speak without a pause, in seconds. Who is
                 heard for longer, as music on hold is, counts as stopped: the model can be asked.
-            retry: How often, how fast and how long a session that is lost, or cannot be had, is
-                tried to get; see `RetryPolicy` for the defaults.
+            retry: How often, how fast and how long a lost session is tried again: `RetryPolicy`.
+            capacity: Gives each session a place under a cap that many calls share, or lets it wait,
+                as a `RedisCapacity`. By default Hydra alone says when it is full.
             recorder: Records each call; by default to the folder that the environment's
                 `HYDRA_RECORD` names, if it does.
             **kwargs: Arguments of `LLMService`.

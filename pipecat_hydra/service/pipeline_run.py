@@ -84,6 +84,7 @@ class PipelineRun:
             on_voice_rejected=lambda message: self.session.on_voice_rejected(message),
             retry=arguments.retry,
             open_timeout_secs=arguments.open_timeout_secs,
+            capacity=arguments.capacity,
         )
         self.meters: Meters = Meters(
             model=lambda: self.conversation.model,
@@ -256,6 +257,7 @@ class PipelineRun:
                 self.surroundings,
                 arguments.settings,
                 arguments.endpoint,
+                self.session,
             )
             self.connection.show_messages(
                 sent=self.recording.sent, received=self.recording.received

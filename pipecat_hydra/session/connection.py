@@ -12,7 +12,8 @@ saves the time of connecting; `open` says that the session is used. A session in
 lost is opened again: the conversation goes on, and keeps the user's audio meanwhile.
 `replace` exchanges the session for another, to change what Hydra freezes in a session.
 
-Effects tell the pipeline about the connection: `Connected`, `SessionStarted` and `Ready`; then
+Effects tell the pipeline about the connection: `Queued`, if it has to wait for its place
+(capacity.py); `Connected`, `SessionStarted` and `Ready`; then
 `Disconnected`, followed by `Lost` and `Retrying` if the session will be opened again, by
 `GivenUp` if not, and by `Rested` if nobody needs it.
 
@@ -43,6 +44,7 @@ from pipecat_hydra.conversation.effects import (
     Send,
     Severity,
 )
+from pipecat_hydra.session.capacity import Admission, Capacity, NoPlaceError
 from pipecat_hydra.session.effect_queue import EffectQueue, Pause
 from pipecat_hydra.session.endpoint import Endpoint
 from pipecat_hydra.session.failures import HydraConnectionError
@@ -81,6 +83,7 @@ class HydraConnection:
         on_voice_rejected: Callable[[str], bool] = lambda _: False,
         retry: RetryPolicy | None = None,
         open_timeout_secs: float = 10.0,
+        capacity: Capacity | None = None,
     ):
         """Make a connection that is not open.
 
@@ -102,6 +105,7 @@ class HydraConnection:
                 session fails.
             retry: How a lost session is tried again; the defaults if None.
             open_timeout_secs: How long connecting may take, in seconds.
+            capacity: Gives the session a place, before it is opened; None if it needs none.
         """
         self._endpoint = endpoint
         self._conversation = conversation
@@ -112,8 +116,12 @@ class HydraConnection:
         self.traffic: Final = Traffic()
         """How much was sent and received so far."""
         self._effects = EffectQueue(on_effect, on_death=self._on_effects_death)
+        self._admission = Admission(capacity, self._effects.put)
         self._runner = SessionRunner(
-            self._attempt, retries=Retries(retry or RetryPolicy()), tell=self._effects.put
+            self._attempt,
+            retries=Retries(retry or RetryPolicy()),
+            tell=self._effects.put,
+            on_over=self._admission.leave,
         )
         self._timers = ConversationTimers(conversation, self._tick)
         # The open WebSocket, and, once we have decided to end it, why.
@@ -203,6 +211,7 @@ class HydraConnection:
         if not drain and self._socket is not None:
             self._socket.abort()
         await self._runner.close()
+        await self._admission.close()
         await self._effects.close(drain=drain)
         self._timers.cancel()
 
@@ -309,7 +318,10 @@ class HydraConnection:
     async def _attempt(self) -> Ending:
         """Connect, serve the session until it ends, and say why it ended."""
         try:
+            await self._admission.enter()
             return await self._serve()
+        except NoPlaceError as error:
+            return Ending(FailureKind.CAPACITY, str(error), is_final=True)
         except HydraConnectionError as error:
             return Ending(error.kind, error.message, retry_after_secs=error.retry_after_secs)
 

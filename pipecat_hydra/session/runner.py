@@ -32,6 +32,9 @@ session, leads from LOST back to IN_USE. When an attempt ends:
 An attempt that dies (supervision.py) is an attempt that ended: the server is said to have
 failed, and the same rules apply. A due attempt is a timer and no task, so nothing is left to
 die while the runner waits.
+
+While an attempt runs or is due, the call keeps its place under a cap on sessions (capacity.py);
+`on_over` tells when none does any more.
 """
 
 import asyncio
@@ -79,12 +82,14 @@ class Ending:
         message: The same, for a person. Never holds the key or the URL's query.
         created: Whether the server had opened a session.
         retry_after_secs: How long the server asks to wait, in seconds.
+        is_final: Whether trying again is of no use, whatever the kind.
     """
 
     kind: FailureKind
     message: str
     created: bool = False
     retry_after_secs: float | None = None
+    is_final: bool = False
 
 
 class SessionRunner:
@@ -96,6 +101,7 @@ class SessionRunner:
         *,
         retries: Retries,
         tell: Callable[[PipelineEffect], None],
+        on_over: Callable[[], None] = lambda: None,
     ):
         """Make a runner that is IDLE.
 
@@ -104,10 +110,12 @@ class SessionRunner:
                 cancelled to stop it.
             retries: When to try again.
             tell: Called with each effect for the pipeline.
+            on_over: Called when an attempt has ended by itself, and none runs or is due.
         """
         self._make_attempt = attempt
         self._retries = retries
         self._tell = tell
+        self._on_over = on_over
         self._state = State.IDLE
         self._attempt: Supervised[Ending] | None = None
         # Whether the session of this attempt was configured.
@@ -227,6 +235,8 @@ class SessionRunner:
             return
         died = Ending(FailureKind.SERVER, f"the session with Hydra failed ({attempt.death})")
         self._after(attempt.result or died)
+        if not self.is_open:
+            self._on_over()
 
     def _after(self, ending: Ending) -> None:
         """Tell how an attempt ended by itself, and move to the state that follows."""
@@ -248,7 +258,7 @@ class SessionRunner:
     def _try_again(self, ending: Ending) -> None:
         kind, message = ending.kind, ending.message
         retry = self._retries.next(kind, _now(), retry_after_secs=ending.retry_after_secs)
-        if retry is None:
+        if retry is None or ending.is_final:
             self._state = State.GIVEN_UP
             self._tell(GivenUp(kind, message))
             return

@@ -187,7 +187,12 @@ class TestPicture:
         for is_standalone in (True, False):
             root = ElementTree.fromstring(svg(nasty, is_standalone=is_standalone))
             names = {element.tag.rpartition("}")[2] for element in root.iter()}
-            assert names <= {"svg", "title", "style", "rect", "text", "path"}
+            assert names <= {"svg", "title", "style", "rect", "text", "path", "circle"}
+
+    def test_changes_of_settings_are_marked(self, nasty: ReportedCall):
+        root = ElementTree.fromstring(svg(nasty))
+        (mark,) = [each for each in root.iter() if each.tag.endswith("circle")]
+        assert "".join(mark.itertext()) == "Settings: voice"
 
     def test_a_long_call_is_drawn_in_rows(self, tmp_path: Path):
         call = SampleCall(200)

@@ -184,6 +184,26 @@ def test_a_discarded_turn_is_answered_by_nothing(course: Write):
     assert came.latencies["answer"] == near(1.2)
 
 
+def test_a_session_that_did_not_open_is_tried_again(course: Write):
+    call = SampleCall(10)
+    call.drop(3, 6)
+    # Two attempts failed before the session opened.
+    for t in (3.5, 4.5):
+        call.add(t, "call", "session_opening")
+        call.add(t + 0.5, "call", "reconnecting", message="code 1013")
+    came = course(call)
+    assert [one.number for one in came.sessions] == [1, 2]
+    assert (came.sessions[1].opening, came.sessions[1].open) == (5.92, 5.96)
+    assert [(one.began, one.ended) for one in came.reconnects] == [(3, 6)]
+
+
+@pytest.mark.parametrize("state_restored", [True, False])
+def test_a_reconnect_tells_whether_hydra_knows_what_was_said(course: Write, state_restored: bool):
+    call = SampleCall(10)
+    call.drop(3, 4.5, state_restored=state_restored)
+    assert [one.is_restored for one in course(call).reconnects] == [state_restored]
+
+
 def test_a_drop_is_a_reconnect_between_two_sessions(course: Write):
     call = SampleCall(10)
     call.drop(3, 4.5)
@@ -222,6 +242,7 @@ def test_metrics_give_the_time_to_first_byte(course: Write):
     call.say(1, speech(1))
     call.reply(2.5, tone(1), heard_from=2.7)
     call.add(2.6, "pipeline", "metrics", name="ttfb", value=0.123, unit="s")
+    call.add(2.6, "pipeline", "metrics", name="TTFA.ttfb", value=0.123, unit="s")
     call.add(2.6, "pipeline", "metrics", name="processing", value=7.0, unit="s")
     assert course(call).latencies["ttfb"] == [0.123]
 

@@ -116,4 +116,9 @@ async def test_a_call_comes_to_what_its_voices_say(shape: Shape, tmp_path: Path)
     ]
     assert [tool.result for tool in course.tools] == 2 * [{"sky": "sunny", "city": "Paris"}]
     assert [len(course.turns), len(course.reconnects), len(course.settings)] == [3, 1, 1]
+    assert "broke" in course.reconnects[0].reason
+    assert all(one.opening and one.open and one.configured for one in course.sessions)
+    spans = [moment for one in course.sessions for moment in (one.opening or 0, one.closed or 0)]
+    assert len(spans) == 6
+    assert spans == sorted(spans)
     assert "It will be sunny in Paris." in page(open_calls([folder]))

@@ -102,7 +102,7 @@ def test_each_line_is_as_the_schema_says(tmp_path: Path):
     writing = Writing(tmp_path)
     writing.opening()
     writing.said(0.1, _noise(320))
-    writing.spoken(0.2, _noise(480))
+    writing.spoken(0.2, _noise(480, seed=2))
     writing.received(0.3, type="response.done", response={"id": "r1", "x": float("nan")})
     writing.put(Kind.RECEIVED, 0.4, (b"no JSON\n", b""))
     writing.put(Kind.HEARD, 0.4, (_noise(960).tobytes(), 24_000, 1))
@@ -255,8 +255,38 @@ def test_what_was_heard_is_on_the_time_axis(tmp_path: Path):
     assert track.rate == 24_000
     assert not track.samples[:12_000].any()
     assert np.array_equal(track.samples[12_000:], bot[:9_600])
-    (heard,) = [record for record in call.records if record.type == "heard"]
-    assert (heard.t, heard.audio) == (0.5, AudioReference("heard.flac", 12_000, 9_600))
+    heard = [record for record in call.records if record.type == "heard"]
+    assert [record.t for record in heard] == pytest.approx([0.5 + n * 0.04 for n in range(10)])
+    assert heard[1].audio == AudioReference("heard.flac", 960, 960)
+
+
+def test_what_was_heard_as_it_was_received_is_kept_once(tmp_path: Path):
+    bot, phrase = _noise(48_000), _noise(24_000, seed=2)
+    writing = Writing(tmp_path)
+    writing.opening()
+    writing.spoken(0.1, bot)
+    writing.put(Kind.HEARD, 0.5, _heard(bot[:24_000]))
+    writing.put(Kind.HEARD, 2.0, _heard(phrase))
+    call = writing.ended(9.0)
+    first, second = [record for record in call.records if record.type == "heard"]
+    assert (first.t, first.audio) == (0.5, AudioReference("bot.flac", 0, 24_000))
+    assert (second.t, second.audio) == (2.0, AudioReference("heard.flac", 0, 24_000))
+    track = call.heard_track()
+    assert np.array_equal(track.samples[12_000:36_000], bot[:24_000])
+    assert not track.samples[36_000:48_000].any()
+    assert np.array_equal(track.samples[48_000:], phrase)
+    assert call.rate("heard.flac") == 24_000
+
+
+def test_what_was_heard_at_another_rate_is_kept_as_it_was_heard(tmp_path: Path):
+    bot = _noise(4_800)
+    writing = Writing(tmp_path)
+    writing.opening()
+    writing.spoken(0.1, bot)
+    writing.put(Kind.HEARD, 0.5, (bot.tobytes(), 48_000, 1))
+    call = writing.ended(1.0)
+    assert call.records[-1].audio == AudioReference("heard.flac", 0, 4_800)
+    assert call.heard_track().rate == 48_000
 
 
 def _heard(samples: NDArray[np.int16]) -> tuple[bytes, int, int]:

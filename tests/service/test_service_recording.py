@@ -235,6 +235,47 @@ async def test_what_is_heard_ends_where_an_interruption_cuts_it(shape: Shape, tm
     assert len(told.heard_track().samples) < len(told.generated_track().samples)
 
 
+@shapes
+async def test_what_is_heard_is_kept_once(shape: Shape, tmp_path: Path):
+    script = Script([Say(REPLY.tobytes(), 24_000)], then="repeat")
+    async with (
+        emulator(script) as hydra,
+        call(hydra, shape, settings=NO_GREETING, recorder=HydraRecorder(tmp_path)) as talk,
+    ):
+        axis = Axis(talk)
+        await talk.say("question")
+        await talk.until(lambda: len(talk.transport.heard) > 12)
+        # After an interruption what was not played of the reply is passed over.
+        await talk.say("interrupt")
+        await talk.until_pushed(LLMFullResponseEndFrame, 2)
+        await talk.until_quiet()
+    told = only(tmp_path)
+    axis.assert_heard(told)
+    heard = [record.audio for record in of(told, "heard") if record.audio is not None]
+    assert {audio.file for audio in heard} <= {"bot.flac", "heard.flac"}
+    received = sum(audio.samples for audio in heard if audio.file == "bot.flac")
+    # The last chunk of a reply is made whole with silence.
+    assert received > 0.97 * sum(audio.samples for audio in heard)
+
+
+async def test_a_reconnect_tells_whether_hydra_knows_what_was_said(tmp_path: Path):
+    async with (
+        emulator(Script([Say.tones(0.3)], then="repeat")) as hydra,
+        call(hydra, settings=NO_GREETING, recorder=HydraRecorder(tmp_path)) as talk,
+    ):
+        await talk.until(lambda: bool(hydra.sessions) and hydra.sessions[-1].configured)
+        await hydra.drop()
+        await talk.until(lambda: len(hydra.sessions) == 2 and hydra.sessions[-1].configured)
+        await talk.say("hello")
+        await talk.until_pushed(LLMFullResponseEndFrame)
+        await hydra.drop()
+        await talk.until(lambda: len(hydra.sessions) == 3 and hydra.sessions[-1].configured)
+        await talk.until_quiet()
+    # Hydra sends no transcript, so it cannot be told what the user has said.
+    told = of(only(tmp_path), "reconnected")
+    assert [record.data["state_restored"] for record in told] == [True, False]
+
+
 @pytest.mark.parametrize("out_rate", [8_000, 16_000, 48_000])
 async def test_what_is_heard_has_the_rate_of_the_transport(out_rate: int, tmp_path: Path):
     async with (

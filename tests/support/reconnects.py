@@ -39,6 +39,7 @@ class Story:
             "on_reconnecting",
             "on_reconnected",
             "on_capacity",
+            "on_capacity_position",
             "on_given_up",
         ):
             llm.add_event_handler(name, self._teller(name))

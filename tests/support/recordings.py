@@ -103,18 +103,17 @@ class SampleCall:
         """Open a session and configure it within 80 ms."""
         self._session += 1
         for offset, kind in enumerate(("opening", "open", "configured")):
-            self.add(t + 0.04 * offset, "call", f"session_{kind}", session=self._session)
+            self.add(t + 0.04 * offset, "call", f"session_{kind}")
         configuration = {"output_audio_sample_rate": BOT_RATE}
         self.event(t + 0.08, "server", "session.configured", session=configuration)
 
-    def drop(self, t: float, until: float) -> None:
+    def drop(self, t: float, until: float, *, state_restored: bool = True) -> None:
         """Lose the connection."""
-        closed = {"session": self._session, "reason": "code 1011", "secs": t}
-        self.add(t, "call", "session_closed", **closed)
-        self.add(t, "call", "reconnecting", reason="code 1011")
+        self.add(t, "call", "session_closed", reason="code 1011", secs=t)
+        self.add(t, "call", "reconnecting", message="code 1011")
         self._offline.append((t, until))
         self.session(until - 0.08)
-        self.add(until, "call", "reconnected")
+        self.add(until, "call", "reconnected", state_restored=state_restored)
 
     def noise(self, level: float, seed: int = 1) -> None:
         """Lay noise under all that the user says."""
@@ -242,5 +241,5 @@ class SampleCall:
         for piece in range(first, last, BOT_RATE // 25):
             samples = min(BOT_RATE // 25, last - piece)
             audio = ["heard.flac", piece, samples]
-            self.add((piece + samples) / BOT_RATE, "pipeline", "heard", audio=audio)
+            self.add(piece / BOT_RATE, "pipeline", "heard", audio=audio)
         self.add(last / BOT_RATE, "pipeline", "bot_stopped")

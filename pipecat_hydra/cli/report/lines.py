@@ -99,6 +99,7 @@ def _of_line(course: Course) -> list[Line]:
     for lost in course.reconnects:
         took = "not restored" if lost.ended is None else f"{lost.ended - lost.began:.2f} s"
         what = "connection lost" + (f": {lost.reason}" if lost.reason else "")
+        what += "" if lost.is_restored else "; Hydra does not know all that was said before"
         lines.append(Line(lost.began, "line", "line", what, took))
     for change in course.settings:
         lines.append(Line(change.at, "line", "set", _compact(change.settings), "settings"))

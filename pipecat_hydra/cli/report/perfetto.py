@@ -95,7 +95,9 @@ def _line(course: Course) -> list[dict[str, Any]]:
         end = _or(session.closed, course.secs)
         events.append(_span("line", f"session {session.number}", begin, end, reason=session.reason))
     for lost in course.reconnects:
-        events.append(_instant("reconnecting", lost.began, reason=lost.reason))
+        events.append(
+            _instant("reconnecting", lost.began, reason=lost.reason, is_restored=lost.is_restored)
+        )
     for change in course.settings:
         events.append(_instant("settings", change.at, **change.settings))
     for error in course.errors:

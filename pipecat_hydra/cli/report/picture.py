@@ -160,7 +160,7 @@ class _Drawing:
             )
 
     def _line(self, y: float, height: float) -> Iterator[str]:
-        """Draw what concerns all voices: losses of the connection, errors, the end."""
+        """Draw what concerns all voices: losses of the connection, settings, errors, the end."""
         for lost in self._course.reconnects:
             end = self._course.secs if lost.ended is None else lost.ended
             if span := self._span(lost.began, end):
@@ -168,6 +168,13 @@ class _Drawing:
                 yield self._area("lost", x, y, width, height, f"Connection lost: {lost.reason}")
                 text = _fitted("connection lost", width - 6)
                 yield f'<text class="x" x="{x + 3:.1f}" y="{y + 10:.0f}">{text}</text>'
+        for change in self._course.settings:
+            if self._has(change.at):
+                x, names = self._x(change.at), ", ".join(change.settings)
+                yield (
+                    f'<circle class="tb" cx="{x:.1f}" cy="{y - 1:.0f}" r="4">'
+                    f"<title>Settings: {_text(names)}</title></circle>"
+                )
         for error in self._course.errors:
             if self._has(error.at):
                 x = self._x(error.at)

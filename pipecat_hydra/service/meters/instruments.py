@@ -81,7 +81,7 @@ class Instruments:
         self.capacity_waits: Counter = meter.create_counter(
             "hydra.capacity.waits",
             unit="{wait}",
-            description="Waits for another attempt because Hydra is full.",
+            description="Waits for a place, or for another attempt, because Hydra is full.",
         )
         self.discarded_turns: Counter = meter.create_counter(
             "hydra.discarded_turns",

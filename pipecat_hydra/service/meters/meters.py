@@ -8,6 +8,7 @@ from pipecat_hydra.conversation.effects import (
     GivenUp,
     Lost,
     PipelineEffect,
+    Queued,
     Ready,
     ResponseFinished,
     Retrying,
@@ -95,7 +96,7 @@ class Meters:
                 self._end_loss()
             case Lost(kind):
                 self._lost_by = kind
-            case Retrying(_, _, FailureKind.CAPACITY):
+            case Queued(_, begins=True) | Retrying(_, _, FailureKind.CAPACITY):
                 self._made.capacity_waits.add(1, self._about())
             case GivenUp(kind):
                 self._lost_by = None

@@ -7,6 +7,7 @@ from pipecat_hydra.conversation.effects import (
     GivenUp,
     Lost,
     PipelineEffect,
+    Queued,
     Ready,
     Rested,
     Retrying,
@@ -73,6 +74,8 @@ class SetupSpans:
     def see(self, effect: PipelineEffect) -> None:
         """Record an effect that concerns the connection; ignores all others."""
         match effect:
+            case Queued(position):
+                self._note("queued", {"position": position})
             case Connected():
                 self._note("connected")
             case SessionStarted(session_id):

@@ -383,7 +383,8 @@ class Timeline {
       context.fillStyle = colors.problem;
       const text = fitted(context, "connection lost", width - 8);
       context.fillText(text, Math.max(x, this.left) + 4, y + 8);
-      const tip = `Connection lost for ${(width / this.scale).toFixed(2)} s\n${lost.reason}`;
+      const known = lost.is_restored ? "" : "\nHydra does not know all that was said before.";
+      const tip = `Connection lost for ${(width / this.scale).toFixed(2)} s\n${lost.reason}${known}`;
       this.targets.push({ x, y, width, height: 16, at: lost.began, tip });
     }
     const marks = [
