@@ -39,7 +39,6 @@ from pipecat.workers.runner import WorkerRunner
 
 from benchmarks.cells import Shape
 from benchmarks.marks import OUTPUT_RATE, click, marked_times, tone
-from pipecat_hydra.service.pipecat_versions import ToolsSchema
 
 __all__ = ["Call"]
 
@@ -234,9 +233,7 @@ def _context(shape: Shape) -> LLMContext:
     for number in range(shape.past_turns):
         messages.append({"role": "user", "content": f"Question {number}: what is it like?"})
         messages.append({"role": "assistant", "content": f"Answer {number}: it is like this."})
-    if shape.tools:
-        return LLMContext(messages, tools=ToolsSchema(standard_tools=[get_weather]))
-    return LLMContext(messages)
+    return LLMContext(messages, tools=[get_weather]) if shape.tools else LLMContext(messages)
 
 
 def _worker(pipeline: Pipeline, shape: Shape) -> PipelineWorker:
@@ -251,5 +248,6 @@ def _worker(pipeline: Pipeline, shape: Shape) -> PipelineWorker:
         ),
         enable_rtvi="RTVI" in shape.extras,
         enable_turn_tracking="turn tracking" in shape.extras,
+        enable_tracing=shape.traced,
         idle_timeout_secs=IDLE_TIMEOUT_SECS if "idle observer" in shape.extras else None,
     )

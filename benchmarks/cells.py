@@ -30,6 +30,7 @@ class Shape:
         run: Whether the application asks the model for the first words.
         past_turns: How many turns the context has already.
         tools: Whether there is a function to call.
+        traced: Whether turns are traced.
     """
 
     extras: Sequence[str] = EXTRAS
@@ -41,6 +42,7 @@ class Shape:
     run: bool = True
     past_turns: int = 0
     tools: bool = False
+    traced: bool = False
 
 
 @dataclass(frozen=True)

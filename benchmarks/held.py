@@ -26,6 +26,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from loguru import logger
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pipecat.utils.tracing.setup import setup_tracing
 
 from benchmarks.bare import BareClient
 from benchmarks.call import Call
@@ -43,6 +45,8 @@ Session = Call | BareClient
 
 async def hold(cell: Cell) -> Held:
     """Hold the sessions of a cell, and tell what was measured."""
+    if any(shape.traced for shape in cell.shapes):
+        setup_tracing("benchmark", exporter=InMemorySpanExporter())
     if not cell.recorded:
         return await _hold(cell)
     with tempfile.TemporaryDirectory(prefix="benchmark-calls-") as folder:

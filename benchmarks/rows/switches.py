@@ -27,6 +27,11 @@ async def measure(bench: Bench) -> Section:
     for extra in EXTRAS:
         cells[extra] = replace(lean, shapes=[Shape((extra,))])
     cells["all of these: the default worker"] = replace(lean, shapes=[Shape()])
+    cells["tracing, with turn tracking"] = replace(
+        lean, shapes=[Shape(("turn tracking",), traced=True)]
+    )
+    # Speech is as dear to compress as noise.
+    cells["a recorder"] = replace(lean, shapes=[Shape(LEAN, noise=True)], recorded=True)
     for rate in (8_000, 24_000, 48_000):
         shape = Shape(LEAN, microphone_rate=rate)
         cells[f"a microphone at {rate // 1000} kHz"] = replace(lean, shapes=[shape])

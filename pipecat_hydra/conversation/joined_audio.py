@@ -21,7 +21,8 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 __all__ = ["JoinedAudio"]
 
-_ENOUGH_SECS: Final = 0.3
+# An event loop that is later than that makes the transport itself late, too.
+_ENOUGH_SECS: Final = 0.15
 
 
 class JoinedAudio:

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,12 +34,16 @@ from pipecat_hydra.recording.format import (
     AudioReference,
     Record,
     RecordingError,
+    Source,
     bot_audio_number,
 )
 from pipecat_hydra.wire.protocol import INPUT_SAMPLE_RATE
 
 __all__ = ["Recording", "Track"]
 
+_SOURCES: Final = get_args(Source)
+# A call of more than a day would be a mistake in a file, and its tracks too long for the memory.
+_LONGEST_SECS: Final = 86_400.0
 _OWN_FIELDS: Final = {"t", "at", "source", "type", "session", "audio"}
 # How much faster than our clock a microphone's may be: a piece may begin by so much of its length
 # before the end of the one before it.
@@ -98,14 +102,14 @@ class Recording:
         version = header.get("version")
         if not isinstance(version, int) or version > VERSION:
             raise RecordingError(
-                f"{folder} has version {version} of the format, and this pipecat-hydra reads "
+                f"{folder} has version {version!r} of the format, and this pipecat-hydra reads "
                 f"{VERSION}: update pipecat-hydra"
             )
         end: Mapping[str, Any] | None = None
         records: list[Record] = []
         for number, line in lines:
             if line.get("type") == "end" and "source" not in line:
-                end = line
+                end = line if _is_time(line.get("t")) else None
             elif (record := _record(line, number)) is not None:
                 records.append(record)
         records.sort(key=lambda record: record.t)
@@ -228,20 +232,38 @@ def _record(line: dict[str, Any], number: int) -> Record | None:
     """Make a record of a line; None if the line is none."""
     event: Any = line.get("event")
     data = cast("dict[str, Any]", event) if isinstance(event, dict) else _rest(line)
-    audio: Any = line.get("audio")
-    try:
-        return Record(
-            t=float(line["t"]),
-            at=float(line["at"]),
-            source=line["source"],
-            type=str(line.get("type") or data.get("type")),
-            data=data,
-            audio=AudioReference(*audio) if audio is not None else None,
-            session=line.get("session"),
-            line=number,
-        )
-    except (KeyError, TypeError, ValueError):
+    t, at, source, session = (line.get(name) for name in ("t", "at", "source", "session"))
+    is_whole = (
+        _is_time(t)
+        and isinstance(at, int | float)
+        and source in _SOURCES
+        and isinstance(session, int | None)
+    )
+    if not is_whole:
         return None
+    return Record(
+        t=float(cast("float", t)),
+        at=float(cast("float", at)),
+        source=cast("Source", source),
+        type=str(line.get("type") or data.get("type")),
+        data=data,
+        audio=_reference(line.get("audio")),
+        session=session,
+        line=number,
+    )
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= _LONGEST_SECS
+
+
+def _reference(value: object) -> AudioReference | None:
+    """Make a reference of what a line has; None if it is none."""
+    match value:
+        case [str(file), int(first), int(samples)] if first >= 0 and samples >= 0:
+            return AudioReference(file, first, samples)
+        case _:
+            return None
 
 
 def _rest(line: dict[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ class HydraLLMService(LLMService[HydraLLMAdapter]):
             resume_after_noise: Whether a reply that noise interrupted is heard to its end, from a
                 little before where it stopped.
             joined_audio_secs: How long the frames of reply audio become, in seconds, by joining,
-                while the listener has 0.3 s or more still to hear; 0 for a frame for each delta.
+                while the listener has 0.15 s or more still to hear; 0 for a frame for each delta.
             speakers: Whom Hydra hears of several people at a time: `"mix"`, all of them; `"first"`,
                 the one that was heard first, until no audio has come of that one for five seconds.
             start_audio_paused: Whether to start with the user's audio paused.

@@ -117,7 +117,7 @@ class HydraWebSocket:
         """
         if self._connection.has_room and not self._waiting:
             self._traffic.sent_bytes += len(message)
-            broadcast((self._connection,), message, text=True)
+            broadcast((self._connection,), message.decode())
             return
         if self._failure is not None or self._is_closing:
             return
@@ -211,7 +211,7 @@ class HydraWebSocket:
             else:
                 self._waiting_bytes -= len(message)
             self._traffic.sent_bytes += len(message)
-            broadcast((self._connection,), message, text=True)
+            broadcast((self._connection,), message.decode())
         if self._connection.has_room:
             self._waiting_audio = self._dropped_audio = 0.0
             self._stall.move(None)

@@ -1,16 +1,11 @@
 """What holds of every example, and how the one to copy is deployed."""
 
 import inspect
-import os
 import re
 import runpy
 import signal
-import socket
-import subprocess
 import sys
 import tomllib
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -27,7 +22,8 @@ from support.bots import (
     until,
 )
 from support.call import emulator, recording
-from support.command import LONG_SECS, default_sigint
+from support.command import LONG_SECS
+from support.programs import is_listening, started, unused_port
 from support.webrtc import Browser, needs_network
 
 from pipecat_hydra.testing import VirtualTransport
@@ -48,37 +44,7 @@ ON_THE_RUNNER = [
 OTHERS = ["local_audio", "replay_wav"]
 
 
-README = EXAMPLES.parent / "README.md"
-
-
-def unused_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
-
-
-@contextmanager
-def started(name: str, port: int, folder: Path) -> Generator["subprocess.Popen[bytes]"]:
-    """Start an example without any key; its log is in the folder."""
-    with (folder / "log").open("w") as log:
-        program = subprocess.Popen(
-            [sys.executable, EXAMPLES / f"{name}.py", "--port", str(port)],
-            cwd=folder,
-            env={key: value for key, value in os.environ.items() if "API_KEY" not in key},
-            stdout=log,
-            stderr=log,
-            preexec_fn=None if os.name == "nt" else default_sigint,
-        )
-    try:
-        yield program
-    finally:
-        program.kill()
-        program.wait()
-
-
-def is_listening(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
+EXAMPLES_PAGE = EXAMPLES.parent / "docs" / "examples.md"
 
 
 class TestEveryExample:
@@ -166,7 +132,7 @@ class TestEveryExample:
     def test_as_a_program_it_is_served_by_the_runner(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ):
-        assert f"\npython examples/{name}.py " in README.read_text("utf-8")
+        assert f"\npython examples/{name}.py " in EXAMPLES_PAGE.read_text("utf-8")
         served: list[str] = []
         monkeypatch.setattr(pipecat_runner, "main", lambda: served.append(name))
         program = runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
@@ -189,7 +155,7 @@ class TestEveryExample:
     @pytest.mark.realtime
     async def test_one_of_them_talks_to_a_browser_until_ctrl_c(self, tmp_path: Path):
         port = unused_port()
-        with started("voice_agent", port, tmp_path) as program:
+        with started(EXAMPLES / "voice_agent.py", port, tmp_path) as program:
             await until(lambda: is_listening(port), within=LONG_SECS)
             browser = Browser(f"http://127.0.0.1:{port}")
             try:

@@ -28,6 +28,7 @@ from pipecat_hydra.emulator import (
     Garbage,
     Hang,
     HydraEmulator,
+    RejectVoice,
     Unknown,
 )
 from pipecat_hydra.recording import Recording
@@ -135,6 +136,10 @@ class TestCommand:
     def test_a_url_that_is_none_is_refused(self):
         assert_failed(run("check", "--url", "127.0.0.1:9", key=KEY), 2, "write ws://127.0.0.1:9")
 
+    def test_a_report_that_cannot_be_written_is_told_before_it_costs_anything(self, tmp_path: Path):
+        result = run("check", "-o", tmp_path / "missing" / "check.md", key=KEY)
+        assert_failed(result, 2, "the report cannot be written: ")
+
     def test_ctrl_c_shows_what_is_known_so_far(self, tmp_path: Path):
         report = tmp_path / "check.md"
         with Shell() as shell:
@@ -196,6 +201,19 @@ class TestServersThatCannotBeAsked:
             result = shell.run("check", "--url", hydra.url, key=KEY)
         assert_failed(result, 2, message)
 
+    def test_a_server_that_quotes_the_key(self):
+        async def complain(connection: ServerConnection) -> None:
+            await connection.send('{"type": "session.created"}')
+            error = {"code": "internal_error", "message": f"no session for {KEY}"}
+            await connection.send(json.dumps({"type": "error", "error": error}))
+            await connection.wait_closed()
+
+        with Shell() as shell:
+            url = shell.serve(stranger(complain))
+            result = shell.run("check", "--url", url, key=KEY)
+        assert_failed(result, 2, "rejects the session: ")
+        assert "no session for [REDACTED]" in result.stderr
+
     def test_a_server_of_something_else(self):
         async def greet(connection: ServerConnection) -> None:
             await connection.send("hello")
@@ -243,6 +261,14 @@ class TestFailures:
             findings = await found(hydra)
         assert findings.is_complete
         assert findings.answers()["narration"].verdict == "not seen"
+
+    async def test_a_voice_that_is_rejected_costs_no_other_answer(self):
+        async with emulator(RejectVoice(times=1)) as hydra:
+            findings = await found(hydra)
+        assert findings.voice is None
+        assert "voice" not in (hydra.sessions[1].configuration or {})
+        answers = findings.answers()
+        assert {id for id, answer in answers.items() if answer.verdict == "otherwise"} == set()
 
     async def test_a_server_that_takes_the_key_in_a_header_alone_is_asked_all(self):
         """The vendor's clients authenticate so."""

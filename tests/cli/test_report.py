@@ -27,7 +27,7 @@ from pipecat_hydra.cli.report.perfetto import trace
 from pipecat_hydra.cli.report.picture import svg
 from pipecat_hydra.cli.report.sound import encoded, peaks
 from pipecat_hydra.cli.report.text import show
-from pipecat_hydra.recording import Track
+from pipecat_hydra.recording import Recording, Track
 
 SCHEMA = Path(__file__).parent.parent.parent / "docs" / "report.schema.json"
 
@@ -362,3 +362,49 @@ class TestSound:
         assert [sounding[0], sounding[-1], len(samples) / rate] == pytest.approx(
             [100, 102, 130], abs=0.02
         )
+
+
+class TestFilesThatAreNoRecordings:
+    @pytest.mark.parametrize(
+        ("line", "fields"),
+        [
+            (1, {"t": float("nan")}),
+            (1, {"t": 1e300}),
+            (1, {"t": -1e9}),
+            (1, {"t": "soon"}),
+            (1, {"at": None}),
+            (1, {"source": ["server"]}),
+            (1, {"session": {"number": 1}}),
+            (-1, {"t": "at once"}),
+            (-1, {"t": None}),
+        ],
+    )
+    def test_a_line_that_makes_no_sense_is_left_out(
+        self, folder: Path, line: int, fields: dict[str, Any]
+    ):
+        file = folder / "call.jsonl"
+        lines = file.read_text().splitlines()
+        lines[line] = json.dumps({**json.loads(lines[line]), **fields})
+        file.write_text("\n".join(lines))
+        call = ReportedCall.open(folder)
+        assert len(call.recording.records) == len(lines) - 2 - (line == 1)
+        assert call.recording.is_complete == (line == 1)
+        assert len(call.course.replies) == 5
+        assert "Rome" in page([call])
+
+    @pytest.mark.parametrize(
+        "audio", [["bot.flac", -1, 5], ["bot.flac", 1.5, 5], [7, 0, 5], ["bot.flac", 0], {}, "x"]
+    )
+    def test_a_reference_that_makes_no_sense_is_none(self, folder: Path, audio: Any):
+        file = folder / "call.jsonl"
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        (index, *_) = (index for index, line in enumerate(lines) if "audio" in line)
+        lines[index]["audio"] = audio
+        file.write_text("\n".join(json.dumps(line) for line in lines))
+        recording = Recording.open(folder)
+        assert [record.audio for record in recording.records if record.line == index + 1] == [None]
+
+    def test_a_version_that_is_no_number_is_told(self, folder: Path):
+        file = folder / "call.jsonl"
+        file.write_text(file.read_text().replace('"version": 1', '"version": "1"', 1))
+        assert_failed(run("report", folder), 2, "has version '1' of the format")

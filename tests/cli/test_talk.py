@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +16,7 @@ import soundfile as sf
 from numpy.typing import NDArray
 from pipecat.utils.errors import ErrorCategory
 from rich.console import Console
+from support.command import LONG_SECS, command, run
 
 from pipecat_hydra.cli.talk import (
     Display,
@@ -539,3 +541,27 @@ class TestDisplay:
         display = Shown()
         display.report(Report([], 1.0, 32_000))
         assert "0 turns in 1.0 s" in display.text
+
+
+@pytest.mark.realtime
+def test_a_call_whose_process_is_killed_can_be_reported(tmp_path: Path):
+    question = Path(__file__).parent.parent / "recordings" / "question.wav"
+    calls = tmp_path / "calls"
+    process = command("talk", question, "--emulator", "--record", calls, cwd=tmp_path)
+    deadline = time.monotonic() + LONG_SECS
+    while not any(file.stat().st_size for file in calls.glob("*/bot.flac")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    # Half of the reply has been played.
+    time.sleep(1.5)
+    process.kill()
+    process.communicate()
+    (folder,) = calls.iterdir()
+    told = Recording.open(folder)
+    assert not told.is_complete
+    assert told.ended_at > 2.5
+    assert len(told.heard_track().samples) / 24_000 > 3
+    result = run("report", folder, "--text")
+    assert result.exit_code == 0
+    assert f"{told.ended_at:.2f} s  end    the recording is cut off here" in result.output

@@ -37,8 +37,8 @@ def begun(driver: Driver, *, deltas: int) -> list[Effect]:
 
 
 def test_the_first_audio_passes_at_once_and_the_rest_is_joined():
-    # 0.3 s, that is seven and a half deltas, and what comes until the listener has that.
-    assert lengths(begun(joining(), deltas=25)) == 8 * [1] + 4 * [4]
+    # 0.15 s, that is not quite four deltas, and what comes until the listener has that.
+    assert lengths(begun(joining(), deltas=25)) == 4 * [1] + 5 * [4]
 
 
 def test_without_a_length_each_delta_passes():
@@ -63,9 +63,9 @@ def test_what_is_in_hand_passes_before_the_listener_has_to_wait():
     driver = joining()
     begun(driver, deltas=10)
     # Eight deltas passed, 0.32 s.
-    assert driver.conversation.deadline == pytest.approx(0.02)
-    assert driver.conversation.tick(0.01) == []
-    assert driver.conversation.tick(0.021) == [chunk(DELTAS[8] + DELTAS[9])]
+    assert driver.conversation.deadline == pytest.approx(0.17)
+    assert driver.conversation.tick(0.16) == []
+    assert driver.conversation.tick(0.171) == [chunk(DELTAS[8] + DELTAS[9])]
     assert driver.conversation.audio_deadline is None
 
 

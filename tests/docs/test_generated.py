@@ -1,11 +1,15 @@
 """What the pages repeat of the code is what the code says now."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from support.documents import DOCS
+import yaml
+from support.documents import DOCS, ROOT, page
+
+from pipecat_hydra.service.dispatcher import EVENTS
 
 
 def tool(name: str) -> ModuleType:
@@ -31,3 +35,16 @@ def test_each_part_that_is_generated_is_on_one_page():
     text = "".join(path.read_text(encoding="utf-8") for path in GENERATE.pages())
     for name in GENERATE.PARTS:
         assert text.count(f"<!-- generated: {name} -->") == 1, name
+
+
+def test_each_event_has_a_row_with_its_arguments():
+    rows = re.findall(
+        r"^\| `(on_\w+)` \|", page(DOCS / "reference" / "events.md").text, re.MULTILINE
+    )
+    assert sorted(rows) == sorted(EVENTS)
+
+
+def test_the_script_of_the_demo_is_the_one_that_the_page_shows():
+    shown = page(DOCS / "reference" / "scripts.md").blocks("yaml")[-1].code
+    demo = (ROOT / "examples" / "demo.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(shown) == yaml.safe_load(demo)

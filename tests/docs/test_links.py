@@ -49,6 +49,11 @@ def test_a_link_elsewhere_is_well_formed(page_: Page, link: Link):
         assert not is_file or (ROOT / path.partition("#")[0]).exists(), f"{page_}:{link.line}"
 
 
+def test_the_readme_is_read_elsewhere_so_its_links_are_absolute():
+    readme = page(ROOT / "README.md")
+    assert [link.to for link in readme.links() if not re.match(r"https?://|#", link.to)] == []
+
+
 def test_each_page_has_its_place_on_the_site():
     named = list(in_nav(SITE["nav"]))
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}

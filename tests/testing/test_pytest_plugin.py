@@ -98,6 +98,11 @@ BOTS = '''
         await greets(transport, runner_args)
 
 
+    async def bot_without_annotations(runner_args):
+        """The same, as it is often written."""
+        await bot(runner_args)
+
+
     async def goes_on(transport):
         """Does not end when the client has gone."""
         runner = WorkerRunner(handle_sigint=False)
@@ -179,7 +184,7 @@ def test_a_bot_of_any_shape_is_called(project: pytest.Pytester, bot: str):
     )
 
 
-@pytest.mark.parametrize("bot", ["greets", "bot"])
+@pytest.mark.parametrize("bot", ["greets", "bot", "bot_without_annotations"])
 def test_a_bot_for_the_runner_that_speaks_first_is_heard_out(project: pytest.Pytester, bot: str):
     passes(
         project,

@@ -137,6 +137,8 @@ def _check(options: "CheckOptions", output: Path | None, as_json: bool) -> None:
             "--emulator. --cost says what it costs, and --list what it asks",
             ExitCode.USAGE,
         )
+    if output is not None and (output.is_dir() or not output.parent.is_dir()):
+        raise TalkError(f"the report cannot be written: {output} is no file", ExitCode.USAGE)
     findings = run_until_signal(
         check(
             options,

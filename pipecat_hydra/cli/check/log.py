@@ -142,7 +142,7 @@ class SessionLog:
     @property
     def audio(self) -> list[Entry]:
         """The events of the server that have audio."""
-        return [entry for entry in self.entries if entry.source == "server" and entry.audio]
+        return [entry for entry in self.entries if entry.audio and entry.audio.size]
 
     @property
     def errors(self) -> list[Entry]:

@@ -236,8 +236,7 @@ def _why_not(log: SessionLog, findings: Findings) -> str:
 async def _hold(scene: Scene, findings: Findings) -> None:
     """Hold a scene, whatever becomes of it."""
     findings.failures.pop(scene.name, None)
-    writer = _recorder(scene, findings)
-    stage = Stage(findings.endpoint, findings.voice, writer)
+    stage = Stage(findings.endpoint, findings.voice, _recorder(scene, findings))
     findings.logs[scene.name] = stage.logs
     reason = "ended"
     try:
@@ -257,19 +256,22 @@ async def _hold(scene: Scene, findings: Findings) -> None:
     finally:
         if reason != "ended":
             findings.failures[scene.name] = findings.endpoint.without_key(reason)
-        if writer is not None:
-            writer.end(reason)
-            await asyncio.get_running_loop().run_in_executor(None, writer.close)
+        if stage.writer is not None:
+            stage.writer.end(reason)
+            await asyncio.get_running_loop().run_in_executor(None, stage.writer.close)
     findings.held.append(scene.name)
 
 
-def _recorder(scene: Scene, findings: Findings) -> CallWriter | None:
-    """Begin the recording of a scene; its sessions must not overlap."""
-    if findings.record is None or scene.name == CAPACITY:
+def _recorder(scene: Scene, findings: Findings) -> Callable[[], CallWriter] | None:
+    """Return what begins the recording of a scene; its sessions must not overlap."""
+    folder, endpoint = findings.record, findings.endpoint
+    if folder is None or scene.name == CAPACITY:
         return None
-    endpoint = findings.endpoint
-    writer = HydraRecorder(findings.record).begin(
-        model=endpoint.model, url=endpoint.base_url, scene=scene.name
-    )
-    writer.hide(endpoint.api_key.get_secret_value())
-    return writer
+
+    def begin() -> CallWriter:
+        recorder = HydraRecorder(folder)
+        writer = recorder.begin(model=endpoint.model, url=endpoint.base_url, scene=scene.name)
+        writer.hide(endpoint.api_key.get_secret_value())
+        return writer
+
+    return begin

@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from http.client import HTTPException
 from typing import Final
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+
+from typing_extensions import override
 
 from pipecat_hydra.session.endpoint import Endpoint
 
@@ -19,6 +22,16 @@ _MAX_BYTES: Final = 65_536
 
 class TokenError(Exception):
     """No token could be minted; the message holds neither the key nor a token."""
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Follows no redirect: the library would send the key along, to whichever host."""
+
+    @override
+    def redirect_request(
+        self, req: Request, fp: object, code: int, msg: str, headers: object, newurl: str
+    ) -> None:
+        return None
 
 
 async def mint(endpoint: Endpoint) -> str:
@@ -46,11 +59,12 @@ def _mint(endpoint: Endpoint) -> str:
     )
     failure, token = "", ""
     try:
-        with urlopen(request, timeout=_LIMIT_SECS) as response:
+        opener = build_opener(_NoRedirects, HTTPSHandler(context=endpoint.ssl))
+        with opener.open(request, timeout=_LIMIT_SECS) as response:
             token = _token_in(json.loads(response.read(_MAX_BYTES)))
     except HTTPError as error:
         failure = f"POST {_PATH} is answered with HTTP {error.code}"
-    except (OSError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         failure = f"POST {_PATH} failed with {type(error).__name__}"
     # Raised out here, so that an exception that knows the request is not even its context.
     if not token:

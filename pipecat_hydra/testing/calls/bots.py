@@ -107,11 +107,11 @@ def _arguments_of(
 
 def _takes_runner_arguments(parameter: inspect.Parameter) -> bool:
     kind: Any = parameter.annotation
+    if kind is parameter.empty:  # which is a type, too
+        return parameter.name in _NAMES_OF_RUNNER_ARGUMENTS
     if isinstance(kind, type):
         return issubclass(kind, RunnerArguments)
-    if isinstance(kind, str) and "RunnerArguments" in kind:
-        return True
-    return kind is parameter.empty and parameter.name in _NAMES_OF_RUNNER_ARGUMENTS
+    return isinstance(kind, str) and "RunnerArguments" in kind
 
 
 def _have_factory_return_transport(set_attribute: SetAttribute) -> None:

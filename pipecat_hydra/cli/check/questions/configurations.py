@@ -138,6 +138,20 @@ def _after_rejection(logs: Logs) -> Answer:
     return as_assumed("nothing: it answers no other session.configure", error, sure="likely")
 
 
+def _bad_field(logs: Logs) -> Answer:
+    log = logs.attempt("bad field")
+    answer = log.first("error", "session.configured")
+    if answer is None:
+        if log.close_code is not None:
+            return otherwise("the session is closed without an error", log.close)
+        raise NotSeenError(log.failure or log.close or "there was no answer")
+    if answer.type == "session.configured":
+        return otherwise("it is accepted silently", answer)
+    if log.closed_at is None:
+        return as_assumed("an error, and the session stays open", answer)
+    return as_assumed("an error, and the session is closed", answer, log.close)
+
+
 def _early_audio(logs: Logs) -> Answer:
     log = logs.attempt("early audio")
     created = log.first("session.created")
@@ -227,6 +241,14 @@ CONFIGURATION_QUESTIONS: Final = (
         "nothing; a new session is opened",
         ("rejection",),
         _after_rejection,
+    ),
+    Question(
+        "field-rejected",
+        "What does a field of the wrong type in session.configure give?",
+        "§2",
+        "an error, whether a close follows or not",
+        ("bad field",),
+        _bad_field,
     ),
     Question(
         "early-audio",

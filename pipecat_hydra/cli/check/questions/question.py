@@ -22,9 +22,9 @@ __all__ = [
 Verdict: TypeAlias = Literal["as assumed", "otherwise", "not seen"]
 """How what was seen compares with what this version of the package assumes."""
 
-Sure: TypeAlias = Literal["sure", "likely", "unsure", "-"]
-"""How sure an answer is: the server itself says so; it was seen once, and another cause is
-possible; it is concluded from what did not come. Nothing is to be said if nothing was seen."""
+Sure: TypeAlias = Literal["sure", "likely", "-"]
+"""How sure an answer is: an event of the server says so, or it is concluded from what did not
+come or from how a model behaved once. Nothing is to be said if nothing was seen."""
 
 _MOST_EVIDENCE: Final = 5
 

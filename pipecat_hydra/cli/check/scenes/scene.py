@@ -43,18 +43,25 @@ _TOOLS: Final[list[dict[str, Any]]] = [
 class Stage:
     """What one scene is given, and the logs of its sessions."""
 
-    def __init__(self, endpoint: Endpoint, voice: str | None, writer: CallWriter | None = None):
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        voice: str | None,
+        record: Callable[[], CallWriter] | None = None,
+    ):
         """Make the stage of one scene.
 
         Args:
             endpoint: Where to, with which key, for which model.
             voice: The voice of the sessions; None if the server is to choose.
-            writer: Where the scene is recorded; None for nowhere.
+            record: Begins the recording of the scene, if there is to be one.
         """
         self.endpoint = endpoint
         self.logs: list[SessionLog] = []
         self._voice = voice
-        self._writer = writer
+        self._record = record
+        self.writer: CallWriter | None = None
+        """Where the scene is recorded, from its first session on."""
 
     def session(self, *, voice: str | None = None, **more: Any) -> dict[str, Any]:
         """Return what to configure a session with.
@@ -84,7 +91,9 @@ class Stage:
         endpoint = replace(self.endpoint, auth=auth or self.endpoint.auth, **changes)
         log = SessionLog(label, endpoint.model)
         self.logs.append(log)
-        async with opened(endpoint, log, self._writer) as wire:
+        if self.writer is None and self._record is not None:
+            self.writer = self._record()
+        async with opened(endpoint, log, self.writer) as wire:
             yield wire
 
 

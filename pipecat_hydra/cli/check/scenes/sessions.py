@@ -71,6 +71,13 @@ async def _be_rejected(stage: Stage) -> None:
             await wire.got("session.configured", "error", after=again, within=2.0)
 
 
+async def _send_a_bad_field(stage: Stage) -> None:
+    async with stage.open() as wire:
+        answer = await wire.configure(**stage.session(instructions=[_UNKNOWN_VOICE]))
+        if answer is not None and answer.type == "error":
+            await wire.wait(2.0)
+
+
 async def _speak_too_early(stage: Stage) -> None:
     async with stage.open() as wire:
         if await wire.got("session.created", within=10.0) is None:
@@ -157,6 +164,13 @@ SESSION_SCENES: Final = (
         4,
         30,
         _be_rejected,
+    ),
+    Scene(
+        "bad field",
+        "Configures a session with instructions that are no text.",
+        3,
+        30,
+        _send_a_bad_field,
     ),
     Scene(
         "early audio",

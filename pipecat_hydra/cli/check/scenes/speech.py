@@ -153,7 +153,7 @@ async def _greeted(stage: Stage, wire: Wire) -> bool:
     """Let the model speak first; return whether it does."""
     if not await _configured(stage, wire, generate_initial_response=True):
         return False
-    return await wire.got(_DELTA, within=_ANSWER_SECS) is not None
+    return await wire.until(lambda: bool(wire.log.audio), within=_ANSWER_SECS)
 
 
 async def _called(stage: Stage, wire: Wire) -> str:
