@@ -112,6 +112,19 @@ class VirtualClock(asyncio.AbstractEventLoop):
         future.add_done_callback(self._on_job_done)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """End the threads of the executor; the clock stands still until they have ended.
+
+        Args:
+            timeout: Without effect. `asyncio.run` gives five minutes from Python 3.12 on, and a
+                jump to their end would be no sign that a thread hangs.
+        """
+        self._jobs += 1
+        try:
+            await super().shutdown_default_executor()  # pyright: ignore[reportAbstractUsage]
+        finally:
+            self._jobs -= 1
+
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
