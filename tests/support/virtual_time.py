@@ -112,12 +112,15 @@ class VirtualClock(asyncio.AbstractEventLoop):
         future.add_done_callback(self._on_job_done)
         return future
 
-    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
         """End the threads of the executor; the clock stands still until they have ended.
 
         Args:
-            timeout: Without effect. `asyncio.run` gives five minutes from Python 3.12 on, and a
-                jump to their end would be no sign that a thread hangs.
+            timeout: Without effect. From Python 3.12 on `asyncio.run` gives the threads five
+                minutes, to which the clock would jump. `HangError` tells of a thread that hangs.
         """
         self._jobs += 1
         try:
