@@ -31,7 +31,7 @@ from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from pipecat_hydra import HydraLLMService
+from pipecat_hydra import Capacity, HydraLLMService, RedisCapacity
 from pipecat_hydra.emulator import Call, EmulatorSettings, Say, Script, stand_in
 
 if os.getenv("HYDRA_KEY_REQUIRED") and not os.getenv("SMALLEST_API_KEY"):
@@ -124,6 +124,12 @@ def sample_rates(runner_args: RunnerArguments) -> tuple[int, int]:
     return 16_000, 24_000
 
 
+def capacity() -> Capacity | None:
+    """Share a cap on sessions with other processes, if REDIS_URL names a Redis server."""
+    url = os.getenv("REDIS_URL")
+    return RedisCapacity(url, limit=int(os.environ["HYDRA_SESSIONS"])) if url else None
+
+
 async def run_bot(
     transport: BaseTransport,
     runner_args: RunnerArguments,
@@ -142,6 +148,7 @@ async def run_bot(
     llm = HydraLLMService(
         api_key=api_key,
         base_url=base_url,
+        capacity=capacity(),
         settings=HydraLLMService.Settings(
             system_instruction=(
                 "You are a warm, concise voice assistant. Reply in one or two short sentences. "

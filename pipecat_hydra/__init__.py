@@ -8,12 +8,14 @@ if TYPE_CHECKING:
     from pipecat_hydra.service.llm import HydraLLMService
     from pipecat_hydra.service.metrics import HydraSessionMetricsData
     from pipecat_hydra.service.settings import HydraLLMSettings
+    from pipecat_hydra.session.active_calls import ActiveCalls
     from pipecat_hydra.session.capacity import Capacity, NoPlaceError
     from pipecat_hydra.session.keys import KeySource
     from pipecat_hydra.session.redis_capacity import RedisCapacity
     from pipecat_hydra.session.retries import RetryPolicy
 
 __all__ = [
+    "ActiveCalls",
     "Capacity",
     "HydraLLMService",
     "HydraLLMSettings",
@@ -28,6 +30,7 @@ __all__ = [
 # Importing the service takes two seconds, most of it Pipecat. `--help` needs nothing of Pipecat,
 # and the emulator only its voice activity detector.
 _HOMES = {
+    "ActiveCalls": "pipecat_hydra.session.active_calls",
     "Capacity": "pipecat_hydra.session.capacity",
     "HydraLLMService": "pipecat_hydra.service.llm",
     "HydraLLMSettings": "pipecat_hydra.service.settings",

@@ -71,6 +71,8 @@ def check(words: list[str]) -> None:
             pass
         case ["python", path, *_] if path.startswith("examples/"):
             assert (ROOT / path).is_file()
+        case ["docker" | "kubectl", *rest]:
+            assert all((ROOT / word).exists() for word in rest if word.startswith("examples/"))
         case [name, *_]:
             assert name in OTHERS
 
