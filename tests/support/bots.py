@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -27,15 +26,9 @@ from support.call import recording, session
 
 from pipecat_hydra import HydraLLMService
 from pipecat_hydra.emulator import EmulatedSession, HydraEmulator, Say, Script
-from pipecat_hydra.service.pipecat_versions import tool_options
 from pipecat_hydra.testing import VirtualTransport
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-# An example imports what the newest Pipecat has, and says what to import from an older one.
-sys.modules.setdefault(
-    "pipecat.adapters.llm.schemas.direct_function", sys.modules[tool_options.__module__]
-)
 
 
 def example(name: str) -> ModuleType:
