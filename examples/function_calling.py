@@ -7,6 +7,8 @@ Run it, and open http://localhost:7860 to talk to it::
     python examples/function_calling.py
 
 On the telephone: see voice_agent.py.
+
+With Pipecat 1.13, import `tool_options` from `pipecat.adapters.schemas.direct_function`.
 """
 
 import asyncio

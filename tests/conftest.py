@@ -15,6 +15,7 @@ from support.leftovers import ProcessState, left_in_loop
 from support.virtual_time import VirtualTimeLoop
 
 # isort: split
+import support.newest_pipecat  # noqa: F401
 from support.models import models_run_cheaply
 
 # The tests' own clients reach this machine directly, whatever proxy the environment names.

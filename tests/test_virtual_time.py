@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import virtual_time, virtual_uvloop
@@ -53,6 +54,23 @@ def test_a_hang_is_told_with_the_line_that_waits(
     ):
         runner.run(main())
     assert "test_virtual_time.py" in str(raised.value)
+
+
+def test_no_timer_fires_while_the_threads_of_the_executor_end():
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        executor = ThreadPoolExecutor()
+        loop.set_default_executor(executor)
+        # The loop does not know of this job.
+        executor.submit(threading.Event().wait, 0.05)
+        timer = loop.call_later(300, fired.append, True)
+        await loop.shutdown_default_executor()
+        timer.cancel()
+
+    fired: list[bool] = []
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main())
+    assert fired == []
 
 
 def test_a_call_from_a_thread_is_awaited_though_its_wake_up_is_taken_already(

@@ -120,6 +120,8 @@ def _levels(samples: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
     """Return the level of each step, in dB of full scale; the last step may be short."""
     # A step has a whole number of samples at each rate of speech, but not at 11 025 or 22 050 Hz.
     edges = np.round(np.arange(0, len(samples) / rate, STEP_SECS) * rate).astype(np.int64)
+    # Rounding may give one more step, at the end of a track of whole steps.
+    edges = edges[edges < len(samples)]
     powers = np.empty(len(edges), np.float32)
     for first in range(0, len(edges), _BLOCK_STEPS):
         block = edges[first : first + _BLOCK_STEPS]

@@ -50,8 +50,8 @@ __all__ = [
     "sync_tool_handlers",
 ]
 
-KNOWN_VERSIONS: Final = "1.14"
-"""The Pipecat releases that the package is tested with."""
+KNOWN_VERSIONS: Final = ("1.13", "1.14")
+"""The Pipecat releases that the package is tested with, oldest first."""
 
 TurnDecider = LLMUserAggregator | UserTurnProcessor
 """A processor that decides user turns by the application's turn strategies."""
@@ -228,7 +228,7 @@ def check() -> None:
         names = "; ".join(f"{p.owner.__name__}.{p.name} ({p.reason})" for p in missing)
         raise ImportError(
             f"pipecat-hydra does not work with pipecat-ai {version('pipecat-ai')}, which has "
-            f"moved what it relies on: {names}. Versions known to work: {KNOWN_VERSIONS}"
+            f"moved what it relies on: {names}. Versions known to work: {', '.join(KNOWN_VERSIONS)}"
         )
 
 

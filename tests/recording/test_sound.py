@@ -72,6 +72,14 @@ def test_silence_has_no_sound(samples: int):
     assert list(sounds.begins) == []
 
 
+@pytest.mark.parametrize("steps", [7, 14, 28, 56])
+@pytest.mark.parametrize("rate", [8000, 24000])
+def test_a_track_of_whole_steps_is_heard_to_its_end(rate: int, steps: int):
+    # 7 x 5 ms at 8000 Hz are 280 samples, and 280 / 8000 is just above 7 x 0.005.
+    sounds = Sounds(tone(steps * STEP_SECS, rate), rate)
+    assert sounds.ends == pytest.approx([steps * STEP_SECS])
+
+
 def test_the_onset_goes_back_over_short_pauses_and_no_further_than_it_may():
     sounds = Sounds(track(6, 16_000, (1, 2), (2.5, 3), (3.2, 4)), 16_000)
     assert sounds.onset(3.5, after=0) == pytest.approx(2.5, abs=STEP_SECS)

@@ -112,6 +112,22 @@ class VirtualClock(asyncio.AbstractEventLoop):
         future.add_done_callback(self._on_job_done)
         return future
 
+    async def shutdown_default_executor(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> None:
+        """End the threads of the executor; the clock stands still until they have ended.
+
+        Args:
+            timeout: Without effect. From Python 3.12 on `asyncio.run` gives the threads five
+                minutes, to which the clock would jump. `HangError` tells of a thread that hangs.
+        """
+        self._jobs += 1
+        try:
+            await super().shutdown_default_executor()  # pyright: ignore[reportAbstractUsage]
+        finally:
+            self._jobs -= 1
+
     def call_soon_threadsafe(
         self, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:

@@ -147,11 +147,10 @@ async def test_a_call_with_a_tool_and_a_barge_in(shape: Shape, traced: Spans):
     (setup,) = traced.of("llm_setup")
     assert about(setup)["hydra.attempts"] == about(setup)["tools.count"] == 1
     assert about(setup)["gen_ai.system_instructions"] == "Be brief."
-    assert [event.name for event in setup.events] == [
-        "connected",
-        "session.created",
-        "session.configure",
-    ]
+    connected, *others = [event.name for event in setup.events]
+    assert connected == "connected"
+    # The configuration is given on its way out, and that the session is there is told by a task.
+    assert sorted(others) == ["session.configure", "session.created"]
     greeting, calling, narration, answer = traced.of("llm_response")
     assert [about(r)["response.status"] for r in traced.of("llm_response")] == [
         "completed",
