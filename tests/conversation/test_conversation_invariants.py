@@ -8,6 +8,7 @@ protocol, where besides nothing may be lost.
 import copy
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from unittest.mock import patch
 
 from hypothesis import given, settings
@@ -239,12 +240,15 @@ class AnyServer(RuleBasedStateMachine):
     @connected
     @rule(item=items)
     def turn_is_noise(self, item: str):
-        # A response that was suspended and not superseded may be heard again.
+        self.perhaps_noise(lambda: self.receive(wire.user_item("incomplete", item)))
+
+    def perhaps_noise(self, step: Callable[[], list[Effect]]) -> None:
+        """Do what may discard a turn: a suspended response that is the newest may go on then."""
         newest = self.newest()
         suspended = set(self.suspended)
         if newest is not None:
             self.suspended.discard(newest)
-        effects = self.receive(wire.user_item("incomplete", item))
+        effects = step()
         if TurnDiscarded() in effects:
             self.noise_until = self.echo_until
         if not any(isinstance(e, ReplyStarted) and e.resumed for e in effects):
@@ -376,7 +380,8 @@ class AnyServer(RuleBasedStateMachine):
     @rule(secs=st.floats(0.0, 3.0))
     def time_passes(self, secs: float):
         self.now += secs
-        self.check(self.conversation.tick(self.now))
+        # A turn of which nothing comes is given up as noise.
+        self.perhaps_noise(lambda: self.check(self.conversation.tick(self.now)))
 
     @invariant()
     def nothing_is_due_while_offline(self):
@@ -495,3 +500,14 @@ def test_what_began_over_one_turn_is_not_heard_after_another():
     state.speech_started(item="item_2")
     state.speech_stopped(item="item_2")
     assert not state.heard["resp_0"]
+
+
+def test_a_turn_of_which_nothing_comes_counts_as_noise():
+    state = AnyServer()
+    state.begin(live=True)
+    state.audio_delta(response="resp_1", size=2)
+    state.audio_delta(response="resp_0", size=2)
+    state.speech_started(item="item_1")
+    state.speech_stopped(item="item_1")
+    state.time_passes(secs=3.0)
+    assert state.heard["resp_0"]
