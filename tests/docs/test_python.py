@@ -9,7 +9,8 @@ from textwrap import dedent
 
 import pytest
 from support.call import RECORDINGS
-from support.documents import PAGES, Block, Page
+from support.documents import DOCS, PAGES, Block, Page
+from support.documents import page as read_page
 from support.page_program import (
     DURING_A_CALL,
     NOT_CALLED,
@@ -61,7 +62,11 @@ def files_of(page: Page) -> list[Block]:
     return [block for block in python_of(page) if block.file]
 
 
-WITH_PYTHON = [page for page in PAGES if any(not block.file for block in python_of(page))]
+PIPECAT_PAGE = read_page(DOCS / "pipecat" / "hydra.mdx")
+"""The page about this package for Pipecat's own documentation; it is not of the site."""
+WITH_PYTHON = [
+    page for page in [*PAGES, PIPECAT_PAGE] if any(not block.file for block in python_of(page))
+]
 WITH_FILES = [page for page in PAGES if files_of(page)]
 
 

@@ -146,8 +146,11 @@ class Page:
 
 @cache
 def page(path: Path) -> Page:
-    """Read a page."""
-    return Page(path, path.read_text(encoding="utf-8"))
+    """Read a page. MDX, in which Pipecat's documentation is written, has comments of its own."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".mdx":
+        text = re.sub(r"\{/\* (.*?) \*/\}", r"<!-- \1 -->", text)
+    return Page(path, text)
 
 
 def _blank(match: re.Match[str]) -> str:
