@@ -9,6 +9,8 @@ import pytest
 import yaml
 from support.documents import DOCS, ROOT, page
 
+from pipecat_hydra.conversation.effects import FailureKind
+from pipecat_hydra.service import connection_events
 from pipecat_hydra.service.dispatcher import EVENTS
 
 
@@ -42,6 +44,33 @@ def test_each_event_has_a_row_with_its_arguments():
         r"^\| `(on_\w+)` \|", page(DOCS / "reference" / "events.md").text, re.MULTILINE
     )
     assert sorted(rows) == sorted(EVENTS)
+
+
+def errors_of_a_call() -> list[list[str]]:
+    """The rows of the table of errors during a call, each as its cells."""
+    text = page(DOCS / "reference" / "errors.md").text.partition("## Errors during a call")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return rows[1:]
+
+
+def categories_in(cell: str) -> set[str]:
+    return set(re.findall(r"`([A-Z_]+)`", cell))
+
+
+def test_each_category_of_a_lost_session_has_a_row_that_says_whether_it_is_final():
+    rows = {(*categories_in(row[1]), row[2]) for row in errors_of_a_call() if row[2] != "no"}
+    final = {True: "yes", False: "when the attempts are used up"}
+    assert rows == {
+        (connection_events._CATEGORIES[kind].name, final[kind.final]) for kind in FailureKind
+    }
+
+
+def test_the_categories_of_error_events_are_those_of_the_code():
+    [cell] = [row[1] for row in errors_of_a_call() if "`error` event" in row[0]]
+    told = {code: name for name, code in re.findall(r"`([A-Z]+)` for `(\w+)`", cell)}
+    assert told == {
+        code: category.name for code, category in connection_events._REPORT_CATEGORIES.items()
+    }
 
 
 def test_the_script_of_the_demo_is_the_one_that_the_page_shows():
