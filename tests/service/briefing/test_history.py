@@ -1,6 +1,7 @@
 """A saved conversation as turns, and as part of the instructions."""
 
 import json
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -559,18 +560,35 @@ def test_forty_kilobytes_of_conversation_fit_and_the_newest_are_kept():
         )
 
     budget = CONFIGURATION_WARNING_BYTES - configure("") + len('""')
-    started = time.process_time()
     turns = turns_of(context)
     history = with_history(instructions, turns, budget_bytes=budget)
-    elapsed = time.process_time() - started
     assert configure(history.text) > CONFIGURATION_WARNING_BYTES - 300
     assert configure(history.text) <= CONFIGURATION_WARNING_BYTES
     assert shown(history, instructions) == turns[history.dropped :]
     assert 50 < history.kept < 100
     assert history.dropped == 200 - history.kept
     assert not history.shortened
-    # It takes some 4 ms of processor time.
-    assert elapsed < 0.1
+
+
+def test_ten_times_the_messages_take_ten_times_the_steps():
+    def steps(messages: int) -> int:
+        """How many functions are called, in Python and in C."""
+        context = [{"role": "user", "content": f"{n}: {'word ' * 40}"} for n in range(messages)]
+        count = 0
+
+        def called(_: object, event: str, __: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        sys.setprofile(called)
+        try:
+            with_history("Be brief.", turns_of(context), budget_bytes=15_000)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    few, many = steps(300), steps(3_000)
+    assert many < 11 * few
 
 
 def test_time_is_linear_in_what_was_said():
