@@ -37,6 +37,8 @@ CAPACITY: Final = "capacity"
 """The scene, and the question, that opens sessions until one is refused; only on request."""
 
 _SHOWN_CHARS: Final = 120
+# A server closes a session a moment before it has room for another one.
+_TURNOVER_SECS: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,9 @@ async def _ask(findings: Findings, on_scene: Callable[[Scene], None]) -> None:
     # Where there is room for one session only, the patient scenes have kept out the others.
     for scene in others:
         if scene.name == CAPACITY or any(map(is_full, findings.logs.get(scene.name, ()))):
+            await asyncio.sleep(_TURNOVER_SECS)
             on_scene(scene)
-            await _hold(scene, findings)
+            await _hold(scene, findings, turnover_secs=_TURNOVER_SECS)
 
 
 async def _connect(findings: Findings) -> None:
@@ -233,10 +236,15 @@ def _why_not(log: SessionLog, findings: Findings) -> str:
     )
 
 
-async def _hold(scene: Scene, findings: Findings) -> None:
+async def _hold(scene: Scene, findings: Findings, *, turnover_secs: float = 0.0) -> None:
     """Hold a scene, whatever becomes of it."""
     findings.failures.pop(scene.name, None)
-    stage = Stage(findings.endpoint, findings.voice, _recorder(scene, findings))
+    stage = Stage(
+        findings.endpoint,
+        findings.voice,
+        _recorder(scene, findings),
+        turnover_secs=turnover_secs,
+    )
     findings.logs[scene.name] = stage.logs
     reason = "ended"
     try:

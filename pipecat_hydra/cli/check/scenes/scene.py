@@ -1,5 +1,6 @@
 """What a scene is, and what it is given: where to connect to, and where its logs go."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -48,6 +49,8 @@ class Stage:
         endpoint: Endpoint,
         voice: str | None,
         record: Callable[[], CallWriter] | None = None,
+        *,
+        turnover_secs: float = 0.0,
     ):
         """Make the stage of one scene.
 
@@ -55,11 +58,13 @@ class Stage:
             endpoint: Where to, with which key, for which model.
             voice: The voice of the sessions; None if the server is to choose.
             record: Begins the recording of the scene, if there is to be one.
+            turnover_secs: How long the server is given, after each session, to free its place.
         """
         self.endpoint = endpoint
         self.logs: list[SessionLog] = []
         self._voice = voice
         self._record = record
+        self._turnover_secs = turnover_secs
         self.writer: CallWriter | None = None
         """Where the scene is recorded, from its first session on."""
 
@@ -95,6 +100,7 @@ class Stage:
             self.writer = self._record()
         async with opened(endpoint, log, self.writer) as wire:
             yield wire
+        await asyncio.sleep(self._turnover_secs)
 
 
 @dataclass(frozen=True, slots=True)
