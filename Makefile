@@ -83,7 +83,7 @@ bench-full: $(VENV)/development.stamp ## The same with up to 100 sessions, all p
 	@$(BIN)/python -m benchmarks --full $(if $(AGAINST),--against "$(AGAINST)")
 
 docs: $(VENV)/docs.stamp ## Build the site of the documents in site/, without the network
-	@$(BIN)/python docs/tools/generate.py
+	@LOGURU_LEVEL=WARNING $(BIN)/python docs/tools/generate.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --quiet
 	@echo "The site is in site/index.html."
 

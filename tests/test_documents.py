@@ -3,7 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,17 +14,70 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipecat_hydra"
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 INVARIANTS = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
+PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 FOLDERS = sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
 
 # A path in backticks, and maybe a name in it, as in `session/retries.py:Retries.next`.
 _PLACE = re.compile(r"(?P<path>[\w./-]*(?:/|\.py|\.md|\.toml))(?::(?P<name>[\w.]+))?")
-_DIAGRAM = re.compile(r"^```mermaid\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BOX = re.compile(
+    r'<g id="(\w+)"><rect[^>]* x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"[^>]*/>'
+    r'<text class="name"[^>]*>([^<]+)</text>'
+)
+_ARROW = re.compile(r'<path[^>]* id="(\w+)-(\w+)" d="M(\d+) (\d+)((?:[HV]\d+)+)"/>')
 _TABLE = re.compile(
     r"^### In `(\w+)/`\n\n\| what \| where \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE
 )
 _ROWS = [
     (table[1], row) for table in _TABLE.finditer(ARCHITECTURE) for row in table[2].splitlines()
 ]
+
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of the picture of the architecture."""
+
+    name: str
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    def has_on_its_edge(self, point: Point) -> bool:
+        """Whether an arrow may begin or end at a point."""
+        x, y = point
+        is_beside = x in (self.left, self.right) and self.top < y < self.bottom
+        return is_beside or (y in (self.top, self.bottom) and self.left < x < self.right)
+
+    def is_crossed(self, start: Point, end: Point) -> bool:
+        """Whether a straight line, level or upright, has a part inside the box."""
+        (left, right), (top, bottom) = (sorted(ends) for ends in zip(start, end, strict=True))
+        return left < self.right and right > self.left and top < self.bottom and bottom > self.top
+
+
+def _boxes(picture: str) -> dict[str, Box]:
+    return {
+        folder: Box(name, int(x), int(y), int(x) + int(width), int(y) + int(height))
+        for folder, x, y, width, height, name in _BOX.findall(picture)
+    }
+
+
+def _arrows(picture: str) -> dict[tuple[str, str], list[Point]]:
+    """The corners of each arrow, by the folders that it connects."""
+    arrows: dict[tuple[str, str], list[Point]] = {}
+    for start, end, left, top, turns in _ARROW.findall(picture):
+        x, y = int(left), int(top)
+        corners = [(x, y)]
+        for way, to in re.findall(r"([HV])(\d+)", turns):
+            x, y = (int(to), y) if way == "H" else (x, int(to))
+            corners.append((x, y))
+        arrows[start, end] = corners
+    return arrows
+
+
+BOXES = _boxes(PICTURE.read_text(encoding="utf-8"))
+ARROWS = _arrows(PICTURE.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("place", sorted(set(re.findall(r"`([^`\n]+)`", ARCHITECTURE))))
@@ -50,20 +105,38 @@ def test_the_architecture_has_a_paragraph_for_each_folder():
 
 
 def test_the_arrows_of_the_architecture_are_the_imports():
-    diagram = _diagram()
-    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", diagram, re.MULTILINE))
     imports = {
         (_folder(path), imported)
         for path in PACKAGE.rglob("*.py")
         for imported in _imported_folders(path)
         if imported != _folder(path)
     }
-    assert drawn == imports
+    assert set(ARROWS) == imports
 
 
 def test_the_architecture_draws_each_folder():
-    drawn = re.findall(r'^ +(\w+)\["', _diagram(), re.MULTILINE)
-    assert sorted(drawn) == sorted([*FOLDERS, "root"])
+    assert sorted(BOXES) == sorted([*FOLDERS, "root"])
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_box_has_the_name_of_its_folder(folder: str):
+    assert BOXES[folder].name == f"{folder}/"
+
+
+@pytest.mark.parametrize(("start", "end"), ARROWS)
+def test_an_arrow_leads_from_box_to_box_downwards_and_through_no_other(start: str, end: str):
+    corners = ARROWS[start, end]
+    assert BOXES[start].has_on_its_edge(corners[0])
+    assert BOXES[end].has_on_its_edge(corners[-1])
+    assert BOXES[start].top < BOXES[end].top
+    crossed = [
+        name for name, box in BOXES.items() for line in pairwise(corners) if box.is_crossed(*line)
+    ]
+    assert not crossed
+
+
+def test_the_architecture_shows_its_picture():
+    assert f"](images/{PICTURE.name})" in ARCHITECTURE
 
 
 @pytest.mark.parametrize("place", re.findall(r"^- `(.+)`$", INVARIANTS, re.MULTILINE))
@@ -92,12 +165,6 @@ def test_each_invariant_that_is_cited_is_written_down(folder: str):
 
 def _places(text: str) -> list[str]:
     return [word for word in re.findall(r"`([^`]+)`", text) if _PLACE.fullmatch(word)]
-
-
-def _diagram() -> str:
-    match = _DIAGRAM.search(ARCHITECTURE)
-    assert match is not None
-    return match[1]
 
 
 def _find(path: str) -> Path:

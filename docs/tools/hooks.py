@@ -19,7 +19,9 @@ _LOADED = re.compile(
     r"<(?:script|img|iframe|source|audio|video)\b[^>]*\bsrc=[\"']?(?P<src>(?:https?:)?//[^\"' >]+)"
     r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon|modulepreload))"
     r"[^>]*\bhref=[\"']?(?P<href>(?:https?:)?//[^\"' >]+)"
-    r"|(?:@import|url\()\s*[\"']?(?P<css>(?:https?:)?//[^\"') ]+)",
+    r"|(?:@import|url\()\s*[\"']?(?P<css>(?:https?:)?//[^\"') ]+)"
+    # Material's script asks GitHub about the repository where it finds this.
+    r"|\bdata-md-component=[\"']?(?P<asks>source)\b",
     re.IGNORECASE,
 )
 
@@ -45,14 +47,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Refuse a site that names a script, a style, a font or a picture elsewhere.
+    """Refuse a site that names a script, style, font or picture elsewhere, or that asks GitHub.
 
     Raises:
         PluginError: There is one.
     """
     site = Path(config.site_dir)
     loaded = [
-        f"{path.relative_to(site)}: {found['src'] or found['href'] or found['css']}"
+        f"{path.relative_to(site)}: {found[found.lastgroup or 0]}"
         for kind in ("*.html", "*.css")
         for path in sorted(site.rglob(kind))
         for found in _LOADED.finditer(path.read_text(encoding="utf-8"))

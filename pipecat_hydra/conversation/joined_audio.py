@@ -21,7 +21,8 @@ from pipecat_hydra.wire.protocol import BYTES_PER_SAMPLE
 
 __all__ = ["JoinedAudio"]
 
-# An event loop that is later than that makes the transport itself late, too.
+# How much the listener must have ahead for audio to stay in hand. An event loop that lags by more
+# stalls the transport as well.
 _ENOUGH_SECS: Final = 0.15
 
 

@@ -138,7 +138,7 @@ class SentAudio:
             The chunks; and how many bytes should be sent again but were not kept.
         """
         size = self._kept_bytes if self._keeping else _REWIND_BYTES
-        if self._again_bytes and self._session_bytes <= self._again_bytes + _REWIND_BYTES:
+        if self._session_bytes <= self._again_bytes + _REWIND_BYTES:
             size = max(size, self._session_bytes)
         lost_bytes = self._forgotten_bytes
         if unheard_since is not None:

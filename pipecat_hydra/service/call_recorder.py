@@ -218,8 +218,7 @@ class CallRecorder:
             self._note("dropped", secs=round(ready.lost_secs, 3), why=why)
         if self._is_lost:
             self._is_lost = False
-            restored = self._session.knows_all and not ready.lost_secs
-            self._note("reconnected", state_restored=restored)
+            self._note("reconnected", state_restored=self._session.is_restored(ready))
 
     def _disconnected(self, reason: str) -> None:
         connected_at, self._connected_at = self._connected_at, None

@@ -120,8 +120,7 @@ class ConnectionEvents:
         logger.debug(f"{self._service}: {message}")
         if self._is_lost:
             self._is_lost = False
-            restored = self._session.knows_all and not ready.lost_secs
-            await self.raise_event("on_reconnected", restored)
+            await self.raise_event("on_reconnected", self._session.is_restored(ready))
 
     async def _on_disconnected(self, reason: str) -> None:
         self._is_connected = False

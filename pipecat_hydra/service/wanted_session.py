@@ -37,6 +37,7 @@ from pipecat_hydra.conversation.conversation import Conversation, Phase
 from pipecat_hydra.conversation.effects import (
     Effect,
     PipelineEffect,
+    Ready,
     ReplyEnded,
     UserStopped,
 )
@@ -117,10 +118,9 @@ class WantedSession:
         """Whether the service is in use: whatever session there is gets configured."""
         return self._begun
 
-    @property
-    def knows_all(self) -> bool:
-        """Whether the session was told the whole conversation before it."""
-        return self._told.knows_all
+    def is_restored(self, ready: Ready) -> bool:
+        """Whether a session that is there again knows all that was said, the user's audio too."""
+        return self._told.knows_all and not ready.lost_secs
 
     @property
     def wanted(self) -> Wanted:

@@ -3,7 +3,7 @@
 The library's `recv` and `send` are made for tasks: a message that arrives wakes the task that
 reads it, and a task that sends waits for room. Audio comes and goes a hundred times a second in
 each call, and to wake a task costs more than the message does. `DirectConnection` hands a message
-on in the step in which it arrives, and `send_now` writes one at once.
+on in the step in which it arrives; messages to the server are written by `broadcast`, at once.
 
 So flow control is left to the user of the class: who takes messages says when no more are wanted
 for a while, and `has_room` says whether the network takes more. While no messages are wanted,

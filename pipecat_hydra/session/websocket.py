@@ -117,6 +117,7 @@ class HydraWebSocket:
         """
         if self._connection.has_room and not self._waiting:
             self._traffic.sent_bytes += len(message)
+            # A `str` goes as text. Older versions of the library take no bytes for that.
             broadcast((self._connection,), message.decode())
             return
         if self._failure is not None or self._is_closing:

@@ -41,22 +41,31 @@ def test_it_comes_in_order(sent: SentAudio):
     assert lost == 0
 
 
-@pytest.mark.parametrize(
-    ("has_turn", "more_secs", "again"), [(False, 0.9, 1.9), (False, 1.1, 1.0), (True, 0.9, 0.9)]
-)
-def test_what_a_session_was_given_again_and_did_not_judge_is_sent_once_more(
-    sent: SentAudio, has_turn: bool, more_secs: float, again: float
-):
-    now = send(sent, 5.0)
+def given_again(sent: SentAudio, now: float) -> None:
+    """Lose a session, and begin another one that is sent again what that had last."""
     chunks, _ = sent.take_unheard(None)
     sent.session_began()
     for chunk in chunks:
         sent.add(chunk, now)
-    if has_turn:
-        sent.keep()
-        sent.mark()
+
+
+@pytest.mark.parametrize(("more_secs", "again"), [(0.9, 1.9), (1.1, 1.0)])
+def test_what_a_session_was_given_again_and_did_not_judge_is_sent_once_more(
+    sent: SentAudio, more_secs: float, again: float
+):
+    now = send(sent, 5.0)
+    given_again(sent, now)
     send(sent, more_secs, since=now)
     assert secs_again(sent) == again
+
+
+def test_once_a_turn_is_found_what_was_long_before_it_is_not_sent_once_more(sent: SentAudio):
+    now = send(sent, 5.0)
+    given_again(sent, now)
+    now = send(sent, 0.9, since=now)
+    given_again(sent, now)
+    sent.keep()
+    assert secs_again(sent) == 1.0
 
 
 def test_a_turn_is_sent_again_from_a_second_before_it(sent: SentAudio):

@@ -19,7 +19,7 @@ TARGETS = set(
 # What else a reader may be told to type: it is not of this project.
 OTHERS = {
     *("bash", "cd", "cp", "done", "exit", "export", "for", "git", "mkdir", "source", "ssh"),
-    *(".venv/bin/pytest", "pip", "pipecat", "prometheus", "pytest", "python"),
+    *(".venv/bin/pytest", "pip", "pipecat", "prometheus", "pytest", "python", "python3"),
 }
 
 

@@ -61,7 +61,7 @@ def recordings_of(told: object) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_each_block_says_its_language(page: Page):
     known = {
-        *("python", "sh", "bash", "yaml", "json", "jsonl", "toml", "text", "diff", "mermaid"),
+        *("python", "sh", "bash", "yaml", "json", "jsonl", "toml", "text", "diff"),
         *("dockerfile", "ini", "html", "javascript", "promql", "console"),
     }
     for block in page.blocks():

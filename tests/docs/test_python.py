@@ -133,6 +133,27 @@ def test_the_files_of_a_page_work(page: Page, pytester: pytest.Pytester):
     pytester.runpytest_inprocess(*ARGUMENTS).assert_outcomes(passed=expected)
 
 
+SETTINGS_OF_PYTEST = [
+    (page, block)
+    for page in PAGES
+    for block in page.blocks("toml")
+    if "[tool.pytest.ini_options]" in block.code
+]
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), SETTINGS_OF_PYTEST, ids=[str(page) for page, _ in SETTINGS_OF_PYTEST]
+)
+def test_the_settings_of_pytest_on_a_page_raise_no_warning(
+    page: Page, block: Block, pytester: pytest.Pytester
+):
+    pytester.makepyprojecttoml(block.code)
+    pytester.makepyfile("async def test_it(): pass")
+    result = pytester.runpytest_subprocess("-W", "ignore:'audioop':DeprecationWarning")
+    result.assert_outcomes(passed=1, warnings=0)
+    assert "Warning" not in result.stderr.str() + result.stdout.str()
+
+
 @pytest.mark.parametrize(
     ("mark", "counted"),
     [(NOT_RUN, NOT_RUN_ON), (NOT_CALLED, NOT_CALLED_ON)],

@@ -56,6 +56,7 @@ def test_what_is_put_before_the_end_is_written_and_nothing_after(tmp_path: Path)
     assert sum(len(call.samples(record.audio)) for record in call.records) == 1_000 * 320
 
 
+@pytest.mark.realtime
 def test_all_is_on_the_disk_a_second_later(tmp_path: Path):
     writer = begun(tmp_path)
     until(lambda: writer.folder is not None)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from support.driver import PCM, sent
 
 from pipecat_hydra import HydraLLMSettings
 from pipecat_hydra.conversation.conversation import Conversation
-from pipecat_hydra.conversation.effects import Effect
+from pipecat_hydra.conversation.effects import Effect, Ready
 from pipecat_hydra.service.adapter import HydraLLMAdapter
 from pipecat_hydra.service.briefing.briefing import Briefing
 from pipecat_hydra.service.briefing.budget import SessionBudget
@@ -31,6 +32,7 @@ from pipecat_hydra.wire.events import (
     SessionConfiguration,
     SessionConfigured,
     SessionCreated,
+    SessionInfo,
 )
 
 SESSION_CONFIGURE = "session.configure"
@@ -282,8 +284,13 @@ class TestInUse:
 
 
 class TestWhatItKnows:
+    READY = Ready(SessionInfo(), 24_000)
+
     async def test_all(self):
-        assert Bench().used().session.knows_all
+        assert Bench().used().session.is_restored(self.READY)
+
+    async def test_not_audio_that_was_too_much_to_keep(self):
+        assert not Bench().used().session.is_restored(replace(self.READY, lost_secs=0.1))
 
     async def test_not_what_no_transcript_gives(self):
         bench = Bench().used()
@@ -291,12 +298,12 @@ class TestWhatItKnows:
         bench.hear_reply()
         bench.connection.lose()
         bench.connection.connect()
-        assert not bench.session.knows_all
+        assert not bench.session.is_restored(self.READY)
 
     async def test_not_replies_without_words(self):
         bench = Bench()
         bench.replies_known = False
-        assert not bench.used().session.knows_all
+        assert not bench.used().session.is_restored(self.READY)
 
 
 class TestOutdated:
